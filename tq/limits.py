@@ -1,0 +1,143 @@
+"""Every bound of tq, with its unit, and the relations between them. Nothing else may invent a number.
+
+Names: what is bounded, then the unit, then ``_max`` / ``_min`` / ``_default``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+# ---- what a task may carry -------------------------------------------------------------------------
+ID_BYTES: Final = 16
+PAYLOAD_BYTES_MAX: Final = 10 * MIB
+RESULT_BYTES_MAX: Final = 10 * MIB
+ERROR_TEXT_BYTES_MAX: Final = 64 * KIB  # of one attempt's error; longer is cut, with a mark
+HEADERS_BYTES_MAX: Final = 8 * KIB
+TAGS_MAX: Final = 32
+TAG_CHARS_MAX: Final = 128
+NAME_CHARS_MAX: Final = 128  # type, queue, worker name
+KEY_CHARS_MAX: Final = 256  # unique and idempotency keys
+CONTENT_TYPE_CHARS_MAX: Final = 128
+SPEC_OVERHEAD_BYTES_MAX: Final = 64 * KIB  # a task as sent, less its payload
+SPEC_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + SPEC_OVERHEAD_BYTES_MAX
+PRIORITY_MIN: Final = 0
+PRIORITY_MAX: Final = 255
+PRIORITY_DEFAULT: Final = 150
+PRIORITY_NORMAL_MIN: Final = 100  # bands: low 0-99, normal 100-199, high 200-255
+PRIORITY_HIGH_MIN: Final = 200
+DURATION_MS_MAX: Final = 10 * 366 * DAY_MS  # any delay, expiry, deadline, time-to-live
+TIME_MS_MAX: Final = 1 << 48  # any absolute time
+
+# ---- retry, crash, snooze --------------------------------------------------------------------------
+ATTEMPTS_DEFAULT: Final = 5
+ATTEMPTS_MAX: Final = 10_000
+BACKOFF_BASE_MS_DEFAULT: Final = 5 * SECOND_MS
+BACKOFF_FACTOR_MILLI_DEFAULT: Final = 2_000  # thousandths: 2.0
+BACKOFF_FACTOR_MILLI_MAX: Final = 100_000
+BACKOFF_CAP_MS_DEFAULT: Final = HOUR_MS
+BACKOFF_JITTER_MILLI_DEFAULT: Final = 200  # thousandths of the wait, either way: 20 %
+CRASHES_MAX_DEFAULT: Final = 3
+SNOOZES_MAX: Final = 1_000  # the next one counts as a failure
+CANCEL_GRACE_MS_DEFAULT: Final = 10 * SECOND_MS
+
+# ---- leases and sessions ---------------------------------------------------------------------------
+LEASE_MS_DEFAULT: Final = 30 * SECOND_MS
+HEARTBEAT_MS_DEFAULT: Final = 15 * SECOND_MS
+SESSION_MS_DEFAULT: Final = 30 * SECOND_MS  # without any request: two missed heartbeats
+CLAIM_WAIT_MS_MAX: Final = 30 * SECOND_MS
+CLAIM_TASKS_MAX: Final = 1_000
+SESSION_TASKS_MAX: Final = 1_000  # held at once by one session
+SESSION_TYPES_MAX: Final = 1_000
+SESSION_QUEUES_MAX: Final = 100
+DRAIN_MS_DEFAULT: Final = MINUTE_MS
+WORKER_CONCURRENCY_DEFAULT: Final = 4
+
+# ---- requests --------------------------------------------------------------------------------------
+BATCH_TASKS_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 12 * MIB  # specs of one submit, results of one report
+GRANT_BYTES_MAX: Final = 12 * MIB  # one claim's grants, at least one task
+FRAME_BYTES_MAX: Final = 16 * MIB  # type byte and body
+FRAME_HELLO_BYTES_MAX: Final = 64 * KIB  # before HELLO is answered
+CBOR_DEPTH_MAX: Final = 16
+REQUESTS_IN_FLIGHT_MAX: Final = 1_024  # a connection
+CONNECTIONS_MAX: Final = 10_000
+SESSION_CLAIMS_PARKED_MAX: Final = 1
+CONNECTION_OUT_BYTES_MAX: Final = 64 * MIB  # replies not yet read by the peer
+SUBSCRIBER_EVENTS_MAX: Final = 10_000  # not yet read; a slower one is cut off
+EVENTS_REPLAY_MAX: Final = 10_000
+WAITERS_MAX: Final = 100_000  # of WAIT_TASK, a node
+WAIT_MS_MAX: Final = 30 * SECOND_MS  # one WAIT_TASK; a client asks again
+LIST_TASKS_MAX: Final = 1_000  # a page
+LIST_ROWS_EXAMINED_MAX: Final = 10_000  # a page; the cursor goes on behind it
+HISTORY_ROWS_MAX: Final = 64  # a task; older ones folded into a count
+NAMES_MAX: Final = 65_536  # queues and types ever seen
+HELLO_TIMEOUT_MS: Final = 10 * SECOND_MS
+IDLE_TIMEOUT_MS: Final = 5 * MINUTE_MS  # no frame at all; clients send PING
+GRACEFUL_STOP_MS: Final = 10 * SECOND_MS
+OVERLOAD_RETRY_AFTER_MS: Final = 500
+
+# ---- the log ---------------------------------------------------------------------------------------
+ENTRY_BYTES_MAX: Final = 32 * MIB
+ENTRY_OPERATIONS_MAX: Final = 1_000  # tasks touched by what one entry groups; keeps the p99 down
+ENTRY_TARGET_BYTES: Final = 1 * MIB  # an entry is closed above this, unless one command is larger
+ENTRY_GRANTS_MAX: Final = 1_000
+FENCE_ORDINALS: Final = 1_024  # fence = index * 1,024 + ordinal of the grant
+APPEND_BATCH_BYTES: Final = 48 * MIB
+PROPOSER_QUEUE_COMMANDS_MAX: Final = 20_000
+PROPOSER_QUEUE_BYTES_MAX: Final = 128 * MIB
+JOB_SLICE_TASKS: Final = 500  # of a bulk retry or purge, an entry
+ADVANCE_SLICE_TASKS: Final = 500  # due timers, an entry
+JOBS_MAX: Final = 100
+JOURNAL_SEGMENT_BYTES: Final = 64 * MIB
+
+# ---- store -----------------------------------------------------------------------------------------
+CHECKPOINT_MS_DEFAULT: Final = 100
+CHECKPOINT_DIRTY_BYTES_MAX: Final = 32 * MIB  # a checkpoint is taken sooner
+DISK_FREE_BYTES_MIN_DEFAULT: Final = 512 * MIB
+MAP_BYTES_INITIAL: Final = 256 * MIB
+MAP_HEADROOM_BYTES: Final = 128 * MIB
+
+# ---- retention -------------------------------------------------------------------------------------
+RESULT_TTL_MS_DEFAULT: Final = DAY_MS
+FINISHED_KEEP_MS_DEFAULT: Final = DAY_MS
+FINISHED_KEEP_TASKS_DEFAULT: Final = 1_000_000
+DEAD_KEEP_MS_DEFAULT: Final = 30 * DAY_MS
+TOMBSTONE_KEEP_MS_DEFAULT: Final = DAY_MS  # also the memory window of ids and operation ids
+
+# ---- clocks ----------------------------------------------------------------------------------------
+CLOCK_OFFSET_WARN_MS: Final = 5 * SECOND_MS
+CLOCK_OFFSET_LEAD_MS_MAX: Final = 60 * SECOND_MS
+
+# ---- raft ------------------------------------------------------------------------------------------
+RAFT_HEARTBEAT_MS_DEFAULT: Final = 150
+RAFT_ELECTION_MS_DEFAULT: Final = (600, 1_200)
+RAFT_HEARTBEAT_MS_FAST: Final = 50
+RAFT_ELECTION_MS_FAST: Final = (200, 400)
+
+# ---- ports -----------------------------------------------------------------------------------------
+PORT_CLIENT: Final = 7379
+PORT_PEER: Final = 7380
+PORT_HTTP: Final = 8080
+PORT_METRICS: Final = 9091
+
+# ---- relations -------------------------------------------------------------------------------------
+assert PAYLOAD_BYTES_MAX < SPEC_BYTES_MAX < BATCH_BYTES_MAX < FRAME_BYTES_MAX
+assert SPEC_BYTES_MAX < GRANT_BYTES_MAX < FRAME_BYTES_MAX
+assert RESULT_BYTES_MAX < BATCH_BYTES_MAX
+assert FRAME_BYTES_MAX < ENTRY_BYTES_MAX < APPEND_BATCH_BYTES
+assert ENTRY_TARGET_BYTES < ENTRY_BYTES_MAX
+assert BATCH_TASKS_MAX <= ENTRY_OPERATIONS_MAX
+assert ENTRY_GRANTS_MAX < FENCE_ORDINALS
+assert CLAIM_TASKS_MAX <= ENTRY_GRANTS_MAX
+assert SESSION_TASKS_MAX <= ENTRY_OPERATIONS_MAX  # the end of a session fits one entry
+assert ENTRY_BYTES_MAX < PROPOSER_QUEUE_BYTES_MAX
+assert HEARTBEAT_MS_DEFAULT * 2 <= LEASE_MS_DEFAULT
+assert CHECKPOINT_DIRTY_BYTES_MAX < MAP_HEADROOM_BYTES < MAP_BYTES_INITIAL
+assert BACKOFF_BASE_MS_DEFAULT <= BACKOFF_CAP_MS_DEFAULT <= DURATION_MS_MAX < TIME_MS_MAX

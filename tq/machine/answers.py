@@ -1,0 +1,88 @@
+"""What applying a command answers, and the effects it has outside of the store.
+
+Plain tuples and lists of CBOR types where a batch may hold a thousand of them, so that the broker can put
+them into a reply as they are.
+
+SubmitItem
+    ``0``: created and pending (the common case), or
+    ``[outcome, state, id, error]``: outcome a ``SubmitOutcome``; state of the task it speaks of, or None; id of
+    that task (the holder's, where an idempotency or unique key hit); error in ``tq.errors.to_wire`` form, or None.
+ReportItem
+    ``0`` applied · ``1`` already · or ``[2, state | None]`` stale, with the state the task has now (None: unknown id).
+    A complete that beat a cancel is plain ``0``.
+Grant
+    ``[spec, attempt, crashes, fence, lease_ms, timeout_ms | None, deadline_ms | None]`` (deadline absolute in log time).
+CancelItem, RetryItem, PurgeItem
+    ``[state | None, error | None]``: state after the command (for a purged task the one it ended in).
+JobStatus
+    ``[operation, verb, done, matched, finished]``.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+
+class SubmitOutcome(enum.IntEnum):
+    CREATED = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+    QUEUE_FULL = 3
+    TOO_LARGE = 4
+    INVALID = 5
+    NOT_DONE = 6
+
+
+class ReportOutcome(enum.IntEnum):
+    APPLIED = 0
+    ALREADY = 1
+    STALE = 2
+
+
+class EventKind(enum.IntEnum):
+    """One per change of state that a user can see; names are stable, they stand in event streams."""
+
+    CREATED = 0
+    READY = 1  # entered pending (again)
+    SCHEDULED = 2  # delay, backoff or snooze
+    STARTED = 3
+    COMPLETED = 4
+    FAILED = 5  # an attempt; the task goes on or is dead by the next event
+    RELEASED = 6
+    SNOOZED = 7
+    CRASHED = 8  # lease ran out or session lost
+    CANCELLING = 9
+    CANCELLED = 10
+    EXPIRED = 11
+    DEAD = 12
+    RETRIED = 13
+    PURGED = 14
+    TIMED_OUT = 15  # an attempt
+    STALE_REFUSED = 16
+
+
+@attrs.frozen
+class Applied:
+    """What ``apply`` returns.
+
+    answers: one per command, or a TqError for a command that is refused as a whole.
+    events: ``(EventKind, id, queue number, type number, fence, extra)`` in order; the n-th is event (index, n).
+        ``extra`` depends on the kind: the end's reason, the wait in ms, the attempt's error ..., or None.
+    ready: ``{(queue number, type number): tasks that entered pending}``, for the leader's parked claims.
+    granted: ``[(id, fence, session)]`` leases begun. released: ``[(id, fence)]`` leases over, for whatever reason.
+    cancels: ``[(id, fence, session, grace_ms)]`` running tasks to be told.
+    sessions_opened, sessions_ended: session ids.
+    """
+
+    index: int
+    time_ms: int
+    answers: list[object]
+    events: list[tuple[int, bytes, int, int, int, object]]
+    ready: dict[tuple[int, int], int]
+    granted: list[tuple[bytes, int, bytes]]
+    released: list[tuple[bytes, int]]
+    cancels: list[tuple[bytes, int, bytes, int]]
+    sessions_opened: list[bytes]
+    sessions_ended: list[bytes]
