@@ -1,0 +1,172 @@
+"""Leases and sessions as the leader sees them: who has shown life, and when.
+
+Heartbeats are not logged. This object is the leader's memory of them; what it concludes (a lease ran out, a
+session is lost) is proposed by ``expire_leases`` and happens only when the log says so. A new leader knows
+nothing of the past and gives every lease and session one full term.
+
+Rules
+- Lease time passes only while this node looks: a broker that was stopped (SIGSTOP, a suspended machine) does
+  not find all leases expired at once, because its workers' heartbeats could not be heard meanwhile.
+- All leases have the same length, so the order of renewal is the order of expiry: an ordered dict is the queue.
+- Claims and results are signs of life of a session; only a heartbeat renews leases, by name.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from tq.world import Clock
+
+LOOK_GAP_MS_MAX = 1_000  # a longer gap between two looks is taken as this
+PROPOSE_AGAIN_MS = 2_000
+
+
+@attrs.define
+class Lease:
+    id: bytes
+    session: bytes
+    due_ms: int  # in lease time
+    cancel_grace_ms: int | None = None
+
+
+@attrs.define
+class SessionLife:
+    """A worker session. ``stats`` is what its last heartbeat said; ``info`` what it said of itself when it registered."""
+
+    name: str
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+    due_ms: int
+    heard_wall_ms: int
+    opened_wall_ms: int
+    fences: set[int] = attrs.field(factory=set)
+    stats: dict[str, Any] = attrs.field(factory=dict)
+    info: dict[str, Any] = attrs.field(factory=dict)
+    draining: bool = False
+
+
+class Leases:
+    def __init__(self, clock: Clock, lease_ms: int, session_ms: int) -> None:
+        self._clock = clock
+        self.lease_ms = lease_ms
+        self.session_ms = session_ms
+        self._time_ms = 0
+        self._looked_ms = clock.monotonic_ms()
+        self._leases: OrderedDict[int, Lease] = OrderedDict()
+        self.sessions: OrderedDict[bytes, SessionLife] = OrderedDict()
+
+    # ---- the leader's term -------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        self._leases.clear()
+        self.sessions.clear()
+
+    def open(self, session: bytes, name: str, types: Iterable[str], queues: Iterable[str]) -> None:
+        now_ms = self._look()
+        if session in self.sessions:
+            self.touch(session)
+            return
+        wall_ms = self._clock.wall_ms()
+        self.sessions[session] = SessionLife(
+            name, tuple(types), tuple(queues), now_ms + self.session_ms, wall_ms, wall_ms
+        )  # fmt: skip
+
+    def close(self, session: bytes) -> None:
+        self.sessions.pop(session, None)
+
+    def granted(self, leases: Iterable[tuple[bytes, int, bytes]]) -> None:
+        due_ms = self._look() + self.lease_ms
+        known = self._leases
+        sessions = self.sessions
+        for id, fence, session in leases:
+            known[fence] = Lease(id, session, due_ms)
+            life = sessions.get(session)
+            if life is not None:
+                life.fences.add(fence)
+
+    def released(self, leases: Iterable[tuple[bytes, int]]) -> None:
+        for _id, fence in leases:
+            lease = self._leases.pop(fence, None)
+            if lease is not None:
+                life = self.sessions.get(lease.session)
+                if life is not None:
+                    life.fences.discard(fence)
+
+    def cancelling(self, fence: int, grace_ms: int) -> None:
+        """From now on each heartbeat of the holder is answered with this cancel, until the lease is over."""
+        lease = self._leases.get(fence)
+        if lease is not None:
+            lease.cancel_grace_ms = grace_ms
+
+    # ---- signs of life -----------------------------------------------------------------------------
+
+    def touch(self, session: bytes) -> bool:
+        """The session has shown life. False: it is not known (ended, or never was)."""
+        life = self.sessions.get(session)
+        if life is None:
+            return False
+        life.due_ms = self._look() + self.session_ms
+        life.heard_wall_ms = self._clock.wall_ms()
+        self.sessions.move_to_end(session)
+        return True
+
+    def heartbeat(self, session: bytes, tasks: list[list[Any]]) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Renew the leases named. Returns (cancel: [id, fence, grace_ms], lost: [id, fence])."""
+        due_ms = self._look() + self.lease_ms
+        lost: list[list[Any]] = []
+        for id, fence in tasks:
+            lease = self._leases.get(fence)
+            if lease is None or lease.session != session or lease.id != id:
+                lost.append([id, fence])
+                continue
+            lease.due_ms = due_ms
+            self._leases.move_to_end(fence)
+        cancel = []
+        life = self.sessions.get(session)
+        for fence in sorted(life.fences) if life is not None else ():
+            lease = self._leases[fence]
+            if lease.cancel_grace_ms is not None:
+                cancel.append([lease.id, fence, lease.cancel_grace_ms])
+        return cancel, lost
+
+    # ---- conclusions -------------------------------------------------------------------------------
+
+    def leases_due(self, limit: int) -> list[list[object]]:
+        """``[id, fence]`` of leases that ran out; each is named again only if it is still there after a while."""
+        now_ms = self._look()
+        due: list[list[object]] = []
+        for fence, lease in self._leases.items():
+            if lease.due_ms > now_ms or len(due) == limit:
+                break
+            due.append([lease.id, fence])
+        for _id, fence in due:
+            assert isinstance(fence, int)
+            self._leases[fence].due_ms = now_ms + PROPOSE_AGAIN_MS
+            self._leases.move_to_end(fence)
+        return due
+
+    def sessions_due(self, limit: int) -> list[bytes]:
+        now_ms = self._look()
+        due: list[bytes] = []
+        for session, life in self.sessions.items():
+            if life.due_ms > now_ms or len(due) == limit:
+                break
+            due.append(session)
+        for session in due:
+            self.sessions[session].due_ms = now_ms + PROPOSE_AGAIN_MS
+            self.sessions.move_to_end(session)
+        return due
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def _look(self) -> int:
+        """Lease time now. It never passes faster than the clock, and not while nobody looks."""
+        monotonic_ms = self._clock.monotonic_ms()
+        self._time_ms += min(monotonic_ms - self._looked_ms, LOOK_GAP_MS_MAX)
+        self._looked_ms = monotonic_ms
+        return self._time_ms

@@ -1,0 +1,306 @@
+"""Configuration: a TOML file, under the environment, under flags; every key known, every value checked.
+
+``load`` merges the three layers (file < ``TQ_SECTION__KEY`` < flag) into one plain tree, remembers where each
+value came from, and structures it into frozen records. An unknown key is refused with the nearest known one;
+all that is wrong is reported at once.
+
+Sections that all nodes of a group must agree on are marked (cluster); the others are this node's own.
+Adding a key: one attribute with its comment below; documentation and ``tq config show`` follow.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import cattrs
+
+from tq import limits
+from tq.errors import ConfigError
+
+
+def _key(default: Any, comment: str, **kwargs: Any) -> Any:
+    return attrs.field(default=default, metadata={"comment": comment}, **kwargs)
+
+
+def _between(low: int, high: int) -> Any:
+    def check(_instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} = {value}: must be between {low} and {high}")
+
+    return check
+
+
+def _address(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    parse_address(attribute.name, value)
+
+
+def parse_address(field: str, value: str) -> tuple[str, int]:
+    """``"127.0.0.1:7379"`` -> host and port. Raises ValueError naming the field."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'{field} = "{value}": write "host:port", for example "127.0.0.1:{limits.PORT_CLIENT}"')
+    return host.strip("[]"), int(port)
+
+
+@attrs.frozen
+class NodeSection:
+    id: str = _key("n1", "Name of this node, unique in its cluster.")
+    data_dir: str = _key("tq-data", "Folder of the journal and the store; relative to the configuration file.")
+    listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=_address)
+    metrics_listen: str = _key(
+        f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=_address
+    )
+
+
+@attrs.frozen
+class ClusterSection:
+    name: str = _key("tq", "Name of the cluster, for people.")
+    profile: Literal["default", "fast"] = _key(
+        "default", "Raft timing: default = 150 ms heartbeats, 600-1,200 ms elections; fast = 50, 200-400."
+    )
+
+
+@attrs.frozen
+class LeasesSection:
+    """(cluster)"""
+
+    lease_ms: int = _key(
+        limits.LEASE_MS_DEFAULT, "A task is given to another when its lease was not renewed for this long.",
+        validator=_between(200, limits.DAY_MS),
+    )  # fmt: skip
+    heartbeat_ms: int = _key(
+        limits.HEARTBEAT_MS_DEFAULT, "How often workers send a heartbeat.", validator=_between(50, limits.HOUR_MS)
+    )
+    session_ms: int = _key(
+        limits.SESSION_MS_DEFAULT, "A worker that sent nothing for this long has lost its session.",
+        validator=_between(200, limits.DAY_MS),
+    )  # fmt: skip
+    crashes_max: int = _key(
+        limits.CRASHES_MAX_DEFAULT, "Crashes (lost leases) after which a task is dead, reason poison.",
+        validator=_between(1, 1_000),
+    )  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        if self.heartbeat_ms * 2 > min(self.lease_ms, self.session_ms):
+            raise ValueError(
+                f"heartbeat_ms = {self.heartbeat_ms}: must be at most half of lease_ms ({self.lease_ms}) "
+                f"and of session_ms ({self.session_ms}), so that one lost heartbeat does no harm"
+            )
+
+
+@attrs.frozen
+class RetentionSection:
+    """(cluster)"""
+
+    finished_keep_ms: int = _key(
+        limits.FINISHED_KEEP_MS_DEFAULT, "Completed, cancelled and expired tasks are kept this long.",
+        validator=_between(0, limits.DURATION_MS_MAX),
+    )  # fmt: skip
+    finished_keep_tasks: int = _key(
+        limits.FINISHED_KEEP_TASKS_DEFAULT, "... and at most so many of them.", validator=_between(0, 100_000_000)
+    )
+    dead_keep_ms: int = _key(
+        limits.DEAD_KEEP_MS_DEFAULT, "Dead tasks are kept this long.", validator=_between(0, limits.DURATION_MS_MAX)
+    )
+    tombstone_keep_ms: int = _key(
+        limits.TOMBSTONE_KEEP_MS_DEFAULT,
+        "The memory window: ids of purged tasks and of operations are remembered this long.",
+        validator=_between(0, limits.DURATION_MS_MAX),
+    )
+
+
+@attrs.frozen
+class StorageSection:
+    sync: Literal["inline", "thread", "auto"] = _key(
+        "auto", "Where the journal is synced: auto takes a thread when the disk is slow."
+    )
+    checkpoint_ms: int = _key(
+        limits.CHECKPOINT_MS_DEFAULT, "How often the store is made durable; the journal covers what is between.",
+        validator=_between(10, 10_000),
+    )  # fmt: skip
+
+
+@attrs.frozen
+class LimitsSection:
+    disk_free_min_bytes: int = _key(
+        limits.DISK_FREE_BYTES_MIN_DEFAULT, "Below this much free disk, submissions are refused and all else goes on.",
+        validator=_between(0, 1 << 60),
+    )  # fmt: skip
+    connections_max: int = _key(
+        limits.CONNECTIONS_MAX, "Connections of clients and workers at once.", validator=_between(1, 1_000_000)
+    )
+
+
+@attrs.frozen
+class LogSection:
+    level: Literal["debug", "info", "warning", "error"] = _key("info", "The least severe message that is written.")
+    format: Literal["text", "json"] = _key("text", "For people or for machines.")
+
+
+@attrs.frozen
+class Config:
+    """The whole configuration of one node."""
+
+    node: NodeSection = attrs.field(factory=NodeSection)
+    cluster: ClusterSection = attrs.field(factory=ClusterSection)
+    leases: LeasesSection = attrs.field(factory=LeasesSection)
+    retention: RetentionSection = attrs.field(factory=RetentionSection)
+    storage: StorageSection = attrs.field(factory=StorageSection)
+    limits: LimitsSection = attrs.field(factory=LimitsSection)
+    log: LogSection = attrs.field(factory=LogSection)
+
+
+@attrs.frozen
+class Loaded:
+    """config, and where each of its values came from: ``{"node.listen": "file" | "TQ_NODE__LISTEN" | "--..." | "default"}``."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+SECTIONS: dict[str, type] = {
+    "node": NodeSection,
+    "cluster": ClusterSection,
+    "leases": LeasesSection,
+    "retention": RetentionSection,
+    "storage": StorageSection,
+    "limits": LimitsSection,
+    "log": LogSection,
+}
+
+
+def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Merge file, environment and flags.
+
+    Args:
+        path: the TOML file, or None for defaults.
+        environ: usually ``os.environ``; only ``TQ_SECTION__KEY`` names are looked at.
+        flags: ``{"node.listen": value}``; None values are passed over.
+
+    Raises:
+        ConfigError: names every key that cannot be used.
+    """
+    tree: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    origins = {f"{name}.{field.name}": "default" for name, cls in SECTIONS.items() for field in attrs.fields(cls)}
+    problems: list[str] = []
+    if path is not None:
+        _merge_file(path, tree, origins, problems)
+    _merge_environment(environ, tree, origins, problems)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            section, _, name = key.partition(".")
+            tree[section][name] = value
+            origins[key] = "flag"
+    sections = {name: _structure(name, cls, tree[name], problems) for name, cls in SECTIONS.items()}
+    if problems:
+        where = f" in {path}" if path else ""
+        raise ConfigError(f"the configuration{where} cannot be used:\n  " + "\n  ".join(problems))
+    config = Config(**sections)
+    if path is not None and not Path(config.node.data_dir).is_absolute():
+        data_dir = str((path.parent / config.node.data_dir).resolve())
+        config = attrs.evolve(config, node=attrs.evolve(config.node, data_dir=data_dir))
+    return Loaded(config, origins)
+
+
+def _merge_file(path: Path, tree: dict[str, dict[str, Any]], origins: dict[str, str], problems: list[str]) -> None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}: write one, see docs/configuration.md") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
+    for section, values in document.items():
+        if section not in SECTIONS or not isinstance(values, dict):
+            problems.append(f"[{section}] is not a section{_nearest(section, SECTIONS)}")
+            continue
+        for name, value in values.items():
+            tree[section][name] = value
+            origins[f"{section}.{name}"] = "file"
+
+
+def _merge_environment(
+    environ: Mapping[str, str], tree: dict[str, dict[str, Any]], origins: dict[str, str], problems: list[str]
+) -> None:
+    for variable, text in environ.items():
+        if not variable.startswith("TQ_") or "__" not in variable:
+            continue
+        section, _, name = variable[3:].lower().partition("__")
+        if section not in SECTIONS:
+            problems.append(f"environment {variable}: {section} is not a section{_nearest(section, SECTIONS)}")
+            continue
+        tree[section][name] = _Text(text)
+        origins[f"{section}.{name}"] = variable
+
+
+class _Text(str):
+    """A value from the environment: the one layer in which "300" may stand for 300."""
+
+
+def _structure(section: str, cls: type, values: dict[str, Any], problems: list[str]) -> Any:
+    known = {field.name for field in attrs.fields(cls)}
+    for name in sorted(set(values) - known):
+        problems.append(f"{section}.{name} is not a key{_nearest(name, known)}")
+    usable = {name: value for name, value in values.items() if name in known}
+    try:
+        return _CONVERTER.structure(usable, cls)
+    except cattrs.ClassValidationError as error:
+        problems.extend(f"{section}.{line}" for line in _messages(error))
+    return None
+
+
+def _messages(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        found: list[str] = []
+        for inner in error.exceptions:
+            notes = getattr(inner, "__notes__", [])
+            names = [note.name for note in notes if isinstance(note, cattrs.AttributeValidationNote)]
+            found.extend(f"{names[-1]}: {line}" if names else line for line in _messages(inner))
+        return found
+    return [str(error)]
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _whole_number(value: Any, _type: type) -> int:
+    if isinstance(value, _Text) and value.removeprefix("-").isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{str(value)!r} must be a whole number")
+    return value
+
+
+def _text(value: Any, _type: type) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} must be text")
+    return str(value)
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    choices = kind.__args__
+    if value not in choices:
+        raise ValueError(f"{str(value)!r} must be one of {', '.join(choices)}")
+    return str(value)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(int, _whole_number)
+    converter.register_structure_hook(str, _text)
+    converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is Literal, _choice)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def as_tree(config: Config) -> dict[str, dict[str, Any]]:
+    """Plain values, section by section, as ``tq config show`` prints them."""
+    return {name: attrs.asdict(getattr(config, name)) for name in SECTIONS}
