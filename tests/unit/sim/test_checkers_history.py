@@ -1,0 +1,364 @@
+"""Each rule has a good history that passes and a bad one, one line away, that is caught by that rule."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tq.limits import FENCE_ORDINALS
+from tq.sim.checkers.history import check, fence_highest
+from tq.sim.checkers.records import BadHistory, parse
+
+Line = dict[str, Any]
+
+
+def f(index: int, ordinal: int = 0) -> int:
+    return index * FENCE_ORDINALS + ordinal
+
+
+def submit(
+    op: int,
+    start: int,
+    end: int | None,
+    task: str = "a",
+    *,
+    by: str = "c",
+    index: int = 0,
+    answer: str = "created",
+    **more: Any,
+) -> list[Line]:
+    fields = [
+        task,
+        more.get("content", task),
+        "t",
+        more.get("queue", "q"),
+        more.get("priority", 150),
+        more.get("timed", False),
+    ]
+    lines: list[Line] = [{"op": op, "by": by, "t": start, "call": "submit", "tasks": [fields]}]
+    if end is not None:
+        lines.append({"op": op, "by": by, "t": end, "index": index, "answers": [answer]})
+    return lines
+
+
+def claim(
+    op: int, start: int, end: int, fence: int, task: str = "a", *, by: str = "w", index: int | None = None
+) -> list[Line]:
+    at = fence // FENCE_ORDINALS if index is None else index
+    return [
+        {"op": op, "by": by, "t": start, "call": "claim"},
+        {"op": op, "by": by, "t": end, "index": at, "grants": [[task, fence, 1, 0]]},
+    ]
+
+
+def report(
+    op: int, start: int, end: int | None, fence: int, task: str = "a", *, by: str = "w", index: int = 100, **more: Any
+) -> list[Line]:
+    item = [task, fence, more.get("outcome", "complete"), more.get("body", "ok")]
+    lines: list[Line] = [{"op": op, "by": by, "t": start, "call": "report", "items": [item]}]
+    if end is not None:
+        lines.append({"op": op, "by": by, "t": end, "index": index, "answers": [more.get("answer", "applied")]})
+    return lines
+
+
+def read(
+    op: int, start: int, end: int, state: str | None, fence: int, *, index: int, min_index: int = 0, by: str = "r"
+) -> list[Line]:
+    return [
+        {"op": op, "by": by, "t": start, "call": "read", "id": "a", "min_index": min_index},
+        {"op": op, "by": by, "t": end, "index": index, "state": state, "fence": fence},
+    ]
+
+
+def run(
+    op: int, start: int, end: int | None, fence: int, task: str = "a", *, by: str = "h", body: str = "ok"
+) -> list[Line]:
+    lines: list[Line] = [{"op": op, "by": by, "t": start, "call": "run", "id": task, "fence": fence, "attempt": 1}]
+    if end is not None:
+        lines.append({"op": op, "by": by, "t": end, "outcome": "complete", "body": body})
+    return lines
+
+
+def change(verb: str, op: int, start: int, task: str = "a") -> list[Line]:
+    return [{"op": op, "by": "x", "t": start, "call": verb, "ids": [task]}]
+
+
+def final(task: str = "a", state: str = "completed", fence: int = f(10), **more: Any) -> list[Line]:
+    line: Line = {
+        "final": task,
+        "state": state,
+        "fence": fence,
+        "attempt": 1,
+        "crashes": 0,
+        "reason": None,
+        "body": "ok" if state == "completed" else None,
+        "fences": [fence] if fence else [],
+    }
+    return [line | more]
+
+
+GOOD = [
+    *submit(1, 0, 10, index=5),
+    *claim(1, 12, 20, f(10)),
+    *report(2, 22, 30, f(10), index=12),
+    *read(1, 31, 32, "completed", f(10), index=12, min_index=12),
+    *final(),
+]
+
+
+def rules(*parts: list[Line], drained: bool = True, fence_floor: int = 0) -> list[str]:
+    lines = [json.dumps(line) for part in parts for line in part]
+    breaches = check(parse([lines]), drained=drained, fence_floor=fence_floor)
+    return sorted({breach.rule for breach in breaches})
+
+
+def test_a_good_history_has_no_breach() -> None:
+    assert rules(GOOD) == []
+
+
+def test_an_empty_history_has_no_breach() -> None:
+    assert rules([]) == []
+
+
+# ---- each rule catches its bad history -------------------------------------------------------------
+
+
+def test_lost_when_the_end_does_not_know_an_accepted_task() -> None:
+    assert rules(submit(1, 0, 10, index=5)) == ["lost"]
+    assert rules(submit(1, 0, 10, index=5, answer="duplicate")) == ["lost"]
+
+
+def test_lost_when_a_granted_task_is_gone_though_its_submission_was_never_answered() -> None:
+    assert rules(submit(1, 0, None), claim(1, 12, 20, f(10))) == ["lost"]
+
+
+def test_not_lost_when_the_submission_is_unknown_or_refused_or_the_task_was_purged() -> None:
+    assert rules(submit(1, 0, None)) == []
+    assert rules(submit(1, 0, 10, answer="queue_full")) == []
+    assert rules(submit(1, 0, 10, index=5), change("purge", 2, 12)) == []
+
+
+def test_lost_when_a_task_still_waits_after_a_drain_and_only_then() -> None:
+    waits = [*submit(1, 0, 10, index=5), *final(state="pending", fence=0, attempt=0)]
+    assert rules(waits) == ["lost"]
+    assert rules(waits, drained=False) == []
+
+
+def test_lost_when_the_state_does_not_exist() -> None:
+    assert rules(submit(1, 0, 10, index=5), final(state="limbo", fence=0)) == ["lost"]
+
+
+def test_invented_when_nobody_submitted_what_the_end_knows_or_a_worker_got() -> None:
+    assert "invented" in rules(final(state="pending", fence=0), drained=False)
+    assert "invented" in rules(claim(1, 12, 20, f(10)))
+
+
+def test_an_unknown_submission_may_have_been_done() -> None:
+    assert rules(submit(1, 0, None), *[GOOD[2:]]) == []
+
+
+def test_outcome_that_nobody_reported() -> None:
+    assert rules(GOOD[:4], final()) == ["outcome"]
+
+
+def test_outcome_with_another_body_than_reported() -> None:
+    assert rules(GOOD[:6], final(body="other")) == ["outcome"]
+
+
+def test_outcome_recorded_under_another_fence_than_applied() -> None:
+    other = [*claim(3, 40, 41, f(9), by="v"), *report(4, 42, None, f(9), by="v")]
+    assert "outcome" in rules(GOOD[:6], other, final(fence=f(9)))
+
+
+def test_outcome_applied_and_then_forgotten() -> None:
+    assert rules(GOOD[:6], final(state="dead", reason="attempts")) == ["outcome"]
+    assert rules(GOOD[:6], final(state="pending", attempt=0), drained=False) == ["outcome"]
+
+
+def test_outcome_refused_and_yet_recorded() -> None:
+    assert rules(GOOD[:4], report(2, 22, 30, f(10), answer="stale"), final()) == ["outcome"]
+
+
+def test_an_outcome_whose_report_was_never_answered_may_be_recorded() -> None:
+    assert rules(GOOD[:4], report(2, 22, None, f(10)), final()) == []
+    assert rules(GOOD[:2], run(1, 20, 25, f(10)), final()) == []
+
+
+def test_an_outcome_refused_when_repeated_may_be_recorded() -> None:
+    assert rules(GOOD[:4], report(2, 22, None, f(10)), report(3, 40, 50, f(10), answer="stale"), final()) == []
+
+
+def test_outcome_when_two_are_applied_under_one_fence() -> None:
+    twice = report(3, 40, 50, f(10), outcome="fail", body="no")
+    assert rules(GOOD, twice) == ["outcome"]
+
+
+def test_outcome_that_nobody_asked_for() -> None:
+    assert rules(submit(1, 0, 10, index=5), final(state="cancelled", fence=0)) == ["outcome"]
+    assert rules(submit(1, 0, 10, index=5), change("cancel", 1, 11), final(state="cancelled", fence=0)) == []
+    assert rules(submit(1, 0, 10, index=5), final(state="expired", fence=0)) == ["outcome"]
+    assert rules(submit(1, 0, 10, index=5, timed=True), final(state="expired", fence=0)) == []
+    assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=0)) == ["outcome"]
+    assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=3)) == []
+
+
+def test_fence_given_twice() -> None:
+    second = [*submit(5, 0, 10, "b", index=5, by="d"), *claim(5, 12, 20, f(10), "b", by="v"), *final("b", "pending", 0)]
+    assert "fence" in rules(GOOD, second, drained=False)
+    assert "fence" in rules(GOOD, claim(5, 13, 21, f(10), by="v"))
+
+
+def test_the_same_claim_again_hands_out_the_same_fence() -> None:
+    assert rules(GOOD, claim(5, 21, 22, f(10))) == []
+
+
+def test_fence_that_falls_between_grants_of_one_task() -> None:
+    again = [*claim(6, 40, 50, f(9), by="v", index=20), *report(7, 51, None, f(9), by="v")]
+    assert "fence" in rules(GOOD[:4], again, final(fence=f(9)))
+
+
+def test_fence_that_falls_over_tasks() -> None:
+    late = [*submit(5, 21, 22, "b", index=11, by="d"), *claim(6, 23, 24, f(8), "b", by="v", index=12)]
+    assert "fence" in rules(GOOD, late, final("b", "running", f(8)), drained=False)
+
+
+def test_a_claim_that_was_parked_meanwhile_may_have_a_lower_fence() -> None:
+    parked = [*submit(5, 0, 5, "b", index=4, by="d", queue="other"), *claim(6, 1, 24, f(8), "b", by="v", index=12)]
+    assert rules(GOOD, parked, final("b", "running", f(8)), drained=False) == []
+
+
+def test_fence_run_twice() -> None:
+    assert rules(GOOD[:2], run(1, 20, 25, f(10)), run(2, 26, 27, f(10)), final()) == ["fence"]
+
+
+def test_fence_not_above_an_earlier_part_of_the_run() -> None:
+    assert rules(GOOD, fence_floor=f(10)) == ["fence"]
+    assert rules(GOOD, fence_floor=f(9)) == []
+
+
+def test_fence_behind_the_reply_that_handed_it_out() -> None:
+    assert "fence" in rules(GOOD[:2], claim(1, 12, 20, f(10), index=9), GOOD[4:])
+
+
+def test_fence_in_a_history_that_does_not_rise() -> None:
+    assert rules(GOOD[:6], final(fences=[f(10), f(9)])) == ["fence"]
+
+
+def test_fence_of_the_end_below_a_granted_one() -> None:
+    newer = [*claim(5, 13, 21, f(11), by="v"), *report(3, 22, None, f(10))]
+    assert "fence" in rules(GOOD[:4], newer, final())
+
+
+def test_stale_outcome_applied_after_a_newer_grant() -> None:
+    newer = claim(5, 20, 21, f(11), by="v")
+    failed = report(2, 22, 30, f(10), outcome="fail", body="no")
+    last = [*report(6, 31, 32, f(11), by="v"), *final(fence=f(11), fences=[f(10), f(11)], attempt=2)]
+    assert rules(GOOD[:4], newer, failed, last) == ["stale"]
+
+
+def test_an_outcome_applied_before_the_newer_grant_is_fine() -> None:
+    failed = report(2, 22, 30, f(10), outcome="fail", body="no")
+    newer = [*claim(5, 31, 33, f(13), by="v"), *report(6, 34, 35, f(13), by="v")]
+    assert rules(GOOD[:4], failed, newer, final(fence=f(13), fences=[f(10), f(13)], attempt=2)) == []
+
+
+def test_stale_when_a_completed_task_is_granted_again() -> None:
+    assert "stale" in rules(GOOD[:6], claim(5, 40, 41, f(20), by="v"), final(fence=f(20)))
+
+
+def two(first: int, second: int, **priorities: int) -> list[Line]:
+    """``a`` and ``b`` submitted one after the other; fences of their grants."""
+    return [
+        *submit(1, 0, 10, "a", index=5, priority=priorities.get("a", 150)),
+        *submit(2, 11, 20, "b", index=6, priority=priorities.get("b", 150)),
+        *claim(3, 0, 40, first, "a", by="v", index=99),
+        *claim(4, 0, 40, second, "b", by="w", index=99),
+        *report(5, 50, 60, first, "a", by="v", index=100),
+        *report(6, 50, 60, second, "b", by="w", index=100),
+        *final("a", fence=first),
+        *final("b", fence=second),
+    ]
+
+
+def test_order_of_equal_priority_is_that_of_submission() -> None:
+    assert rules(two(f(10, 0), f(10, 1))) == []
+    assert rules(two(f(10, 1), f(10, 0))) == ["order"]
+
+
+def test_order_goes_by_priority_first() -> None:
+    assert rules(two(f(11), f(10), b=200)) == []
+    assert rules(two(f(10), f(11), b=200)) == ["order"]
+
+
+def test_order_says_nothing_of_a_higher_priority_that_came_later() -> None:
+    assert rules(two(f(6), f(11), b=200)) == []
+
+
+def test_order_says_nothing_of_submissions_that_overlap_or_tasks_that_waited() -> None:
+    overlap = two(f(10, 1), f(10, 0))
+    overlap[2]["t"] = 5
+    assert rules(overlap) == []
+    timed = two(f(10, 1), f(10, 0))
+    timed[0]["tasks"][0][5] = True
+    assert rules(timed) == []
+    crashed = two(f(10, 1), f(10, 0))
+    crashed[-2]["crashes"] = 1
+    assert rules(crashed) == []
+
+
+def test_read_behind_its_min_index() -> None:
+    assert rules(GOOD, read(9, 33, 34, "completed", f(10), index=12, min_index=13)) == ["read"]
+
+
+def test_read_that_goes_back_in_time() -> None:
+    assert "read" in rules(GOOD, read(9, 33, 34, "completed", f(10), index=11))
+    assert rules(GOOD, read(9, 33, 34, "completed", f(10), index=12, by="another")) == []
+
+
+def test_read_that_misses_what_is_at_or_before_its_index() -> None:
+    assert rules(GOOD, read(9, 33, 34, None, 0, index=12)) == ["read"]
+    assert rules(GOOD, read(9, 33, 34, "running", f(10), index=12)) == ["read"]
+    assert rules(GOOD, read(9, 33, 34, "pending", 0, index=11, by="another")) == ["read"]
+    assert rules(GOOD, read(9, 33, 34, "pending", 0, index=9, by="another")) == []
+
+
+def test_duplicate_created_twice() -> None:
+    assert rules(GOOD, submit(9, 40, 50, index=50)) == ["duplicate"]
+
+
+def test_duplicate_answers() -> None:
+    assert rules(GOOD, submit(9, 40, 50, index=50, answer="duplicate")) == []
+    assert rules(GOOD, submit(9, 40, 50, index=50, answer="duplicate", content="z")) == ["duplicate"]
+    assert rules(GOOD, submit(9, 40, 50, index=50, answer="conflict", content="z")) == []
+    assert rules(GOOD, submit(9, 40, 50, index=50, answer="conflict")) == ["duplicate"]
+
+
+# ---- the form --------------------------------------------------------------------------------------
+
+
+def test_a_torn_last_line_is_passed_over_and_a_torn_middle_is_not() -> None:
+    lines = [json.dumps(line) for line in GOOD]
+    assert check(parse([lines, ['{"op": 4, "by']]), drained=True) == []
+    with pytest.raises(BadHistory):
+        parse([['{"op": 4, "by', *lines]])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"op": 1, "by": "c", "t": 1, "index": 4}],
+        [{"op": 1, "by": "c", "t": 1, "call": "claim"}] * 2,
+        [{"op": 1, "by": "c", "t": 1, "call": "dance"}],
+    ],
+)
+def test_what_is_no_history_is_refused(lines: list[Line]) -> None:
+    with pytest.raises(BadHistory):
+        parse([[json.dumps(line) for line in lines]])
+
+
+def test_fence_highest() -> None:
+    lines = [json.dumps(line) for line in GOOD]
+    assert fence_highest(parse([lines])) == f(10)
+    assert fence_highest(parse([])) == 0

@@ -1,0 +1,235 @@
+"""What a run was seen to do: the records of a history and their form as lines of JSON.
+
+A *history* is written by those who use the broker (clients, workers, handlers), never by the broker. Each
+request is two lines: ``call`` before it leaves and ``return`` when it is answered, joined by ``by`` and
+``op``. A call without a return has an unknown outcome: the request timed out, or its writer was killed. So a
+writer may die at any moment, also in the middle of a line: a torn last line of a writer is passed over.
+
+    {"op": 7, "by": "c1", "t": 120, "call": "submit", "tasks": [[id, content, type, queue, priority, timed], ...]}
+    {"op": 7, "by": "c1", "t": 180, "index": 31, "answers": ["created", ...]}
+    {"op": 8, "by": "w1", "t": 190, "call": "claim"}
+    {"op": 8, "by": "w1", "t": 210, "index": 33, "grants": [[id, fence, attempt, crashes], ...]}
+    {"op": 9, "by": "w1", "t": 220, "call": "report", "items": [[id, fence, outcome, body], ...]}
+    {"op": 9, "by": "w1", "t": 240, "index": 35, "answers": ["applied", ...]}
+    {"op": 3, "by": "c1", "t": 250, "call": "read", "id": id, "min_index": 35}
+    {"op": 3, "by": "c1", "t": 260, "index": 36, "state": "completed", "fence": 33792}
+    {"op": 4, "by": "c1", "t": 270, "call": "cancel" | "retry" | "purge", "ids": [id, ...]}
+    {"op": 4, "by": "c1", "t": 280, "index": 38}
+    {"op": 1, "by": "h1", "t": 200, "call": "run", "id": id, "fence": 33792, "attempt": 1}
+    {"op": 1, "by": "h1", "t": 201, "outcome": "complete", "body": "..."}
+    {"final": id, "state": "completed", "fence": 33792, "attempt": 1, "crashes": 0, "reason": null, "body": "...", "fences": [...]}
+
+``t`` is in ns of one monotonic clock that all writers share. ``run`` is written by a handler inside a real
+worker: it saw the grant, and what it returns will be reported by a worker that writes no history.
+Ids are hex. ``content`` is any text that is equal for equal tasks. ``timed``: the task may expire or start late.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class Submit:
+    """One task of one request. ``answer`` None: unknown."""
+
+    by: str
+    start: int
+    end: int | None
+    index: int | None
+    id: str
+    content: str
+    type: str
+    queue: str
+    priority: int
+    timed: bool
+    answer: str | None
+
+
+@attrs.frozen
+class Grant:
+    """A task handed to a worker. ``start`` None: it is not known when the claim left. ``ran``: seen by a handler."""
+
+    by: str
+    start: int | None
+    end: int
+    index: int | None
+    id: str
+    fence: int
+    attempt: int
+    crashes: int
+    ran: bool
+
+
+@attrs.frozen
+class Report:
+    """One outcome of one request. ``answer`` None: unknown."""
+
+    by: str
+    start: int
+    end: int | None
+    index: int | None
+    id: str
+    fence: int
+    outcome: str
+    body: str | None
+    answer: str | None
+
+
+@attrs.frozen
+class Read:
+    """An answered read. ``state`` None: no such task."""
+
+    by: str
+    start: int
+    end: int
+    min_index: int
+    index: int
+    id: str
+    state: str | None
+    fence: int
+
+
+@attrs.frozen
+class Change:
+    """A cancel, retry or purge of one task, answered or not."""
+
+    verb: str
+    by: str
+    start: int
+    end: int | None
+    id: str
+
+
+@attrs.frozen
+class Final:
+    """What the broker says of a task when the run is over. ``fences``: of the attempts in its history, oldest first."""
+
+    id: str
+    state: str
+    fence: int
+    attempt: int
+    crashes: int
+    reason: str | None
+    body: str | None
+    fences: tuple[int, ...]
+
+
+@attrs.frozen
+class Seen:
+    """The highest index one writer knew when it had been answered: (by, time, index)."""
+
+    by: str
+    start: int
+    end: int
+    index: int
+
+
+@attrs.define
+class History:
+    submits: list[Submit] = attrs.field(factory=list)
+    grants: list[Grant] = attrs.field(factory=list)
+    reports: list[Report] = attrs.field(factory=list)
+    reads: list[Read] = attrs.field(factory=list)
+    changes: list[Change] = attrs.field(factory=list)
+    finals: list[Final] = attrs.field(factory=list)
+    seen: list[Seen] = attrs.field(factory=list)
+
+
+class BadHistory(ValueError):
+    """The lines are no history: the harness is wrong, not the broker."""
+
+
+def parse(files: Iterable[Iterable[str]]) -> History:
+    """Join the lines of all writers (one iterable of lines each). Raises BadHistory."""
+    history = History()
+    for lines in files:
+        _parse_file(history, lines)
+    return history
+
+
+def _parse_file(history: History, lines: Iterable[str]) -> None:
+    open_calls: dict[tuple[str, int], dict[str, Any]] = {}
+    torn: str | None = None
+    for line in lines:
+        if torn is not None:
+            raise BadHistory(f"not JSON, and not the last line of its writer: {torn[:120]!r}")
+        try:
+            record = json.loads(line)
+        except ValueError:
+            torn = line
+            continue
+        if "final" in record:
+            history.finals.append(_final(record))
+            continue
+        key = (record["by"], record["op"])
+        if "call" in record:
+            if key in open_calls:
+                raise BadHistory(f"call {key} twice")
+            open_calls[key] = record
+        elif key in open_calls:
+            _join(history, open_calls.pop(key), record)
+        else:
+            raise BadHistory(f"return {key} without its call")
+    for call in open_calls.values():
+        _join(history, call, None)
+
+
+def _final(record: dict[str, Any]) -> Final:
+    return Final(
+        record["final"],
+        record["state"],
+        record["fence"],
+        record["attempt"],
+        record["crashes"],
+        record["reason"],
+        record["body"],
+        tuple(record["fences"]),
+    )
+
+
+def _join(history: History, call: dict[str, Any], answer: dict[str, Any] | None) -> None:
+    by, start, verb = call["by"], call["t"], call["call"]
+    end = None if answer is None else answer["t"]
+    index = None if answer is None else answer.get("index")
+    if end is not None and index is not None:
+        history.seen.append(Seen(by, start, end, index))
+    if verb == "submit":
+        answers = _answers(answer, len(call["tasks"]))
+        for (key, content, kind, queue, priority, timed), said in zip(call["tasks"], answers, strict=True):
+            submit = Submit(by, start, end, index, key, content, kind, queue, priority, timed, said)
+            history.submits.append(submit)
+    elif verb == "claim":
+        for key, fence, attempt, crashes in [] if answer is None else answer.get("grants", []):
+            history.grants.append(Grant(by, start, end or 0, index, key, fence, attempt, crashes, False))
+    elif verb == "report":
+        answers = _answers(answer, len(call["items"]))
+        for (key, fence, outcome, body), said in zip(call["items"], answers, strict=True):
+            history.reports.append(Report(by, start, end, index, key, fence, outcome, body, said))
+    elif verb == "read":
+        if answer is not None and end is not None and index is not None:
+            fence = answer.get("fence") or 0
+            read = Read(by, start, end, call["min_index"], index, call["id"], answer["state"], fence)
+            history.reads.append(read)
+    elif verb == "run":
+        history.grants.append(Grant(by, None, start, None, call["id"], call["fence"], call["attempt"], 0, True))
+        if answer is not None:
+            key, fence = call["id"], call["fence"]
+            report = Report(by, answer["t"], None, None, key, fence, answer["outcome"], answer["body"], None)
+            history.reports.append(report)
+    elif verb in ("cancel", "retry", "purge"):
+        history.changes.extend(Change(verb, by, start, end, key) for key in call["ids"])
+    else:
+        raise BadHistory(f"unknown call {verb!r}")
+
+
+def _answers(answer: dict[str, Any] | None, count: int) -> list[str | None]:
+    """Per item; all unknown where the request was not answered, or answered with an error."""
+    if answer is None or "answers" not in answer:
+        return [None] * count
+    answers: list[str | None] = answer["answers"]
+    return answers
