@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tq.bench.processes import Ground, Process, ProcessFailed, free_ports, toml
+
+WAIT = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read() or __import__('signal').pause()"]
+
+
+def test_toml_is_what_it_says() -> None:
+    settings = {"node": {"data_dir": 'a "b"\\c', "count": 3}, "limits": {"on": True, "off": False}}
+    assert tomllib.loads(toml(settings)) == settings
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(free_ports(5))) == 5
+
+
+def test_a_process_starts_again_after_its_end_and_keeps_one_log(tmp_path: Path) -> None:
+    process = Process("p", [sys.executable, "-c", "print('hello')"], tmp_path)
+    for _ in range(2):
+        process.start()
+        assert process.wait(20) == 0
+    assert process.tail() == "p | hello\np | hello"
+    assert process.starts == 2
+
+
+def test_leaving_the_ground_ends_what_runs_and_removes_the_folder() -> None:
+    with Ground() as ground:
+        process = ground.process("p", WAIT)
+        process.start()
+        folder, pid = ground.folder, process.pid
+        assert process.alive
+    assert not folder.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_leaving_the_ground_ends_a_paused_process_and_its_children_after_an_error() -> None:
+    child = "import subprocess, sys; c = subprocess.Popen(['sleep', '600']); print(c.pid, flush=True); c.wait()"
+    with pytest.raises(RuntimeError), Ground() as ground:
+        process = ground.process("p", [sys.executable, "-c", child])
+        process.start()
+        while not process.tail():
+            assert process.alive
+        grandchild = int(process.tail().split("|")[1])
+        process.pause()
+        raise RuntimeError("a test failed")
+    state = Path(f"/proc/{grandchild}/stat")
+    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+def test_a_kept_folder_stays(tmp_path: Path) -> None:
+    ground = Ground()
+    with ground:
+        folder = ground.keep()
+    assert folder.exists()
+    folder.rmdir()
+
+
+def test_a_broker_that_ends_at_once_is_reported_with_its_log() -> None:
+    with Ground() as ground:
+        broker = ground.broker()
+        broker.argv = [sys.executable, "-c", "raise SystemExit('no luck')"]
+        with pytest.raises(ProcessFailed, match="no luck"):
+            broker.start_ready()
