@@ -202,11 +202,17 @@ class Ground:
         return broker
 
     def worker(
-        self, broker: Broker, module: str, *arguments: str, name: str = "worker", path: Sequence[Path] = ()
+        self,
+        broker: Broker,
+        module: str,
+        *arguments: str,
+        name: str = "worker",
+        path: Sequence[Path] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> Process:
         """``tq worker module ...``, not yet started. path: where its modules are found."""
         argv = [*TQ, "worker", module, "--brokers", broker.address, *arguments]
-        return self.process(name, argv, path)
+        return self.process(name, argv, path, environ)
 
     def process(
         self, name: str, argv: Sequence[str], path: Sequence[Path] = (), environ: Mapping[str, str] | None = None

@@ -41,17 +41,25 @@ def test_leaving_the_ground_ends_what_runs_and_removes_the_folder() -> None:
         os.kill(pid, 0)
 
 
-def test_leaving_the_ground_ends_a_paused_process_and_its_children_after_an_error() -> None:
-    child = "import subprocess, sys; c = subprocess.Popen(['sleep', '600']); print(c.pid, flush=True); c.wait()"
-    with pytest.raises(RuntimeError), Ground() as ground:
-        process = ground.process("p", [sys.executable, "-c", child])
+CHILD = "import subprocess, sys; c = subprocess.Popen(['sleep', '600']); print(c.pid, flush=True); c.wait()"
+
+
+def fail_with_a_paused_process(children: list[int]) -> None:
+    with Ground() as ground:
+        process = ground.process("p", [sys.executable, "-c", CHILD])
         process.start()
         while not process.tail():
             assert process.alive
-        grandchild = int(process.tail().split("|")[1])
+        children.append(int(process.tail().split("|")[1]))
         process.pause()
         raise RuntimeError("a test failed")
-    state = Path(f"/proc/{grandchild}/stat")
+
+
+def test_leaving_the_ground_ends_a_paused_process_and_its_children_after_an_error() -> None:
+    children: list[int] = []
+    with pytest.raises(RuntimeError):
+        fail_with_a_paused_process(children)
+    state = Path(f"/proc/{children[0]}/stat")
     assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 

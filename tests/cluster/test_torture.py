@@ -1,0 +1,26 @@
+"""The short form of ``make torture``: the same run, the same checker, about a minute."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.torture.run import torture
+from tq.bench.processes import Ground
+
+SECONDS = float(os.environ.get("TQ_TORTURE_SECONDS", "40"))
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_under_kills_and_pauses(ground: Ground) -> None:
+    seed = int(os.environ.get("TQ_TORTURE_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"seed {seed}")
+    report = torture(ground, SECONDS, seed, print)
+    print("\n".join(report.lines()))
+    assert not report.breaches, f"seed {seed}; logs and histories are in {ground.keep()}"
+    assert report.tasks > 500, "too little was done to prove anything"
+    assert report.faults["kill broker"] > 0
+    assert report.faults["kill worker"] > 0
+    assert report.crashes > 0

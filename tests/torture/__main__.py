@@ -1,0 +1,14 @@
+"""``python -m tests.torture --minutes M --seed S``, behind ``make torture MINUTES=M``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.torture.run import main
+
+parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+parser.add_argument("--minutes", type=float, default=5.0, help="how long clients and faults go on")
+parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to draw the same faults and tasks")
+options = parser.parse_args()
+sys.exit(main(options.minutes * 60, options.seed))
