@@ -1,0 +1,505 @@
+"""A naive model of the contract: what the state machine must answer and show, in plain dicts and lists.
+
+It reads as the contract does, walks everything for every question, and was written without a look at
+``tq/machine``'s rules: only the border is shared (commands, answers, states, the parser of a task, limits).
+``tests/machine/test_model.py`` lets hypothesis compare the two, ``test_scripts.py`` runs it beside every script.
+
+Chance: a wait with jitter is not the contract's to fix. The model keeps the bounds (``Task.due_bounds``);
+who compares checks the real wait against them and tells the model with ``settle``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tq import limits
+from tq.errors import (
+    Conflict,
+    InvalidRequest,
+    InvalidState,
+    NotDone,
+    NotFound,
+    PayloadTooLarge,
+    SessionLost,
+    TqError,
+    Unsupported,
+)
+from tq.machine import commands as c
+from tq.machine.answers import ReportOutcome, SubmitOutcome
+from tq.machine.commands import Outcome, Timer
+from tq.machine.states import ENDS, State
+from tq.spec import UNIQUE_PENDING, Spec, parse
+
+IDLE = (State.WAITING, State.SCHEDULED, State.PENDING)  # accepted, not running, not ended
+REFUSALS = (SubmitOutcome.CONFLICT, SubmitOutcome.QUEUE_FULL, SubmitOutcome.TOO_LARGE, SubmitOutcome.INVALID)
+
+
+@dataclass
+class Task:
+    spec: Spec
+    raw: bytes
+    created: int
+    state: State = State.PENDING
+    attempt: int = 0
+    crashes: int = 0
+    snoozes: int = 0
+    fence: int = 0
+    session: bytes | None = None
+    entered: tuple[int, int] = (0, 0)  # (index, ordinal) of entering pending
+    due: int | None = None
+    due_bounds: tuple[int, int] | None = None  # while the jitter of ``due`` is unknown
+    expires: int | None = None
+    deadline: int | None = None
+    timeout: int | None = None
+    grace: int | None = None
+    cancelling: bool = False
+    reason: str | None = None
+    result: tuple[str, bytes] | None = None
+    result_until: int | None = None
+    ended: int | None = None
+    history: list[tuple[int, int, str]] = field(default_factory=list)  # (fence, attempt, what became of it)
+    said: dict[int, Outcome] = field(default_factory=dict)  # fence -> the outcome its worker reported
+
+
+@dataclass
+class Tombstone:
+    spec: Spec
+    state: State
+    until: int
+
+
+@dataclass
+class Session:
+    name: str
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+    seq: int | None = None
+    granted: list[tuple[bytes, int]] = field(default_factory=list)  # by the claim numbered ``seq``
+
+
+@dataclass
+class Job:
+    verb: int
+    ids: list[bytes]
+    delay: int
+    done: int = 0
+    matched: int = 0
+
+
+class Model:
+    def __init__(self) -> None:
+        self.index = 0
+        self.time = 0
+        self.tasks: dict[bytes, Task] = {}
+        self.tombstones: dict[bytes, Tombstone] = {}
+        self.idempotency: dict[str, bytes] = {}
+        self.sessions: dict[bytes, Session] = {}
+        self.operations: dict[bytes, tuple[int, Any]] = {}  # -> (forgotten at, answer)
+        self.jobs: dict[bytes, Job] = {}
+        self.cluster: bytes | None = None
+        self.ordinal = 0  # of tasks entering pending, in the entry
+        self.grants = 0  # in the entry
+
+    # ---- entries -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, time_ms: int, commands: Iterable[c.Command]) -> list[Any]:
+        """The answers of one entry."""
+        assert index > self.index
+        self.index = index
+        self.time = max(self.time, time_ms)  # log time never runs backwards
+        self.ordinal = self.grants = 0
+        return [self._command(command) for command in commands]
+
+    def settle(self, id: bytes, due: int) -> None:
+        """The real machine drew this wait."""
+        task = self.tasks[id]
+        assert task.due_bounds is not None
+        task.due, task.due_bounds = due, None
+
+    def _command(self, command: c.Command) -> Any:
+        match command:
+            case c.Submit():
+                return self.submit(command)
+            case c.SessionOpen():
+                return self.session_open(command)
+            case c.SessionClose():
+                return self.session_close(command)
+            case c.Claim():
+                return self.claim(command)
+            case c.Report():
+                return [self.report(*item) for item in command.items]
+            case c.LeasesExpire():
+                return self.leases_expire(command)
+            case c.SessionsEnd():
+                for session in command.sessions:
+                    self.session_end(session, self.crash)
+                return None
+            case c.Cancel():
+                return [self.cancel(id, command.grace_ms) for id in command.ids]
+            case c.Advance():
+                return self.advance(Timer(command.kind), command.limit)
+            case c.Retry():
+                return self.once(command.operation, lambda: [self.retry(id, command.delay_ms) for id in command.ids])
+            case c.Purge():
+                return self.once(command.operation, lambda: [self.purge(id) for id in command.ids])
+            case c.ClusterForm():
+                self.cluster = self.cluster or command.cluster_id
+                return self.cluster
+            case _:
+                raise AssertionError(command)
+
+    # ---- submit ------------------------------------------------------------------------------------
+
+    def submit(self, command: c.Submit) -> list[Any]:
+        if not command.atomic:
+            return [self._submit_one(raw) for raw in command.specs]
+        before = (dict(self.tasks), dict(self.idempotency), self.ordinal)
+        items = [self._submit_one(raw) for raw in command.specs]
+        if any(_outcome(item) in REFUSALS for item in items):
+            self.tasks, self.idempotency, self.ordinal = before
+            innocent = [SubmitOutcome.NOT_DONE, None, None, NotDone("another item was refused")]
+            return [item if _outcome(item) in REFUSALS else innocent for item in items]
+        return items
+
+    def _submit_one(self, raw: bytes) -> Any:
+        try:
+            spec = parse(raw)
+        except PayloadTooLarge as error:
+            return [SubmitOutcome.TOO_LARGE, None, None, error]
+        except (InvalidRequest, Unsupported) as error:
+            return [SubmitOutcome.INVALID, None, None, error]
+
+        known = self.tasks.get(spec.id) or self.tombstones.get(spec.id)
+        keyed = None if spec.idempotency_key is None else self.idempotency.get(spec.idempotency_key)
+        if known is not None:
+            if known.spec != spec or keyed not in (None, spec.id):
+                return [SubmitOutcome.CONFLICT, known.state, spec.id, Conflict("")]
+            return [SubmitOutcome.DUPLICATE, known.state, spec.id, None]
+        if keyed is not None:
+            first = self.tasks.get(keyed) or self.tombstones[keyed]
+            if first.spec._replace(id=b"") != spec._replace(id=b""):
+                return [SubmitOutcome.CONFLICT, first.state, keyed, Conflict("")]
+            return [SubmitOutcome.DUPLICATE, first.state, keyed, None]
+        if spec.unique is not None:
+            for id in self.holders(spec.unique[0]):
+                return [SubmitOutcome.DUPLICATE, self.tasks[id].state, id, None]
+        return self._create(spec, raw)
+
+    def holders(self, key: str) -> list[bytes]:
+        """The tasks that hold a unique key now."""
+        return [
+            id
+            for id, task in self.tasks.items()
+            if task.spec.unique is not None
+            and task.spec.unique[0] == key
+            and (task.state in IDLE or (task.state is State.RUNNING and task.spec.unique[1] != UNIQUE_PENDING))
+        ]
+
+    def _create(self, spec: Spec, raw: bytes) -> Any:
+        task = self.tasks[spec.id] = Task(spec, raw, self.time)
+        if spec.idempotency_key is not None:
+            self.idempotency[spec.idempotency_key] = spec.id
+        due = self.time + spec.delay_ms if spec.not_before_ms is None else spec.not_before_ms
+        self._begin(task, due)
+        return 0 if task.state is State.PENDING else [SubmitOutcome.CREATED, task.state, spec.id, None]
+
+    def _begin(self, task: Task, due: int) -> None:
+        """A task, new or retried, starts its life: relative times are resolved in log time."""
+        spec = task.spec
+        task.expires = None if spec.expires_in_ms is None else self.time + spec.expires_in_ms
+        task.deadline = None if spec.deadline_ms is None else self.time + spec.deadline_ms
+        if due > self.time:
+            self.scheduled(task, due)
+        else:
+            self.pending(task)
+
+    # ---- states ------------------------------------------------------------------------------------
+
+    def pending(self, task: Task) -> None:
+        task.state, task.due, task.due_bounds = State.PENDING, None, None
+        task.entered = (self.index, self.ordinal)
+        self.ordinal += 1
+
+    def scheduled(self, task: Task, due: int | None, bounds: tuple[int, int] | None = None) -> None:
+        task.state, task.due, task.due_bounds = State.SCHEDULED, due, bounds
+
+    def end(self, task: Task, state: State, reason: str | None = None) -> None:
+        task.state, task.reason, task.ended = state, reason, self.time
+        task.cancelling = False
+        task.due = task.due_bounds = task.expires = task.deadline = None
+
+    def let_go(self, task: Task, what: str) -> None:
+        """The grant is over, whatever the task becomes; its line stands in the history."""
+        task.history.append((task.fence, task.attempt, what))
+        task.session = task.timeout = task.grace = None
+
+    # ---- sessions and claims -----------------------------------------------------------------------
+
+    def session_open(self, command: c.SessionOpen) -> Any:
+        wanted = (command.name, tuple(command.types), tuple(command.queues))
+        known = self.sessions.get(command.session)
+        if known is None:
+            self.sessions[command.session] = Session(*wanted)
+            return None
+        return None if (known.name, known.types, known.queues) == wanted else Conflict("")
+
+    def session_close(self, command: c.SessionClose) -> None:
+        self.session_end(command.session, self.release)
+
+    def session_end(self, session: bytes, then: Callable[[Task], None]) -> None:
+        if self.sessions.pop(session, None) is None:
+            return
+        for _, task in sorted(self.tasks.items()):
+            if task.state is State.RUNNING and task.session == session:
+                then(task)
+
+    def claim(self, command: c.Claim) -> Any:
+        session = self.sessions.get(command.session)
+        if session is None:
+            return SessionLost("")
+        if not 1 <= command.max_n <= limits.CLAIM_TASKS_MAX:
+            return InvalidRequest("")
+        if session.seq is not None and session.granted and command.seq <= session.seq:
+            if command.seq < session.seq:
+                return []
+            held = [self.tasks[id] for id, fence in session.granted if self._holds(command.session, id, fence)]
+            return [self.grant(task) for task in held]
+        queues = list(command.queues) or list(session.queues)
+        holding = sum(1 for t in self.tasks.values() if t.session == command.session)
+        room = min(command.max_n, limits.SESSION_TASKS_MAX - holding, limits.ENTRY_GRANTS_MAX - self.grants)
+        ready = [
+            task
+            for task in self.tasks.values()
+            if task.state is State.PENDING and task.spec.queue in queues and task.spec.type in session.types
+        ]
+        ready.sort(key=lambda task: (-task.spec.priority, queues.index(task.spec.queue), task.entered))
+        session.seq, session.granted = command.seq, []
+        for task in ready[:room]:
+            self._start(task, command.session)
+            session.granted.append((task.spec.id, task.fence))
+        return [self.grant(self.tasks[id]) for id, _ in session.granted]
+
+    def _holds(self, session: bytes, id: bytes, fence: int) -> bool:
+        task = self.tasks.get(id)
+        return (
+            task is not None and task.state is State.RUNNING and task.session == session and task.fence == fence
+        )
+
+    def _start(self, task: Task, session: bytes) -> None:
+        task.state = State.RUNNING
+        task.session = session
+        task.attempt += 1
+        task.fence = self.index * limits.FENCE_ORDINALS + self.grants
+        task.expires = None  # it started
+        task.timeout = None if task.spec.timeout_ms is None else self.time + task.spec.timeout_ms
+        self.grants += 1
+
+    def grant(self, task: Task) -> list[Any]:
+        spec = task.spec
+        return [task.raw, task.attempt, task.crashes, task.fence, limits.LEASE_MS_DEFAULT, spec.timeout_ms, task.deadline]
+
+    # ---- what becomes of a running task ------------------------------------------------------------
+
+    def report(self, id: bytes, fence: int, outcome: int, body: Any) -> Any:
+        said = Outcome(outcome)
+        task = self.tasks.get(id)
+        if task is None:
+            return [ReportOutcome.STALE, None]
+        if task.state is State.RUNNING and task.fence == fence:
+            self._outcome(task, said, body)
+            task.said[fence] = said
+            return ReportOutcome.APPLIED
+        if task.said.get(fence) == said:
+            return ReportOutcome.ALREADY
+        return [ReportOutcome.STALE, task.state]
+
+    def _outcome(self, task: Task, outcome: Outcome, body: Any) -> None:
+        if outcome is Outcome.COMPLETE:  # beats a cancel, too
+            self.let_go(task, "completed")
+            self.end(task, State.COMPLETED)
+            task.result = (body[0], body[1])
+            task.result_until = self.time + task.spec.result_ttl_ms
+        elif outcome is Outcome.FAIL:
+            _error, permanent, retry_after = body
+            self.fail(task, "failed", permanent=permanent, retry_after=retry_after)
+        elif outcome is Outcome.SNOOZE:
+            self.snooze(task, body)
+        else:
+            self.release(task)
+
+    def fail(self, task: Task, what: str, *, permanent: bool = False, retry_after: int | None = None) -> None:
+        self.let_go(task, what)
+        if task.cancelling:
+            self.end(task, State.CANCELLED)
+        elif permanent or task.attempt >= task.spec.retry.attempts_max:
+            self.end(task, State.DEAD, "permanent" if permanent else "attempts")
+        elif retry_after is not None:
+            self.scheduled(task, self.time + retry_after)
+        else:
+            least, most = backoff_bounds(task.spec, task.attempt)
+            known = self.time + least if least == most else None
+            self.scheduled(task, known, None if known is not None else (self.time + least, self.time + most))
+
+    def release(self, task: Task) -> None:
+        """Given back: the attempt is not counted."""
+        self.let_go(task, "released")
+        task.attempt -= 1
+        self._back(task)
+
+    def _back(self, task: Task) -> None:
+        if task.cancelling:
+            self.end(task, State.CANCELLED)
+        else:
+            self.pending(task)
+
+    def snooze(self, task: Task, delay: int) -> None:
+        if task.snoozes == limits.SNOOZES_MAX and not task.cancelling:
+            self.fail(task, "failed")
+            return
+        self.let_go(task, "snoozed")
+        task.attempt -= 1
+        if task.cancelling:
+            self.end(task, State.CANCELLED)
+        else:
+            task.snoozes += 1
+            self.scheduled(task, self.time + delay)
+
+    def crash(self, task: Task) -> None:
+        """The lease ran out: the attempt is not counted, the crash is."""
+        self.let_go(task, "crashed")
+        task.attempt -= 1
+        task.crashes += 1
+        if not task.cancelling and task.crashes >= limits.CRASHES_MAX_DEFAULT:
+            self.end(task, State.DEAD, "poison")
+        else:
+            self._back(task)
+
+    def leases_expire(self, command: c.LeasesExpire) -> None:
+        for id, fence in command.items:
+            task = self.tasks.get(id)  # type: ignore[call-overload]
+            if task is not None and task.state is State.RUNNING and task.fence == fence:
+                self.crash(task)
+
+    def cancel(self, id: bytes, grace: int) -> list[Any]:
+        task = self.tasks.get(id)
+        if task is None:
+            return [None, self._missing(id)]
+        if task.state in IDLE:
+            self.end(task, State.CANCELLED)
+        elif task.state is State.RUNNING:
+            task.cancelling = True
+            task.grace = min(self.time + grace, task.grace or self.time + grace)
+        return [task.state, None]
+
+    def _missing(self, id: bytes) -> TqError:
+        return NotFound("", detail={"purged": id in self.tombstones})
+
+    # ---- time --------------------------------------------------------------------------------------
+
+    def timers(self, kind: Timer) -> list[tuple[int, bytes]]:
+        """(time, id) of every timer of one kind, the earliest first."""
+        tasks = self.tasks.items()
+        if kind is Timer.DUE:
+            found = [(t.due, id) for id, t in tasks]
+        elif kind is Timer.EXPIRES:
+            found = [(t.expires, id) for id, t in tasks]
+        elif kind is Timer.DEADLINE:
+            found = [(t.deadline, id) for id, t in tasks]
+        elif kind is Timer.TIMEOUT:
+            found = [(t.timeout, id) for id, t in tasks]
+        elif kind is Timer.GRACE:
+            found = [(t.grace, id) for id, t in tasks]
+        elif kind is Timer.RESULT_TTL:
+            found = [(t.result_until, id) for id, t in tasks]
+        elif kind is Timer.RETENTION:
+            found = [(t.ended and t.ended + keep_ms(t.state), id) for id, t in tasks]
+        elif kind is Timer.TOMBSTONE:
+            found = [(t.until, id) for id, t in self.tombstones.items()]
+        else:
+            found = [(until, id) for id, (until, _) in self.operations.items()]
+        return sorted((time, id) for time, id in found if time is not None)
+
+    def advance(self, kind: Timer, limit: int) -> int:
+        due = [id for time, id in self.timers(kind) if time <= self.time][:limit]
+        for id in due:
+            self._ring(kind, id)
+        return len(due)
+
+    def _ring(self, kind: Timer, id: bytes) -> None:
+        if kind is Timer.TOMBSTONE:
+            del self.tombstones[id]
+            self.idempotency = {key: first for key, first in self.idempotency.items() if first != id}
+        elif kind is Timer.OPERATION:
+            del self.operations[id]
+        elif kind is Timer.RETENTION:
+            self._bury(id)
+        elif kind is Timer.RESULT_TTL:
+            self.tasks[id].result = self.tasks[id].result_until = None
+        elif kind is Timer.DUE:
+            self.pending(self.tasks[id])
+        elif kind is Timer.EXPIRES:
+            self.end(self.tasks[id], State.EXPIRED)
+        elif kind is Timer.TIMEOUT:
+            self.fail(self.tasks[id], "timed_out")
+        elif kind is Timer.GRACE:
+            self.let_go(self.tasks[id], "cancelled")
+            self.end(self.tasks[id], State.CANCELLED)
+        else:
+            task = self.tasks[id]
+            if task.state is State.RUNNING:
+                self.let_go(task, "deadline")
+            self.end(task, State.DEAD, "deadline")
+
+    # ---- after the end -----------------------------------------------------------------------------
+
+    def once(self, operation: bytes, do: Callable[[], Any]) -> Any:
+        if operation not in self.operations:
+            self.operations[operation] = (self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT, do())
+        return self.operations[operation][1]
+
+    def retry(self, id: bytes, delay: int) -> list[Any]:
+        task = self.tasks.get(id)
+        if task is None:
+            return [None, self._missing(id)]
+        if task.state not in ENDS or task.state is State.COMPLETED:
+            return [task.state, InvalidState("")]
+        task.attempt = task.crashes = task.snoozes = 0
+        task.reason = task.ended = None
+        self._begin(task, self.time + delay)
+        return [task.state, None]
+
+    def purge(self, id: bytes) -> list[Any]:
+        task = self.tasks.get(id)
+        if task is None:
+            return [None, self._missing(id)]
+        if task.state not in ENDS:
+            return [task.state, InvalidState("")]
+        self._bury(id)
+        return [task.state, None]
+
+    def _bury(self, id: bytes) -> None:
+        task = self.tasks.pop(id)
+        self.tombstones[id] = Tombstone(task.spec, task.state, self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT)
+
+
+def backoff_bounds(spec: Spec, attempt: int) -> tuple[int, int]:
+    """The least and the longest wait after the given counted attempt failed."""
+    retry = spec.retry
+    wait = float(retry.base_ms)
+    for _ in range(attempt - 1):
+        wait = min(wait * retry.factor_milli / 1000, retry.cap_ms)
+        if wait == retry.cap_ms:
+            break
+    wait = min(wait, retry.cap_ms)
+    spread = wait * retry.jitter_milli / 1000
+    return int(wait - spread), int(wait + spread + 0.999999)
+
+
+def keep_ms(state: State) -> int:
+    return limits.DEAD_KEEP_MS_DEFAULT if state is State.DEAD else limits.FINISHED_KEEP_MS_DEFAULT
+
+
+def _outcome(item: Any) -> SubmitOutcome:
+    return SubmitOutcome.CREATED if item == 0 else SubmitOutcome(item[0])
