@@ -1,0 +1,505 @@
+"""The store on disk: LMDB, one environment, one named database per table.
+
+Theory. LMDB is copy-on-write: a commit writes the changed pages to free places, syncs them, and then writes one of two
+meta pages, synced too. So after a power loss the file shows the last commit that ended, or the one that was under way,
+whole. That holds only with sync on and without writemap, so both are fixed here. What LMDB does not do for us:
+
+- It never syncs the directory, and an environment cut off in its first moments does not open. So a new one is made
+  under another name, synced, and then renamed.
+- A file that is shorter than its meta page says makes the first read end the process (SIGBUS). It is lengthened with
+  zeros at open, which LMDB then reports as damage. (A file may lack pages at its end that were never used.)
+- The map must be large enough. It costs address space only and grows when no transaction is open: at checkpoints,
+  while less than ``MAP_HEADROOM_BYTES`` is left, and in ``grow()``.
+- Errors of a damaged page may come out of any call. They close the store: DataDamaged. Any other error of LMDB in a
+  write means that the disk is full or broken: StorageFailed, and closed too. Neither is retried.
+
+Each table has one cursor for point reads and writes, kept for the life of the transaction: faster than the
+transaction's own methods by a third. Scans use it too, since they end before anyone else can move it.
+
+Rejected: one database with table numbers in the key (locality of a table is lost, all cursors share one tree);
+``meminit=False`` (nothing gained, and old memory would get into the file).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import lmdb
+
+from tq import limits
+from tq.errors import DataDamaged, StorageFailed, Unsupported
+from tq.store.store import (
+    APPLIED_INDEX,
+    READER_LIMIT_MS_DEFAULT,
+    STORE_FORMAT,
+    STORE_FORMAT_KEY,
+    BadKey,
+    ReaderEnded,
+    StoreFull,
+    StoreStatistics,
+    pack_index,
+    unpack_index,
+)
+from tq.store.tables import Table
+from tq.store.txn import Pair, ReadTxn
+from tq.world import Clock, RealDisk
+
+FILE_NAME: Final = "data.mdb"
+UNFINISHED_SUFFIX: Final = ".new"
+ROW_OVERHEAD_BYTES: Final = 32  # of a change, for the estimate of dirty bytes
+MAP_GROWTH_BYTES_MAX: Final = 16 << 30  # the map doubles, up to this much at once
+READERS_MAX: Final = 32
+
+# The meta pages, 0 and 1, as far as the length of the file depends on them (LMDB 0.9, data version 1).
+META_BYTES: Final = 152
+META_MAGIC_AT: Final = slice(16, 20)
+META_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
+META_PAGE_SIZE_AT: Final = slice(40, 44)
+META_LAST_PAGE_AT: Final = slice(136, 144)
+
+_DAMAGE: Final = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+)
+
+
+class _LmdbReads:
+    """Reads of one LMDB transaction. ``renew`` binds it; methods of cursors are kept, bound, by table number."""
+
+    def __init__(self, owner: LmdbStore) -> None:
+        self._owner = owner
+
+    def renew(self, txn: Any, databases: list[Any]) -> None:
+        cursors = [txn.cursor(database) for database in databases]
+        self._inner = txn
+        self._databases = databases
+        self._cursors = cursors
+        self._gets = [cursor.get for cursor in cursors]
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._gets[table](key)
+            return value
+        except lmdb.Error as error:
+            self._fail(error, table, key)
+
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        try:
+            return dict(self._cursors[table].getmulti(keys))
+        except lmdb.Error as error:
+            self._fail(error, table, b"")
+
+    def first(self, table: Table, start: bytes, stop: bytes) -> Pair | None:
+        cursor = self._cursors[table]
+        try:
+            if cursor.set_range(start):
+                key: bytes = cursor.key()
+                if key < stop:
+                    return key, cursor.value()
+            return None
+        except lmdb.Error as error:
+            self._fail(error, table, start)
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        cursor = self._cursors[table]
+        rows: list[Pair] = []
+        try:
+            if limit <= 0 or not cursor.set_range(start):
+                return rows
+            for pair in cursor.iternext():
+                if stop is not None and pair[0] >= stop:
+                    break
+                rows.append(pair)
+                if len(rows) == limit:
+                    break
+            return rows
+        except lmdb.Error as error:
+            self._fail(error, table, start)
+
+    def scan_back(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        cursor = self._cursors[table]
+        rows: list[Pair] = []
+        try:
+            if limit <= 0:
+                return rows
+            # Stand on the last key below stop.
+            at_or_above = stop is not None and cursor.set_range(stop)
+            if not (cursor.prev() if at_or_above else cursor.last()):
+                return rows
+            for pair in cursor.iterprev():
+                if pair[0] < start:
+                    break
+                rows.append(pair)
+                if len(rows) == limit:
+                    break
+            return rows
+        except lmdb.Error as error:
+            self._fail(error, table, start)
+
+    def count(self, table: Table) -> int:
+        try:
+            entries: int = self._inner.stat(self._databases[table])["entries"]
+            return entries
+        except lmdb.Error as error:
+            self._fail(error, table, b"?")
+
+    def _fail(self, error: lmdb.Error, table: Table, key: bytes) -> NoReturn:
+        if isinstance(error, lmdb.BadValsizeError):
+            raise BadKey(table, key) from error
+        self._owner.fail(error)
+
+
+class LmdbTxn(_LmdbReads):
+    """The write transaction."""
+
+    def __init__(self, owner: LmdbStore) -> None:
+        super().__init__(owner)
+        self.dirty_bytes = 0
+
+    def renew(self, txn: Any, databases: list[Any]) -> None:
+        super().renew(txn, databases)
+        self._puts = [cursor.put for cursor in self._cursors]
+        self.dirty_bytes = 0
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        try:
+            self._puts[table](key, value)
+        except lmdb.Error as error:
+            self._fail(error, table, key)
+        self.dirty_bytes += len(value) + ROW_OVERHEAD_BYTES
+
+    def put_many(self, table: Table, pairs: Iterable[Pair]) -> None:
+        pairs = list(pairs)
+        try:
+            self._cursors[table].putmulti(pairs)
+        except lmdb.Error as error:
+            self._fail(error, table, b"")
+        self.dirty_bytes += sum(len(value) for _, value in pairs) + len(pairs) * ROW_OVERHEAD_BYTES
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        cursor = self._cursors[table]
+        try:
+            if not cursor.set_key(key):
+                return False
+            cursor.delete()
+        except lmdb.Error as error:
+            self._fail(error, table, key)
+        self.dirty_bytes += ROW_OVERHEAD_BYTES
+        return True
+
+
+class _LmdbReader:
+    """A read transaction for another thread. The lock lets the store end it between two calls."""
+
+    def __init__(self, owner: LmdbStore, txn: Any, databases: list[Any], end_ms: int) -> None:
+        self._reads = _LmdbReads(owner)
+        self._reads.renew(txn, databases)
+        self._txn = txn
+        self._lock = threading.Lock()
+        self.end_ms = end_ms
+        self.ended = False
+
+    def end(self) -> None:
+        with self._lock:
+            if not self.ended:
+                self.ended = True
+                self._txn.abort()
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        with self._lock:
+            return self._live().get(table, key)
+
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        with self._lock:
+            return self._live().get_many(table, keys)
+
+    def first(self, table: Table, start: bytes, stop: bytes) -> Pair | None:
+        with self._lock:
+            return self._live().first(table, start, stop)
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        with self._lock:
+            return self._live().scan(table, start, stop, limit)
+
+    def scan_back(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        with self._lock:
+            return self._live().scan_back(table, start, stop, limit)
+
+    def count(self, table: Table) -> int:
+        with self._lock:
+            return self._live().count(table)
+
+    def _live(self) -> _LmdbReads:
+        if self.ended:
+            raise ReaderEnded
+        return self._reads
+
+
+class LmdbStore:
+    """``open`` it; plays ``Store``. The data directory must be locked by the caller."""
+
+    def __init__(self, environment: lmdb.Environment, path: str, clock: Clock) -> None:
+        self._environment = environment
+        self._path = path
+        self._clock = clock
+        self._closed = False
+        self._failed = False
+        self._readers: list[_LmdbReader] = []
+        self._readers_ended = 0
+        self._checkpoints = 0
+        self._checkpoint_ms_last = 0.0
+        self._checkpoint_ms_max = 0.0
+        self._page_bytes: int = environment.stat()["psize"]
+        self._databases = [environment.open_db(_name(table), create=False) for table in Table]
+        self._txn = LmdbTxn(self)
+        self._begin()
+        self._check_format()
+        self._index = unpack_index(self._txn.get(Table.META, APPLIED_INDEX))
+        self._keep_headroom()
+
+    @staticmethod
+    def open(disk: RealDisk, directory: str, clock: Clock, *, map_bytes: int = limits.MAP_BYTES_INITIAL) -> LmdbStore:
+        """Open the store in ``directory`` below the data directory, made if it is not there.
+
+        Raises DataDamaged (the file is no store, or fails its checks), StorageFailed (the disk does not let us),
+        Unsupported (written by a newer version).
+        """
+        path = disk.real_path(f"{directory}/{FILE_NAME}")
+        try:
+            if not disk.exists(directory):
+                _make(disk, directory, map_bytes)
+            _lengthen(disk, directory)
+            environment = _environment(disk.real_path(directory), map_bytes)
+        except lmdb.Error as error:
+            raise _typed(error, path) from error
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+        try:
+            return LmdbStore(environment, path, clock)
+        except lmdb.Error as error:
+            environment.close()
+            raise _typed(error, path) from error
+        except (DataDamaged, StorageFailed, Unsupported):
+            environment.close()
+            raise
+
+    @property
+    def txn(self) -> LmdbTxn:
+        return self._txn
+
+    @property
+    def checkpointed_index(self) -> int:
+        return self._index
+
+    @property
+    def dirty_bytes(self) -> int:
+        return self._txn.dirty_bytes
+
+    def checkpoint(self, applied_index: int) -> None:
+        if applied_index < self._index:
+            raise AssertionError(f"applied index fell from {self._index} to {applied_index}")
+        if self._failed:
+            raise StorageFailed(f"{self._path}: an earlier error closed the store")
+        self._end_readers(until_ms=self._clock.monotonic_ms())
+        if applied_index == self._index and not self._txn.dirty_bytes:
+            return
+        self._txn.put(Table.META, APPLIED_INDEX, pack_index(applied_index))
+        start_s = self._clock.monotonic_s()
+        try:
+            self._inner.commit()
+        except lmdb.MapFullError as error:
+            self._begin()
+            raise StoreFull from error
+        except lmdb.Error as error:
+            self._failed = True
+            raise StorageFailed(f"{self._path}: checkpoint at index {applied_index}: {error}") from error
+        self._index = applied_index
+        self._checkpoints += 1
+        self._checkpoint_ms_last = (self._clock.monotonic_s() - start_s) * 1000
+        self._checkpoint_ms_max = max(self._checkpoint_ms_max, self._checkpoint_ms_last)
+        self._begin()
+        self._keep_headroom()
+
+    def rollback(self) -> None:
+        self._inner.abort()
+        self._begin()
+
+    def grow(self) -> None:
+        if self._txn.dirty_bytes:
+            raise AssertionError("grow() with changes open: roll back first")
+        map_bytes = self._environment.info()["map_size"]
+        self._resize(map_bytes + min(map_bytes, MAP_GROWTH_BYTES_MAX))
+
+    @contextmanager
+    def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> Iterator[ReadTxn]:
+        txn = self._environment.begin(write=False)
+        reader = _LmdbReader(self, txn, self._databases, self._clock.monotonic_ms() + limit_ms)
+        self._readers.append(reader)
+        try:
+            yield reader
+        finally:
+            reader.end()
+            if reader in self._readers:
+                self._readers.remove(reader)
+
+    def statistics(self) -> StoreStatistics:
+        info = self._environment.info()
+        stats = [self._inner.stat(database) for database in self._databases]
+        pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return StoreStatistics(
+            map_bytes=info["map_size"],
+            file_bytes=(info["last_pgno"] + 1) * self._page_bytes,
+            used_bytes=pages * self._page_bytes,
+            dirty_bytes=self._txn.dirty_bytes,
+            rows={table.name.lower(): stat["entries"] for table, stat in zip(Table, stats, strict=True)},
+            checkpointed_index=self._index,
+            checkpoints=self._checkpoints,
+            checkpoint_ms_last=self._checkpoint_ms_last,
+            checkpoint_ms_max=self._checkpoint_ms_max,
+            readers=len(self._readers),
+            readers_ended=self._readers_ended,
+        )
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._end_readers(until_ms=None)
+        self._inner.abort()
+        self._environment.close()
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def fail(self, error: lmdb.Error) -> NoReturn:
+        """Turn what a read or write met into what the caller handles; all but a full map closes the store."""
+        if isinstance(error, lmdb.MapFullError | lmdb.BadTxnError):
+            raise StoreFull from error
+        self._failed = True
+        raise _typed(error, self._path) from error
+
+    def _begin(self) -> None:
+        try:
+            self._inner = self._environment.begin(write=True)
+        except lmdb.Error as error:
+            self._failed = True
+            raise _typed(error, self._path) from error
+        self._txn.renew(self._inner, self._databases)
+
+    def _check_format(self) -> None:
+        found = self._txn.get(Table.META, STORE_FORMAT_KEY)
+        if found is None:
+            raise _damaged(self._path, "it has no format number")
+        if (number := int.from_bytes(found, "big")) != STORE_FORMAT:
+            raise Unsupported(
+                f"{self._path} has store format {number}; this version reads {STORE_FORMAT}: start the version that"
+                " wrote it"
+            )
+
+    def _keep_headroom(self) -> None:
+        """Grow while nothing is written. With readers open it can wait for the next checkpoint or a StoreFull."""
+        info = self._environment.info()
+        left = info["map_size"] - (info["last_pgno"] + 1) * self._page_bytes
+        if left < limits.MAP_HEADROOM_BYTES and not self._readers:
+            self.grow()
+
+    def _resize(self, map_bytes: int) -> None:
+        self._end_readers(until_ms=None)
+        self._inner.abort()
+        try:
+            self._environment.set_mapsize(map_bytes)
+        except lmdb.Error as error:
+            self._failed = True
+            raise StorageFailed(f"{self._path}: the map cannot grow to {map_bytes} bytes: {error}") from error
+        self._begin()
+
+    def _end_readers(self, until_ms: int | None) -> None:
+        """End those whose time is up; all, with None."""
+        for reader in list(self._readers):
+            if until_ms is None or reader.end_ms <= until_ms:
+                self._readers.remove(reader)
+                self._readers_ended += 1
+                reader.end()
+
+
+def _name(table: Table) -> bytes:
+    return table.name.lower().encode()
+
+
+def _environment(real_directory: str, map_bytes: int) -> lmdb.Environment:
+    return lmdb.open(
+        real_directory,
+        map_size=map_bytes,
+        max_dbs=len(Table),
+        max_readers=READERS_MAX,
+        sync=True,
+        metasync=True,
+        writemap=False,
+        lib_version=0,
+    )
+
+
+def _make(disk: RealDisk, directory: str, map_bytes: int) -> None:
+    """Make an empty store that is there in whole or not at all, whenever the power goes."""
+    unfinished = directory + UNFINISHED_SUFFIX
+    for name in disk.list(unfinished):
+        disk.remove(f"{unfinished}/{name}")
+    disk.make_directory(unfinished)
+    environment = _environment(disk.real_path(unfinished), map_bytes)
+    try:
+        databases = [environment.open_db(_name(table)) for table in Table]
+        with environment.begin(write=True) as txn:
+            txn.put(STORE_FORMAT_KEY, STORE_FORMAT.to_bytes(4, "big"), db=databases[Table.META])
+    finally:
+        environment.close()
+    file = disk.open(f"{unfinished}/{FILE_NAME}")
+    try:
+        file.sync()
+    finally:
+        file.close()
+    disk.sync_directory(unfinished)
+    disk.rename(unfinished, directory)
+    disk.sync_directory()
+
+
+def _lengthen(disk: RealDisk, directory: str) -> None:
+    """See the theory: a short file must be reported, not end the process."""
+    path = f"{directory}/{FILE_NAME}"
+    try:
+        file = disk.open(path)
+    except FileNotFoundError as error:
+        raise _damaged(disk.real_path(path), "the file is missing") from error
+    try:
+        size = file.size()
+        head = file.read(0, META_BYTES)
+        page_bytes = int.from_bytes(head[META_PAGE_SIZE_AT], sys.byteorder)
+        metas = [head, file.read(page_bytes, META_BYTES)]
+        if any(len(meta) < META_BYTES or meta[META_MAGIC_AT] != META_MAGIC for meta in metas):
+            raise _damaged(disk.real_path(path), "it does not begin as an LMDB file")
+        last_page = max(int.from_bytes(meta[META_LAST_PAGE_AT], sys.byteorder) for meta in metas)
+        need = (last_page + 1) * page_bytes
+        if need > size + MAP_GROWTH_BYTES_MAX:
+            raise _damaged(disk.real_path(path), f"it has {size} bytes and speaks of {need}")
+        if need > size:
+            file.truncate(need)
+    finally:
+        file.close()
+
+
+def _damaged(path: str, what: str) -> DataDamaged:
+    return DataDamaged(
+        f"{path}: {what}. Check a copy of its directory with `python -m lmdb verify DIRECTORY`. On a cluster, empty this"
+        " node's data directory and let it join again; on one node, restore a backup"
+    )
+
+
+def _typed(error: lmdb.Error, path: str) -> DataDamaged | StorageFailed:
+    if isinstance(error, _DAMAGE):
+        return _damaged(path, str(error))
+    return StorageFailed(f"{path}: {error}")
