@@ -12,6 +12,13 @@ Rules
   was written.
 - Whole numbers only: durations in ms, factors in thousandths. No float enters the log by this door.
 
+- Every node judges alike, whatever Python it runs: what may stand in a name is written out here, because
+  ``str.isprintable`` follows the Unicode tables of the interpreter for what is not ASCII.
+
+Without options the library decodes the whole. With options the five fields are read by hand and the map is
+decoded as a flat array of numbers and values: the decoder is kept from building maps with other keys than
+text (see ``tq.cbor``), and nothing copies a large payload twice.
+
 Rejected: a map with text keys (three times the size and time); arrays inlined in the request (cheaper to
 decode, but they must be encoded again for the log, the store and the grant).
 """
@@ -19,9 +26,13 @@ decode, but they must be encoded again for the log, the store and the grant).
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from tq import limits
+from tq.cbor import dumps, loads_shaped
+from tq.errors import InvalidRequest, PayloadTooLarge, Unsupported
 
 
 class Option(enum.IntEnum):
@@ -84,7 +95,16 @@ class Spec(NamedTuple):
 
 def encode(spec: Spec) -> bytes:
     """The bytes of ``spec``, defaults left out. Does not check; ``parse`` does."""
-    raise AssertionError("the spec/protocol package writes this")
+    if spec[5:] == _REST:
+        if spec[3:5] == _QUEUE_AND_PRIORITY:
+            return dumps(spec[:3])
+        return dumps(spec[:5])
+    options = {
+        number: value if pack is None else pack(value)
+        for (number, _check, pack), value, default in zip(_OPTIONS, spec[5:], _REST, strict=True)
+        if value != default
+    }
+    return dumps((*spec[:5], options))
 
 
 def parse(raw: bytes) -> Spec:
@@ -92,7 +112,245 @@ def parse(raw: bytes) -> Spec:
 
     Raises:
         InvalidRequest: not a spec, or a field out of bounds.
-        PayloadTooLarge: payload or headers above their bound.
+        PayloadTooLarge: payload, headers or the whole above their bound.
         Unsupported: an option that does not exist yet.
     """
-    raise AssertionError("the spec/protocol package writes this")
+    size = len(raw)
+    if size > limits.SPEC_BYTES_MAX:
+        raise _too_large("spec", size, limits.SPEC_BYTES_MAX)
+    rest = _REST
+    try:
+        if raw[:1] in _HEADS_WITHOUT_OPTIONS:
+            fields = loads_shaped(raw)
+        else:
+            fields, options = _read_by_hand(raw)
+            if options:
+                rest = _check_options(options)
+    except ValueError as error:
+        raise InvalidRequest(f"spec is not a task: {error}", detail={"field": "spec"}) from error
+    count = len(fields)
+    if count == 5:
+        task_id, name, payload, queue, priority = fields
+    elif count == 3:
+        task_id, name, payload = fields
+        queue, priority = _QUEUE_AND_PRIORITY
+    elif count == 4:
+        task_id, name, payload, queue = fields
+        priority = limits.PRIORITY_DEFAULT
+    else:
+        raise InvalidRequest.of("spec", f"an array of {count}", "[id, type, payload, queue, priority, options]")
+    if type(task_id) is not bytes or len(task_id) != limits.ID_BYTES:
+        raise InvalidRequest.of("id", task_id, f"{limits.ID_BYTES} bytes")
+    if type(name) is not str or not 0 < len(name) <= limits.NAME_CHARS_MAX or not _is_name(name):
+        check_name("type", name)
+    if type(payload) is not bytes:
+        raise InvalidRequest.of("payload", payload, "a byte string")
+    if type(queue) is not str or not 0 < len(queue) <= limits.NAME_CHARS_MAX or not _is_name(queue):
+        check_name("queue", queue)
+    if type(priority) is not int or not limits.PRIORITY_MIN <= priority <= limits.PRIORITY_MAX:
+        raise InvalidRequest.of("priority", priority, f"a whole number {limits.PRIORITY_MIN} .. {limits.PRIORITY_MAX}")
+    if size > limits.SPEC_OVERHEAD_BYTES_MAX:
+        if len(payload) > limits.PAYLOAD_BYTES_MAX:
+            raise _too_large("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
+        if size - len(payload) > limits.SPEC_OVERHEAD_BYTES_MAX:
+            raise _too_large("spec without its payload", size - len(payload), limits.SPEC_OVERHEAD_BYTES_MAX)
+    return _new(Spec, (task_id, name, payload, queue, priority, *rest))
+
+
+def check_name(field: str, value: object, chars_max: int = limits.NAME_CHARS_MAX) -> str:
+    """A name as types, queues, workers and tags have: not empty, no control characters, no space at the ends."""
+    text = _check_text(field, value, chars_max)
+    if not _is_name(text):
+        raise InvalidRequest.of(field, value, "no white space at the ends")
+    return text
+
+
+# ---- names -----------------------------------------------------------------------------------------
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text that is not empty has no control characters and no space at its ends."""
+    if text.isascii():
+        return text.isprintable() and text[0] != " " != text[-1]
+    return _CONTROLS.search(text) is None and text[0] not in _SPACES and text[-1] not in _SPACES
+
+
+def _check_text(field: str, value: object, chars_max: int) -> str:
+    if type(value) is not str or not 0 < len(value) <= chars_max:
+        raise InvalidRequest.of(field, value, f"text of 1 .. {chars_max} characters")
+    if _CONTROLS.search(value) is not None:
+        raise InvalidRequest.of(field, value, "no control characters")
+    return value
+
+
+def _too_large(field: str, size: int, bound: int) -> PayloadTooLarge:
+    detail = {"field": field, "value": size, "bound": bound}
+    return PayloadTooLarge(f"{field} has {size:,} bytes: at most {bound:,}", detail=detail)
+
+
+# ---- options ---------------------------------------------------------------------------------------
+
+
+def _whole(field: str, least: int, most: int) -> Callable[[Any], int]:
+    bound = f"a whole number {least} .. {most}"
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise InvalidRequest.of(field, value, bound)
+        return value
+
+    return check
+
+
+def _text(field: str, chars_max: int) -> Callable[[Any], str]:
+    return lambda value: _check_text(field, value, chars_max)
+
+
+_RETRY_FIELDS = (
+    _whole("retry.attempts_max", 1, limits.ATTEMPTS_MAX),
+    _whole("retry.base_ms", 0, limits.DURATION_MS_MAX),
+    _whole("retry.factor_milli", 1_000, limits.BACKOFF_FACTOR_MILLI_MAX),
+    _whole("retry.cap_ms", 0, limits.DURATION_MS_MAX),
+    _whole("retry.jitter_milli", 0, 1_000),
+)
+
+
+def _check_retry(value: Any) -> Retry:
+    if type(value) is not list or len(value) != len(_RETRY_FIELDS):
+        raise InvalidRequest.of("retry", value, "[attempts_max, base_ms, factor_milli, cap_ms, jitter_milli]")
+    return Retry(*[check(item) for check, item in zip(_RETRY_FIELDS, value, strict=True)])
+
+
+def _check_unique(value: Any) -> tuple[str, int]:
+    if type(value) is not list or len(value) != 2:
+        raise InvalidRequest.of("unique", value, "[key, during]")
+    key, during = value
+    if type(during) is not int or during not in (UNIQUE_PENDING, UNIQUE_RUNNING):
+        raise InvalidRequest.of("unique.during", during, f"{UNIQUE_PENDING} or {UNIQUE_RUNNING}")
+    return _check_text("unique.key", key, limits.KEY_CHARS_MAX), during
+
+
+def _check_tags(value: Any) -> tuple[str, ...]:
+    if type(value) is not list or len(value) > limits.TAGS_MAX:
+        raise InvalidRequest.of("tags", value, f"an array of at most {limits.TAGS_MAX}")
+    tags = tuple([check_name("tags", tag, limits.TAG_CHARS_MAX) for tag in value])
+    if len(set(tags)) != len(tags):
+        raise InvalidRequest.of("tags", value, "no two alike")
+    return tags
+
+
+def _check_headers(value: Any) -> tuple[tuple[str, str], ...]:
+    if type(value) is not dict:
+        raise InvalidRequest.of("headers", value, "a map of text to text")
+    size = 0
+    for name, text in value.items():
+        check_name("headers", name)
+        if type(text) is not str:
+            raise InvalidRequest.of(f"headers[{name!r}]", text, "text")
+        size += len(name.encode()) + len(text.encode())
+    if size > limits.HEADERS_BYTES_MAX:
+        raise _too_large("headers", size, limits.HEADERS_BYTES_MAX)
+    return tuple(sorted(value.items()))
+
+
+# One row per field of Spec from content_type on, in that order: its number, its check, and how it is
+# written where that differs from how it is kept.
+_OPTIONS: tuple[tuple[Option, Callable[[Any], Any], Callable[[Any], Any] | None], ...] = (
+    (Option.CONTENT_TYPE, _text("content_type", limits.CONTENT_TYPE_CHARS_MAX), None),
+    (Option.DELAY_MS, _whole("delay_ms", 0, limits.DURATION_MS_MAX), None),
+    (Option.NOT_BEFORE_MS, _whole("not_before_ms", 0, limits.TIME_MS_MAX), None),
+    (Option.EXPIRES_IN_MS, _whole("expires_in_ms", 1, limits.DURATION_MS_MAX), None),
+    (Option.TIMEOUT_MS, _whole("timeout_ms", 1, limits.DURATION_MS_MAX), None),
+    (Option.DEADLINE_MS, _whole("deadline_ms", 1, limits.DURATION_MS_MAX), None),
+    (Option.RETRY, _check_retry, None),
+    (Option.UNIQUE, _check_unique, None),
+    (Option.IDEMPOTENCY_KEY, _text("idempotency_key", limits.KEY_CHARS_MAX), None),
+    (Option.TAGS, _check_tags, None),
+    (Option.HEADERS, _check_headers, dict),
+    (Option.RESULT_TTL_MS, _whole("result_ttl_ms", 0, limits.DURATION_MS_MAX), None),
+)
+_SLOTS = {int(number): (slot, check) for slot, (number, check, _pack) in enumerate(_OPTIONS)}
+_RESERVED = {int(number): number.name.lower() for number in Option if number not in _SLOTS}
+
+
+def _check_options(pairs: list[Any]) -> tuple[Any, ...]:
+    """The fields of Spec behind priority, from numbers and values by turns."""
+    rest = list(_REST)
+    seen = set()
+    for at in range(0, len(pairs), 2):
+        number, value = pairs[at], pairs[at + 1]
+        if type(number) is not int:
+            raise InvalidRequest.of("options", number, "numbers as keys")
+        found = _SLOTS.get(number)
+        if found is None:
+            name = _RESERVED.get(number)
+            if name is None:
+                raise Unsupported(f"option {number} is not known", detail={"field": "options", "value": number})
+            raise Unsupported(f"{name} is not supported yet", detail={"field": name})
+        if number in seen:
+            raise InvalidRequest.of("options", number, "each number once")
+        seen.add(number)
+        slot, check = found
+        rest[slot] = check(value)
+    if Option.DELAY_MS in seen and Option.NOT_BEFORE_MS in seen:
+        raise InvalidRequest.of("not_before_ms", "given beside delay_ms", "one of the two")
+    return tuple(rest)
+
+
+# ---- reading by hand -------------------------------------------------------------------------------
+
+_UNSIGNED, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5  # major types of CBOR
+_FIELDS = (("id", _BYTES), ("type", _TEXT), ("payload", _BYTES), ("queue", _TEXT), ("priority", _UNSIGNED))
+_ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
+
+
+def _head(raw: bytes, at: int) -> tuple[int, int, int]:
+    """Major type and argument of the item at ``at``, and where its content begins."""
+    if at >= len(raw):
+        raise ValueError("it ends early")
+    major, low = raw[at] >> 5, raw[at] & 31
+    at += 1
+    if low < 24:
+        return major, low, at
+    end = at + _ARGUMENT_BYTES.get(low, len(raw))
+    if end > len(raw):
+        raise ValueError("it ends early, or has an indefinite length")
+    return major, int.from_bytes(raw[at:end]), end
+
+
+def _read_by_hand(raw: bytes) -> tuple[list[Any], list[Any]]:
+    """The fields of an array with any kind of head, and its options as a flat array."""
+    major, count, at = _head(raw, 0)
+    if major != _ARRAY or not 3 <= count <= 6:
+        raise ValueError("it is not an array of 3 to 6")
+    fields: list[Any] = []
+    for field, expected in _FIELDS[:count]:
+        major, argument, at = _head(raw, at)
+        if major != expected:
+            raise InvalidRequest.of(field, f"of CBOR's major type {major}", f"of major type {expected}")
+        if major == _UNSIGNED:
+            fields.append(argument)
+            continue
+        end = at + argument
+        if end > len(raw):
+            raise ValueError("it ends early")
+        fields.append(raw[at:end] if major == _BYTES else raw[at:end].decode())
+        at = end
+    if count < 6:
+        if at != len(raw):
+            raise ValueError("it goes on behind its end")
+        return fields, []
+    major, argument, at = _head(raw, at)
+    if major != _MAP or argument > len(Option):
+        raise ValueError(f"options are not a map of at most {len(Option)}")
+    return fields, loads_shaped(bytes((0x98, 2 * argument)) + raw[at:])
+
+
+_HEADS_WITHOUT_OPTIONS = frozenset((b"\x83", b"\x84", b"\x85"))
+_new = tuple.__new__
+_DEFAULT = Spec(bytes(limits.ID_BYTES), "", b"")
+_QUEUE_AND_PRIORITY = _DEFAULT[3:5]
+_REST = _DEFAULT[5:]
