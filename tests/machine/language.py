@@ -101,6 +101,11 @@ class Reader:
         self.holders: dict[bytes, str] = {}
         self.operations = 0
 
+    def remember(self, granted: list[tuple[bytes, int, bytes]]) -> None:
+        for id, fence, session in granted:
+            self.fences[id] = fence
+            self.holders[id] = id_name(session)
+
     def command(self, line: str) -> c.Command:
         verb, _, rest = line.partition(" ")
         items = [Words(part) for part in rest.split("|")]
