@@ -1,0 +1,160 @@
+"""tq, a distributed task queue whose broker is its own replicated database.
+
+The names below are loaded when they are first used, so that a broker does not load the client, and
+``tq --help`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tq.client.blocking import Client, Events, Session
+    from tq.client.models import (
+        Attempt,
+        Beat,
+        CancelRequest,
+        Changed,
+        Explanation,
+        Grant,
+        Job,
+        Page,
+        QueueInfo,
+        Submitted,
+        TaskEvent,
+        TaskInfo,
+        WorkerInfo,
+    )
+    from tq.client.specs import Priority, Retry, TaskSpec, Unique
+    from tq.errors import (
+        Backpressure,
+        BatchRefused,
+        BrokerUnavailable,
+        Conflict,
+        DiskFull,
+        InvalidRequest,
+        InvalidState,
+        NotDone,
+        NotFound,
+        NotLeader,
+        PayloadTooLarge,
+        PermissionDenied,
+        ProtocolError,
+        QueueFull,
+        RateLimited,
+        SessionLost,
+        StaleFence,
+        TqError,
+        Unauthenticated,
+        Unsupported,
+        WaitTimeout,
+    )
+
+__all__ = [
+    "Attempt",
+    "Backpressure",
+    "BatchRefused",
+    "Beat",
+    "BrokerUnavailable",
+    "CancelRequest",
+    "Changed",
+    "Client",
+    "Conflict",
+    "DiskFull",
+    "Events",
+    "Explanation",
+    "Grant",
+    "InvalidRequest",
+    "InvalidState",
+    "Job",
+    "NotDone",
+    "NotFound",
+    "NotLeader",
+    "Page",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "Priority",
+    "ProtocolError",
+    "QueueFull",
+    "QueueInfo",
+    "RateLimited",
+    "Retry",
+    "Session",
+    "SessionLost",
+    "StaleFence",
+    "Submitted",
+    "TaskEvent",
+    "TaskInfo",
+    "TaskSpec",
+    "TqError",
+    "Unauthenticated",
+    "Unique",
+    "Unsupported",
+    "WaitTimeout",
+    "WorkerInfo",
+]
+
+_HOMES = {
+    "tq.client.blocking": (
+        "Client",
+        "Events",
+        "Session",
+    ),
+    "tq.client.models": (
+        "Attempt",
+        "Beat",
+        "CancelRequest",
+        "Changed",
+        "Explanation",
+        "Grant",
+        "Job",
+        "Page",
+        "QueueInfo",
+        "Submitted",
+        "TaskEvent",
+        "TaskInfo",
+        "WorkerInfo",
+    ),
+    "tq.client.specs": (
+        "Priority",
+        "Retry",
+        "TaskSpec",
+        "Unique",
+    ),
+    "tq.errors": (
+        "Backpressure",
+        "BatchRefused",
+        "BrokerUnavailable",
+        "Conflict",
+        "DiskFull",
+        "InvalidRequest",
+        "InvalidState",
+        "NotDone",
+        "NotFound",
+        "NotLeader",
+        "PayloadTooLarge",
+        "PermissionDenied",
+        "ProtocolError",
+        "QueueFull",
+        "RateLimited",
+        "SessionLost",
+        "StaleFence",
+        "TqError",
+        "Unauthenticated",
+        "Unsupported",
+        "WaitTimeout",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'tq' has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

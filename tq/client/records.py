@@ -1,0 +1,79 @@
+"""The maps of a reply made into records: names and units change here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tq.client.ids import to_text
+from tq.client.models import OUTCOMES, Attempt, Grant, QueueInfo, TaskInfo, WorkerInfo, seconds, state_name
+from tq.spec import parse
+
+_TASK = {field.name for field in attrs.fields(TaskInfo)}
+_ATTEMPT = {field.name for field in attrs.fields(Attempt)}
+_QUEUE = {field.name for field in attrs.fields(QueueInfo)}
+_WORKER = {field.name for field in attrs.fields(WorkerInfo)}
+_MOMENTS = {"created", "due", "started", "ended", "expires", "deadline", "opened", "heard", "finished"}
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """``x_at_ms`` and the moments ``x_ms`` become ``x_at``, durations ``x_ms`` become ``x``; all of them in seconds."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.endswith("_ms"):
+            stem = name[:-3]
+            found[stem + "_at" if stem in _MOMENTS else stem] = seconds(value)
+        else:
+            found[name] = value
+    return found
+
+
+def _known(values: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    more = {name: values.pop(name) for name in list(values) if name not in known}
+    values["more"] = more
+    return values
+
+
+def _error(value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def task_info(row: dict[str, Any], index: int) -> TaskInfo:
+    """A task map of GET, LIST or WAIT."""
+    values = _known(_renamed(row), _TASK)
+    values["id"] = to_text(values["id"])
+    values["state"] = state_name(values["state"])
+    values["error"] = _error(values.get("error"))
+    values["history"] = tuple(attempt(item) for item in values.get("history") or ())
+    values["tags"] = tuple(values.get("tags") or ())
+    values["headers"] = dict(values.get("headers") or {})
+    values["fence"] = values.get("fence") or 0
+    values["index"] = index
+    return TaskInfo(**values)
+
+
+def attempt(row: dict[str, Any]) -> Attempt:
+    values = _known(_renamed(row), _ATTEMPT)
+    values["error"] = _error(values.get("error"))
+    outcome = values.get("outcome")
+    if isinstance(outcome, int):
+        values["outcome"] = OUTCOMES[outcome] if outcome < len(OUTCOMES) else str(outcome)
+    return Attempt(**values)
+
+
+def queue_info(row: dict[str, Any]) -> QueueInfo:
+    return QueueInfo(**_known(_renamed(row), _QUEUE))
+
+
+def worker_info(row: dict[str, Any]) -> WorkerInfo:
+    values = _known(_renamed(row), _WORKER)
+    values["session"] = to_text(values["session"])
+    values["types"] = tuple(values["types"])
+    values["queues"] = tuple(values["queues"])
+    return WorkerInfo(**values)
+
+
+def grant(row: list[Any]) -> Grant:
+    raw, attempt_, crashes, fence, lease_ms, timeout_ms, deadline_ms = row[:7]
+    return Grant(parse(raw), attempt_, crashes, fence, lease_ms / 1000, seconds(timeout_ms), seconds(deadline_ms))

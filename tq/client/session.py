@@ -1,0 +1,213 @@
+"""A worker's life at the cluster: claims, outcomes, heartbeats. Verbs as generators, like ``verbs``.
+
+A session sends no heartbeats of its own: ``heartbeat`` does, and claims and outcomes count as signs of life too.
+It remembers what it holds, so a heartbeat renews all of it by default.
+
+Claims are numbered. A claim whose answer was lost is repeated with its number, and answers what is still held
+of that grant: no task is given to a session that does not know of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from tq import limits
+from tq.client import records
+from tq.client.ids import to_bytes, to_text
+from tq.client.models import Beat, CancelRequest, Grant, Outcome, state_name
+from tq.client.specs import as_bytes, to_ms
+from tq.client.verbs import Ask, Verb, Verbs, expect
+from tq.errors import InvalidRequest, PayloadTooLarge, StaleFence
+from tq.protocol import messages as m
+
+COMPLETE: Final = 0  # outcomes on the wire, as in docs/protocol.md
+FAIL: Final = 1
+RELEASE: Final = 2
+SNOOZE: Final = 3
+CANCELLED: Final = 4
+ITEM_OVERHEAD_BYTES: Final = 64
+
+Held = Grant | tuple[Any, int]
+"""A task to report on: its grant, or (id, fence)."""
+Said = Outcome | StaleFence
+"""What became of one outcome: "applied", "already", or the refusal, not raised."""
+Item = list[Any]
+"""[id, fence, outcome, body], as it goes over the wire."""
+
+
+class SessionVerbs:
+    def __init__(self, verbs: Verbs, types: Sequence[str], queues: Sequence[str], name: str) -> None:
+        self.id = verbs.random.bytes(16)
+        self.name = name
+        self.types = list(types)
+        self.queues = list(queues)
+        self.seq = 0  # of the last claim that was answered
+        self.held: dict[bytes, int] = {}  # id -> fence
+        self.told: m.RegisterReply | None = None
+        self._verbs = verbs
+        self._lock = threading.Lock()  # of held
+
+    # ---- life --------------------------------------------------------------------------------------
+
+    def open(self, info: dict[str, Any], timeout: float | None) -> Verb[None]:
+        self.told = yield from self._verbs.ask(
+            lambda rid: m.RegisterWorker(rid, self.id, self.name, self.types, self.queues, info),
+            m.RegisterReply,
+            timeout,
+        )
+
+    def close(self, timeout: float | None) -> Verb[None]:
+        yield from self._verbs.ask(lambda rid: m.DeregisterWorker(rid, self.id), m.DeregisterReply, timeout)
+        with self._lock:
+            self.held.clear()
+
+    def heartbeat(self, tasks: Iterable[Held] | None, stats: dict[str, Any], timeout: float | None) -> Verb[Beat]:
+        with self._lock:
+            named = list(self.held.items()) if tasks is None else [id_and_fence(task) for task in tasks]
+        rows = [[key, fence] for key, fence in named]
+        reply = yield from self._verbs.ask(
+            lambda rid: m.Heartbeat(rid, self.id, rows, stats), m.HeartbeatReply, timeout
+        )
+        with self._lock:
+            for key, fence in reply.lost:
+                self._let_go(key, fence)
+        return Beat(
+            tuple(CancelRequest.of(row) for row in reply.cancel),
+            tuple((to_text(key), fence) for key, fence in reply.lost),
+            reply.drain,
+        )
+
+    # ---- claims ------------------------------------------------------------------------------------
+
+    def claim(
+        self, max_n: int, wait: float, queues: Sequence[str], seq: int | None, timeout: float | None
+    ) -> Verb[list[Grant]]:
+        verbs = self._verbs
+        left_ms = to_ms("wait", wait)
+        end_ms = verbs.clock.monotonic_ms() + left_ms
+        named = list(queues)
+        while True:
+            wait_ms = min(left_ms, limits.CLAIM_WAIT_MS_MAX)
+            number = self.seq + 1 if seq is None else seq
+
+            def make(rid: int, wait_ms: int = wait_ms, number: int = number) -> m.Message:
+                return m.ClaimTask(rid, self.id, number, named, max_n, wait_ms)
+
+            reply = expect((yield Ask(make, verbs.deadline_ms(timeout) + wait_ms)), m.ClaimReply)
+            self.seq = max(self.seq, number)
+            grants = [records.grant(row) for row in reply.grants]
+            left_ms = end_ms - verbs.clock.monotonic_ms()
+            if grants or left_ms <= 0 or seq is not None:
+                with self._lock:
+                    self.held.update((grant.spec.id, grant.fence) for grant in grants)
+                return grants
+
+    # ---- outcomes ----------------------------------------------------------------------------------
+
+    def report(self, items: Sequence[Item], timeout: float | None) -> Verb[list[Said]]:
+        """Outcomes of any kinds, cut into requests that the broker takes. Answers in order."""
+        said: list[Said] = []
+        for part in _parts(items):
+            reply = yield from self._verbs.ask(
+                lambda rid, part=part: m.TaskResult(rid, self.id, part),
+                m.ResultReply,
+                timeout,  # type: ignore[misc]
+            )
+            for item, answer in zip(part, reply.items, strict=True):
+                said.append("applied" if answer == 0 else _said(item, answer))
+            with self._lock:
+                for item in part:
+                    self._let_go(item[0], item[1])
+        return said
+
+    def report_one(self, item: Item, timeout: float | None) -> Verb[Outcome]:
+        said = (yield from self.report([item], timeout))[0]
+        if isinstance(said, StaleFence):
+            raise said
+        return said
+
+    def _let_go(self, id: bytes, fence: int) -> None:
+        if self.held.get(id) == fence:
+            del self.held[id]
+
+
+# ---- items -----------------------------------------------------------------------------------------
+
+
+def completed(task: Held, result: Any, content_type: str) -> Item:
+    """Raises InvalidRequest or PayloadTooLarge for a result that cannot be kept."""
+    body = result if result.__class__ is bytes else as_bytes("result", result)
+    if len(body) > limits.RESULT_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"the result has {len(body)} bytes: at most {limits.RESULT_BYTES_MAX} are kept",
+            detail={"field": "result", "value": len(body), "bound": limits.RESULT_BYTES_MAX},
+        )
+    return [*id_and_fence(task), COMPLETE, [content_type, body]]
+
+
+def failed(task: Held, error: str | BaseException, permanent: bool, retry_after: float | None) -> Item:
+    after_ms = None if retry_after is None else to_ms("retry_after", retry_after)
+    return [*id_and_fence(task), FAIL, [error_texts(error), permanent, after_ms]]
+
+
+def released(task: Held) -> Item:
+    return [*id_and_fence(task), RELEASE, None]
+
+
+def snoozed(task: Held, seconds: float) -> Item:
+    return [*id_and_fence(task), SNOOZE, to_ms("seconds", seconds)]
+
+
+def cancelled(task: Held) -> Item:
+    return [*id_and_fence(task), CANCELLED, None]
+
+
+def error_texts(error: str | BaseException) -> list[str]:
+    """[type, message, traceback]. The broker cuts what is too long, with a mark; here only what would not fit a frame."""
+    if isinstance(error, BaseException):
+        texts = [type(error).__name__, str(error), "".join(traceback.format_exception(error))]
+    else:
+        texts = ["", str(error), ""]
+    return [text[: limits.ERROR_TEXT_BYTES_MAX + 1] for text in texts]
+
+
+def id_and_fence(task: Held) -> tuple[bytes, int]:
+    if isinstance(task, Grant):
+        return task.spec.id, task.fence
+    if isinstance(task, tuple) and len(task) == 2 and isinstance(task[1], int):
+        return to_bytes("task", task[0]), task[1]
+    raise InvalidRequest.of("task", task, "must be what claim returned, or (id, fence)")
+
+
+def _said(item: Item, answer: Any) -> Said:
+    if answer == 1:
+        return "already"
+    state = state_name(answer[1])
+    now = "unknown here" if state is None else f"{state} now"
+    return StaleFence(
+        f"task {to_text(item[0])} is {now}: fence {item[1]} is no longer current, the outcome was dropped",
+        detail={"id": to_text(item[0]), "fence": item[1], "state": state},
+    )
+
+
+def _parts(items: Sequence[Item]) -> list[list[Item]]:
+    parts: list[list[Item]] = []
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        bytes_ = ITEM_OVERHEAD_BYTES
+        if item[2] == COMPLETE:
+            bytes_ += len(item[3][1])
+        elif item[2] == FAIL:
+            bytes_ += 4 * sum(map(len, item[3][0]))
+        if part and (len(part) == limits.BATCH_TASKS_MAX or size + bytes_ > limits.BATCH_BYTES_MAX):
+            parts.append(part)
+            part, size = [], 0
+        part.append(item)
+        size += bytes_
+    if part:
+        parts.append(part)
+    return parts
