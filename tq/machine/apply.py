@@ -1,0 +1,150 @@
+"""The replicated state machine: entries of the log in, state and answers out. The same bytes give the same on every node.
+
+Theory. ``Machine`` has no clock, no chance and no door to the outside: time and draws stand in the entry, all state is in
+the store's transaction. What the object keeps beside it (names, counts, which lines have tasks, open sessions) follows
+from the store alone; after a rollback a new machine is made from it, and nothing has to be undone here.
+
+Rules
+- A command is judged here and only here. What is wrong with it is its answer; ``apply`` never raises on what a user
+  sent. An exception out of ``apply`` is a bug or damage, and stops the node before anybody is answered.
+- Each command is all or nothing: it is judged before it writes.
+- Log time never runs backwards. An entry that a new leader stamped before it had applied all of its predecessor's may
+  carry an earlier time; it is applied at the latest time known.
+- Counters are written once per entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from tq import cbor
+from tq.errors import TqError
+from tq.machine import bulk, cancel, claim, jobs, leases, report, sessions, submit, timers
+from tq.machine.answers import Applied
+from tq.machine.commands import (
+    FORMAT,
+    Advance,
+    Cancel,
+    Claim,
+    ClusterForm,
+    Command,
+    JobStart,
+    JobStep,
+    LeasesExpire,
+    Purge,
+    Report,
+    Retry,
+    SessionClose,
+    SessionOpen,
+    SessionsEnd,
+    Submit,
+)
+from tq.machine.counts import Counts
+from tq.machine.decode import decode, encode
+from tq.machine.entry import Entry
+from tq.machine.names import Names
+from tq.machine.ready import Ready
+from tq.machine.session import load_sessions
+from tq.machine.settings import Settings
+from tq.machine.version import check_format
+from tq.store import keys
+from tq.store.tables import Table
+from tq.store.txn import Txn
+
+__all__ = ["Machine", "Settings", "encode_entry"]
+
+_SETTINGS_DEFAULT: Final = Settings()
+
+
+def encode_entry(time_ms: int, commands: Iterable[Command]) -> bytes:
+    """The bytes of a log entry. ``time_ms``: log time, by the leader."""
+    return cbor.dumps([FORMAT, time_ms, [encode(command) for command in commands]])
+
+
+class Machine:
+    """On one transaction of a store. ``ready``: {(queue number, type number): tasks that are ready to run}."""
+
+    def __init__(self, txn: Txn, settings: Settings = _SETTINGS_DEFAULT) -> None:
+        self.settings = settings
+        self.index = 0  # of the last entry that this object applied
+        self.time_ms = keys.unpack_u64(txn.get(Table.META, keys.LOG_TIME))
+        self._txn = txn
+        self._queues = Names(txn, keys.KIND_QUEUE)
+        self._types = Names(txn, keys.KIND_TYPE)
+        self._counts = Counts(txn)
+        self._ready = Ready(txn, self._counts)
+        self._sessions = load_sessions(txn)
+        self.ready = self._ready.pairs
+
+    def queue_name(self, number: int) -> str:
+        return self._queues.texts[number]
+
+    def type_name(self, number: int) -> str:
+        return self._types.texts[number]
+
+    def number_of_queue(self, name: str) -> int | None:
+        """None: no task was ever in it."""
+        return self._queues.numbers.get(name)
+
+    def number_of_type(self, name: str) -> int | None:
+        return self._types.numbers.get(name)
+
+    def apply(self, index: int, data: bytes) -> Applied:
+        """Apply one entry, made by ``encode_entry``."""
+        assert index > self.index, f"entry {index} is not above {self.index}"
+        format_, time_ms, arrays = cbor.loads(data)
+        check_format(format_, index)
+        self.index = index
+        if time_ms > self.time_ms:
+            self.time_ms = time_ms
+            self._txn.put(Table.META, keys.LOG_TIME, keys.pack_u64(time_ms))
+        entry = Entry(
+            self._txn, self.settings, index, self.time_ms, self._queues, self._types, self._counts, self._ready, self._sessions
+        )  # fmt: skip
+        answers = [_command(entry, array) for array in arrays]
+        self._counts.flush(self._txn)
+        return Applied(
+            index,
+            self.time_ms,
+            answers,
+            entry.events,
+            entry.entered,
+            entry.granted,
+            entry.released,
+            entry.cancels,
+            entry.sessions_opened,
+            entry.sessions_ended,
+        )
+
+
+def _command(entry: Entry, array: Any) -> object:
+    command = decode(array)
+    return command if isinstance(command, TqError) else _HANDLERS[command.__class__](entry, command)
+
+
+def _cluster_form(entry: Entry, command: ClusterForm) -> bytes:
+    """The first one wins."""
+    known = entry.txn.get(Table.META, keys.CLUSTER)
+    if known is not None:
+        return bytes(cbor.loads(known)[0])
+    entry.txn.put(Table.META, keys.CLUSTER, cbor.dumps([command.cluster_id, command.name]))
+    return command.cluster_id
+
+
+_HANDLERS: Final[dict[type[Command], Callable[[Entry, Any], object]]] = {
+    Submit: submit.submit,
+    SessionOpen: sessions.session_open,
+    SessionClose: sessions.session_close,
+    Claim: claim.claim,
+    Report: report.report,
+    LeasesExpire: leases.leases_expire,
+    SessionsEnd: sessions.sessions_end,
+    Cancel: cancel.cancel,
+    Advance: timers.advance,
+    Retry: bulk.retry,
+    Purge: bulk.purge,
+    JobStart: jobs.job_start,
+    JobStep: jobs.job_step,
+    ClusterForm: _cluster_form,
+}

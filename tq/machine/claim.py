@@ -1,0 +1,204 @@
+"""CLAIM: which tasks a session gets, and what each grant says.
+
+The order is: highest priority, then the order in which the claim names the queues, then (index, ordinal) of entering
+pending, over all types that the session runs. READY is ordered so within one (queue, type); a claim over several
+merges them, and looks only at pairs that have tasks and that it may run.
+
+A claim that grants nothing writes nothing, so the broker may park it and propose the same number again. The same
+number as the last one that granted gets what is still held of that grant; a lower one gets nothing.
+
+The plain case (no timers, no unique key) is done in bulk: the front of each header is packed anew, its back kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, Final
+
+from tq import limits
+from tq.errors import InvalidRequest, SessionLost, TqError
+from tq.machine import task as t
+from tq.machine.answers import EventKind
+from tq.machine.commands import Claim
+from tq.machine.entry import Entry
+from tq.machine.moves import to_running
+from tq.machine.ready import Pair
+from tq.machine.session import Session
+from tq.machine.states import State
+from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, RECORD_VERSION, Event, Task
+from tq.store import keys
+from tq.store.tables import Table
+from tq.store.txn import ReadTxn
+
+Grant = list[Any]  # see answers.py
+
+_CHUNK: Final = 64
+_STARTED: Final = int(EventKind.STARTED)
+_PENDING: Final = int(State.PENDING)
+_RUNNING: Final = int(State.RUNNING)
+_GENERAL: Final = t.HAS_UNIQUE | t.HAS_TIMERS
+_PAIR_BYTES: Final = keys.READY_PAIR.size
+
+
+def claim(entry: Entry, command: Claim) -> list[Grant] | TqError:
+    session = entry.sessions.get(command.session)
+    if session is None:
+        return SessionLost("this worker session has ended: open a new one")
+    if not 1 <= command.max_n <= limits.CLAIM_TASKS_MAX:
+        return InvalidRequest.of("max_n", command.max_n, f"must be between 1 and {limits.CLAIM_TASKS_MAX}")
+    if len(command.queues) > limits.SESSION_QUEUES_MAX:
+        return InvalidRequest.of("queues", len(command.queues), f"at most {limits.SESSION_QUEUES_MAX} in one claim")
+    if not 0 <= command.seq < 1 << 63:
+        return InvalidRequest.of("seq", command.seq, "must be a whole number from 0")
+    if command.seq < session.seq:
+        return []
+    if command.seq == session.seq:
+        return _granted_before(entry, session)
+    room = min(command.max_n, limits.SESSION_TASKS_MAX - session.held, limits.ENTRY_GRANTS_MAX - entry.grants)
+    if room < 1:
+        return []
+    numbers = entry.queues.numbers
+    names = dict.fromkeys(command.queues or session.queues)
+    queues = [numbers[name] for name in names if name in numbers]
+    pairs = entry.ready.candidates(queues, session.type_numbers(entry.types))
+    if not pairs:
+        return []
+    lines = _one_line(entry.txn, pairs[0][1], room) if len(pairs) == 1 else _merged(entry, pairs, room)
+    return _grant(entry, session, command.seq, lines)
+
+
+# ---- which --------------------------------------------------------------------------------------------
+
+
+def _one_line(txn: ReadTxn, pair: Pair, room: int) -> list[tuple[bytes, bytes]]:
+    prefix = keys.READY_PAIR.pack(*pair)
+    return txn.scan(Table.READY, prefix, keys.after(prefix), room)
+
+
+def _merged(entry: Entry, pairs: list[tuple[int, Pair]], room: int) -> list[tuple[bytes, bytes]]:
+    """The first ``room`` rows of READY over several pairs."""
+    txn, ready = entry.txn, entry.ready
+    heap: list[tuple[int, int, bytes, Pair]] = []
+    for rank, pair in pairs:
+        place = ready.head(txn, pair)
+        heap.append((place[0], rank, place[1:], pair))
+    heapq.heapify(heap)
+    chunks: dict[Pair, list[tuple[bytes, bytes]]] = {}  # rows not taken yet, the first one last
+    taken: list[tuple[bytes, bytes]] = []
+    while heap:
+        _, rank, _, pair = heap[0]
+        chunk = chunks.get(pair)
+        if chunk is None:
+            prefix = keys.READY_PAIR.pack(*pair)
+            chunk = chunks[pair] = txn.scan(Table.READY, prefix, keys.after(prefix), min(room, _CHUNK))[::-1]
+        row = chunk.pop()
+        taken.append(row)
+        if len(taken) == room:
+            break
+        if not chunk:
+            start = row[0] + b"\x00"
+            chunk = txn.scan(Table.READY, start, keys.after(row[0][:_PAIR_BYTES]), min(room - len(taken), _CHUNK))[::-1]
+            chunks[pair] = chunk
+        if chunk:
+            place = chunk[-1][0][_PAIR_BYTES:]
+            heapq.heapreplace(heap, (place[0], rank, place[1:], pair))
+        else:
+            heapq.heappop(heap)
+    return taken
+
+
+# ---- what is granted ----------------------------------------------------------------------------------
+
+
+def _grant(entry: Entry, session: Session, seq: int, lines: list[tuple[bytes, bytes]]) -> list[Grant]:
+    txn = entry.txn
+    t.check(State.PENDING, Event.CLAIM, State.RUNNING)
+    ids = [id for _, id in lines]
+    headers = txn.get_many(Table.TASKS, ids)
+    ids = _within_bytes(ids, headers)
+    specs = txn.get_many(Table.SPECS, ids)
+    first = entry.index * limits.FENCE_ORDINALS + entry.grants
+    fence = first
+    tail, session_id = session.tail, session.id
+    time_ms, lease_ms = entry.time_ms, entry.settings.lease_ms
+    unpack, pack, u64 = FRONT.unpack_from, FRONT.pack, keys.pack_u64
+    events, granted = entry.events, entry.granted
+    puts: list[tuple[bytes, bytes]] = []
+    held: list[tuple[bytes, bytes]] = []
+    grants: list[Grant] = []
+    moved: dict[tuple[int, int, int], int] = {}  # (queue, type, priority) -> tasks, of the plain ones
+    delete = txn.delete
+    for n, id in enumerate(ids):
+        raw = headers[id]
+        (
+            version, state, flags, _, priority, queue, type_, attempt, crashes, snoozes, rows, _, _, _, spec_bytes
+        ) = unpack(raw)  # fmt: skip
+        assert state == _PENDING and version == RECORD_VERSION, f"task {id.hex()} is in line, but not pending"
+        if flags & _GENERAL:
+            grants.append(_grant_general(entry, session, id, raw, specs[id], fence))
+            granted.append((id, fence, session_id))
+            fence += 1
+            continue
+        attempt += 1
+        delete(Table.READY, lines[n][0])
+        front = pack(
+            version, _RUNNING, flags, 0, priority, queue, type_, attempt, crashes, snoozes, rows, fence, time_ms, 0, spec_bytes
+        )  # fmt: skip
+        puts.append((id, front + raw[FRONT_BYTES:HEADER_BYTES] + tail))
+        held.append((session_id + id, u64(fence)))
+        grants.append([specs[id], attempt, crashes, fence, lease_ms, None, None])
+        granted.append((id, fence, session_id))
+        events.append((_STARTED, id, queue, type_, fence, None))
+        key = (queue, type_, priority)
+        moved[key] = moved.get(key, 0) + 1
+        fence += 1
+    txn.put_many(Table.TASKS, puts)
+    txn.put_many(Table.HELD, held)
+    add = entry.counts.add
+    for (queue, type_, priority), n in moved.items():
+        entry.ready.remove((queue, type_), n)
+        add(keys.count_state(queue, _PENDING, BAND[priority]), -n)
+        add(keys.count_state(queue, _RUNNING, BAND[priority]), n)
+    entry.grants += len(ids)
+    session.held += len(ids)
+    session.seq, session.first, session.n = seq, first, len(ids)
+    session.put_claim(txn)
+    return grants
+
+
+def _within_bytes(ids: list[bytes], headers: dict[bytes, bytes]) -> list[bytes]:
+    """As many as fit into one reply; one at least."""
+    total = 0
+    size = keys.U32.unpack_from
+    at = FRONT_BYTES - 4
+    for n, id in enumerate(ids):
+        total += size(headers[id], at)[0]
+        if total > limits.GRANT_BYTES_MAX and n:
+            return ids[:n]
+    return ids
+
+
+def _grant_general(entry: Entry, session: Session, id: bytes, raw: bytes, spec: bytes, fence: int) -> Grant:
+    task = t.unpack(id, raw)
+    to_running(entry, task, session.id, session.name, fence)
+    return _say(entry, task, spec)
+
+
+def _say(entry: Entry, task: Task, spec: bytes) -> Grant:
+    return [
+        spec, task.attempt, task.crashes, task.fence, entry.settings.lease_ms, task.timeout or None, task.deadline or None
+    ]  # fmt: skip
+
+
+def _granted_before(entry: Entry, session: Session) -> list[Grant]:
+    """What is still held of the session's last grant, in its order."""
+    txn = entry.txn
+    rows = txn.scan(Table.HELD, session.id, keys.after(session.id), limits.SESSION_TASKS_MAX)
+    last = session.first + session.n
+    held = sorted(
+        (fence, key[16:]) for key, value in rows if session.first <= (fence := keys.unpack_u64(value)) < last
+    )  # fmt: skip
+    ids = [id for _, id in held]
+    headers = txn.get_many(Table.TASKS, ids)
+    specs = txn.get_many(Table.SPECS, ids)
+    return [_say(entry, t.unpack(id, headers[id]), specs[id]) for id in ids]

@@ -1,0 +1,217 @@
+"""From the array in an entry to a command, checked: whoever applies it may rely on kinds and sizes.
+
+A command that is not right becomes an error, equal on every node; it never becomes an exception in ``apply``. What is
+checked here is form (kinds, sizes of ids, whole numbers in range); what depends on the state is checked where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from tq import limits
+from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
+from tq.machine.commands import (
+    Advance,
+    Cancel,
+    Claim,
+    ClusterForm,
+    Command,
+    JobStart,
+    JobStep,
+    LeasesExpire,
+    Outcome,
+    Purge,
+    Report,
+    Retry,
+    SessionClose,
+    SessionOpen,
+    SessionsEnd,
+    Submit,
+    Timer,
+)
+
+Check = Callable[[Any], bool]
+
+
+def decode(array: Any) -> Command | TqError:
+    """One item of an entry's list of commands."""
+    if array.__class__ is not list or not array or array[0].__class__ is not int:
+        return InvalidRequest("a command is an array that begins with its number")
+    cls = _BY_OP.get(array[0])
+    if cls is None:
+        return Unsupported(f"this version does not know command {array[0]}")
+    checks = _CHECKS[cls]
+    if len(array) - 1 != len(checks):
+        return InvalidRequest(f"{cls.__name__} has {len(checks)} fields, not {len(array) - 1}")
+    for (field, check, bound), value in zip(checks, array[1:], strict=True):
+        if not check(value):
+            return InvalidRequest.of(f"{cls.__name__}.{field}", value, bound)
+    command = cls(*array[1:])
+    if cls is Report:
+        return _report_refused(command) or command  # type: ignore[arg-type]
+    return command
+
+
+def encode(command: Command) -> list[Any]:
+    """The array of a command; the opposite of ``decode``."""
+    cls = command.__class__
+    return [int(cls.OP), *[getattr(command, field) for field in _FIELDS[cls]]]
+
+
+# ---- kinds --------------------------------------------------------------------------------------------
+
+
+def _is_int(low: int, high: int) -> Check:
+    return lambda value: value.__class__ is int and low <= value <= high
+
+
+def _is_id(value: Any) -> bool:
+    return value.__class__ is bytes and len(value) == limits.ID_BYTES
+
+
+def _is_text(value: Any) -> bool:
+    return value.__class__ is str
+
+
+def _is_bool(value: Any) -> bool:
+    return value.__class__ is bool
+
+
+def _is_list(item: Check, longest: int) -> Check:
+    return lambda value: value.__class__ is list and len(value) <= longest and all(map(item, value))
+
+
+def _is_bytes(value: Any) -> bool:
+    return value.__class__ is bytes
+
+
+def _is_lease(value: Any) -> bool:
+    return value.__class__ is list and len(value) == 2 and _is_id(value[0]) and value[1].__class__ is int
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_error(value: Any) -> bool:
+    return value.__class__ is list and len(value) == 3 and all(map(_is_text, value))
+
+
+_U63: Final = _is_int(0, (1 << 63) - 1)
+_DURATION: Final = _is_int(0, limits.DURATION_MS_MAX)
+_DURATION_BOUND: Final = f"must be 0 to {limits.DURATION_MS_MAX} ms"
+_ID_BOUND: Final = f"must be {limits.ID_BYTES} bytes"
+_TASKS: Final = limits.BATCH_TASKS_MAX
+_IDS: Final = _is_list(_is_id, _TASKS)
+_IDS_BOUND: Final = f"must be up to {_TASKS} ids of {limits.ID_BYTES} bytes"
+_TEXTS_BOUND: Final = "must be a list of texts"
+_U32_BOUND: Final = "must be 32 bits of chance"
+_U32: Final = _is_int(0, (1 << 32) - 1)
+
+_CHECKS: Final[dict[type[Command], tuple[tuple[str, Check, str], ...]]] = {
+    Submit: (
+        ("specs", _is_list(_is_bytes, _TASKS), f"must be up to {_TASKS} byte strings"),
+        ("atomic", _is_bool, "must be a boolean"),
+    ),
+    SessionOpen: (
+        ("session", _is_id, _ID_BOUND),
+        ("name", _is_text, "must be text"),
+        ("types", _is_list(_is_text, limits.SESSION_TYPES_MAX), _TEXTS_BOUND),
+        ("queues", _is_list(_is_text, limits.SESSION_QUEUES_MAX), _TEXTS_BOUND),
+    ),
+    SessionClose: (("session", _is_id, _ID_BOUND),),
+    Claim: (
+        ("session", _is_id, _ID_BOUND),
+        ("seq", _U63, "must be a whole number from 0"),
+        ("queues", _is_list(_is_text, limits.SESSION_QUEUES_MAX), _TEXTS_BOUND),
+        ("max_n", _is_int(1, limits.CLAIM_TASKS_MAX), f"must be between 1 and {limits.CLAIM_TASKS_MAX}"),
+    ),
+    Report: (
+        ("session", _is_id, _ID_BOUND),
+        ("items", _is_list(lambda item: item.__class__ is list and len(item) == 4, _TASKS), "must be [id, fence, outcome, body] each"),
+        ("draw", _U32, _U32_BOUND),
+    ),
+    LeasesExpire: (("items", _is_list(_is_lease, _TASKS), "must be [id, fence] each"),),
+    SessionsEnd: (("sessions", _IDS, _IDS_BOUND),),
+    Cancel: (("ids", _IDS, _IDS_BOUND), ("grace_ms", _DURATION, _DURATION_BOUND)),
+    Advance: (
+        ("kind", _is_int(0, max(Timer)), "is not a kind of timer"),
+        ("limit", _is_int(1, limits.ENTRY_OPERATIONS_MAX), f"must be between 1 and {limits.ENTRY_OPERATIONS_MAX}"),
+        ("draw", _U32, _U32_BOUND),
+    ),
+    Retry: (("operation", _is_id, _ID_BOUND), ("ids", _IDS, _IDS_BOUND), ("delay_ms", _DURATION, _DURATION_BOUND)),
+    Purge: (("operation", _is_id, _ID_BOUND), ("ids", _IDS, _IDS_BOUND)),
+    JobStart: (
+        ("operation", _is_id, _ID_BOUND),
+        ("verb", _is_int(0, 1), "must be 0 (retry) or 1 (purge)"),
+        ("filter", lambda value: value.__class__ is list, "must be a filter"),
+        ("limit", _or_none(_is_int(1, (1 << 63) - 1)), "must be a whole number from 1"),
+        ("delay_ms", _DURATION, _DURATION_BOUND),
+    ),
+    JobStep: (
+        ("operation", _is_id, _ID_BOUND),
+        ("limit", _is_int(1, limits.ENTRY_OPERATIONS_MAX), f"must be between 1 and {limits.ENTRY_OPERATIONS_MAX}"),
+    ),
+    ClusterForm: (("cluster_id", _is_id, _ID_BOUND), ("name", _is_text, "must be text")),
+}  # fmt: skip
+
+_BY_OP: Final[dict[int, type[Command]]] = {int(cls.OP): cls for cls in _CHECKS}
+_FIELDS: Final[dict[type[Command], tuple[str, ...]]] = {
+    cls: tuple(field.name for field in attrs.fields(cls)) for cls in _CHECKS
+}  # fmt: skip
+for _cls, _checks in _CHECKS.items():
+    assert _FIELDS[_cls] == tuple(field for field, _, _ in _checks), _cls
+
+
+# ---- outcomes -----------------------------------------------------------------------------------------
+
+
+def _report_refused(command: Report) -> TqError | None:
+    """A batch with one wrong item is refused as a whole: the worker's core made it, and would make it again."""
+    complete = int(Outcome.COMPLETE)
+    for item in command.items:
+        id, fence, outcome, body = item
+        if id.__class__ is not bytes or len(id) != limits.ID_BYTES:  # type: ignore[arg-type]
+            return InvalidRequest.of("items.id", id, _ID_BOUND)
+        if fence.__class__ is not int:
+            return InvalidRequest.of("items.fence", fence, "must be a whole number")
+        if outcome == complete and outcome.__class__ is int:
+            if (
+                body.__class__ is not list
+                or len(body) != 2  # type: ignore[arg-type]
+                or body[0].__class__ is not str  # type: ignore[index]
+                or body[1].__class__ is not bytes  # type: ignore[index]
+                or len(body[0]) > limits.CONTENT_TYPE_CHARS_MAX  # type: ignore[index]
+            ):
+                return InvalidRequest.of("items.body", body, "of a complete must be [content type, bytes]")
+            if len(body[1]) > limits.RESULT_BYTES_MAX:  # type: ignore[index]
+                return _too_large(len(body[1]))  # type: ignore[index]
+        elif not _is_body(outcome, body):
+            return InvalidRequest.of("items.body", [outcome, body], "is not an outcome with its body")
+    return None
+
+
+def _is_body(outcome: Any, body: Any) -> bool:
+    if outcome.__class__ is not int:
+        return False
+    if outcome == Outcome.FAIL:
+        return (
+            body.__class__ is list
+            and len(body) == 3
+            and _is_error(body[0])
+            and body[1].__class__ is bool
+            and (body[2] is None or _DURATION(body[2]))
+        )  # fmt: skip
+    if outcome == Outcome.SNOOZE:
+        return _DURATION(body)
+    return outcome in (Outcome.RELEASE, Outcome.CANCELLED) and body is None
+
+
+def _too_large(size: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"a result has {size} bytes: at most {limits.RESULT_BYTES_MAX}",
+        detail={"field": "result", "value": size, "bound": limits.RESULT_BYTES_MAX},
+    )

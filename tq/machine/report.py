@@ -1,0 +1,167 @@
+"""REPORT: what workers say became of their attempts. The fence alone decides whether it counts.
+
+- the task runs under this fence: the outcome is applied;
+- it does not, but this fence's worker said the same before: ALREADY;
+- anything else is STALE: dropped, counted, and written in the history.
+
+The plain case (complete, nothing special about the task) is done in bulk; all else goes an item at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tq import cbor, limits
+from tq.machine import history
+from tq.machine import task as t
+from tq.machine.answers import EventKind, ReportOutcome
+from tq.machine.commands import Outcome, Report, Timer
+from tq.machine.entry import Entry
+from tq.machine.moves import emit, load, result_ttl_ms, save, to_end, to_pending, to_scheduled
+from tq.machine.retries import fail
+from tq.machine.states import State
+from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, RECORD_VERSION, Event, Task
+from tq.store import keys
+from tq.store.tables import Table
+
+Item = Any  # ReportItem, see answers.py
+
+_COMPLETE: Final = int(Outcome.COMPLETE)
+_COMPLETED_EVENT: Final = int(EventKind.COMPLETED)
+_RUNNING: Final = int(State.RUNNING)
+_COMPLETED: Final = int(State.COMPLETED)
+_APPLIED: Final = int(ReportOutcome.APPLIED)
+_ALREADY: Final = int(ReportOutcome.ALREADY)
+_STALE: Final = int(ReportOutcome.STALE)
+
+
+def report(entry: Entry, command: Report) -> list[Item]:
+    items = command.items
+    session, draw = command.session, command.draw
+    ids = [item[0] for item in items]
+    general = len(set(ids)) < len(ids) or limits.RESULT_TTL_MS_DEFAULT < entry.settings.finished_keep_ms
+    headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)  # type: ignore[arg-type]
+    unpack, pack, pack_ended = FRONT.unpack_from, FRONT.pack, keys.pack_ended
+    dumps = cbor.dumps
+    time_ms = entry.time_ms
+    events, released = entry.events, entry.released
+    puts: list[tuple[bytes, bytes]] = []
+    results: list[tuple[bytes, bytes]] = []
+    ended: list[tuple[bytes, bytes]] = []
+    done: dict[tuple[int, int], int] = {}  # (queue, priority) -> tasks
+    sessions: dict[bytes, int] = {}
+    delete = entry.txn.delete
+    answers: list[Item] = []
+    for place, (id, fence, outcome, body) in enumerate(items):
+        raw = headers.get(id)
+        if raw is None or outcome != _COMPLETE:
+            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))  # type: ignore[arg-type]
+            continue
+        (
+            version, state, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, current, started, _, size
+        ) = unpack(raw)  # fmt: skip
+        if state != _RUNNING or current != fence or flags & t.SPECIAL or version != RECORD_VERSION:
+            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))  # type: ignore[arg-type]
+            continue
+        front = pack(
+            version, _COMPLETED, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, fence, started, time_ms, size
+        )  # fmt: skip
+        holder = raw[HEADER_BYTES : HEADER_BYTES + 16]
+        puts.append((id, front + raw[FRONT_BYTES:]))  # type: ignore[arg-type]
+        results.append((id, dumps(body)))  # type: ignore[arg-type]
+        ended.append((pack_ended(_COMPLETED, time_ms, id), b""))
+        delete(Table.HELD, holder + id)  # type: ignore[operator]
+        events.append((_COMPLETED_EVENT, id, queue, type_, fence, None))  # type: ignore[arg-type]
+        released.append((id, fence))  # type: ignore[arg-type]
+        sessions[holder] = sessions.get(holder, 0) + 1
+        key = (queue, priority)
+        done[key] = done.get(key, 0) + 1
+        answers.append(_APPLIED)
+    if puts:
+        t.check(State.RUNNING, Event.COMPLETE, State.COMPLETED)
+        txn = entry.txn
+        txn.put_many(Table.TASKS, puts)
+        txn.put_many(Table.RESULTS, results)
+        txn.put_many(Table.ENDED, ended)
+        for holder, n in sessions.items():
+            entry.sessions[holder].held -= n
+        add = entry.counts.add
+        for (queue, priority), n in done.items():
+            add(keys.count_state(queue, _RUNNING, BAND[priority]), -n)
+            add(keys.count_state(queue, _COMPLETED, BAND[priority]), n)
+        add(keys.COUNT_FINISHED, len(puts))
+    return answers
+
+
+# ---- one at a time ------------------------------------------------------------------------------------
+
+
+def _one(
+    entry: Entry, session: bytes, id: bytes, fence: int, outcome: int, body: Any, draw: int, place: int
+) -> Item:
+    task = load(entry, id)
+    if task is None:
+        return [_STALE, None]
+    if task.state is State.RUNNING and task.fence == fence:
+        _apply(entry, task, Outcome(outcome), body, draw, place)
+        return _APPLIED
+    if task.state is State.COMPLETED and task.fence == fence:
+        is_known = outcome == Outcome.COMPLETE
+    else:
+        is_known = history.is_known(entry.txn, task, fence, outcome)
+    if is_known:
+        return _ALREADY
+    history.record_stale(entry, task, session, fence, outcome)
+    save(entry, task)
+    emit(entry, EventKind.STALE_REFUSED, task, fence)
+    return [_STALE, int(task.state)]
+
+
+def _apply(entry: Entry, task: Task, outcome: Outcome, body: Any, draw: int, place: int) -> None:
+    if outcome is Outcome.COMPLETE:
+        _complete(entry, task, body)
+    elif outcome is Outcome.FAIL:
+        error, permanent, retry_after_ms = body
+        fail(
+            entry, task, history.FAILED, outcome, history.cut_error(error), draw, place,
+            permanent=permanent, retry_after_ms=retry_after_ms,
+        )  # fmt: skip
+    elif outcome is Outcome.SNOOZE:
+        _snooze(entry, task, body, draw, place)
+    else:
+        release(entry, task, outcome)
+
+
+def _complete(entry: Entry, task: Task, body: list[Any]) -> None:
+    to_end(entry, task, Event.COMPLETE, State.COMPLETED)
+    entry.txn.put(Table.RESULTS, task.id, cbor.dumps(body))
+    ttl_ms = result_ttl_ms(entry, task)
+    if ttl_ms is not None:
+        entry.txn.put(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + ttl_ms, task.id), b"")
+
+
+def release(entry: Entry, task: Task, outcome: Outcome | None) -> None:
+    """Given back: the attempt is not counted. Also how a session's close (outcome None) and the answer to a cancel end."""
+    what = history.CANCELLED if outcome is Outcome.CANCELLED and task.is_cancelling else history.RELEASED
+    history.record(entry, task, what, outcome, None)
+    task.attempt -= 1
+    emit(entry, EventKind.RELEASED, task)
+    if task.is_cancelling:
+        to_end(entry, task, Event.RELEASE, State.CANCELLED)
+    else:
+        to_pending(entry, task, Event.RELEASE)
+
+
+def _snooze(entry: Entry, task: Task, delay_ms: int, draw: int, place: int) -> None:
+    if task.snoozes >= limits.SNOOZES_MAX and not task.is_cancelling:
+        error = ["TooManySnoozes", f"snoozed {limits.SNOOZES_MAX} times already", ""]
+        fail(entry, task, history.FAILED, Outcome.SNOOZE, error, draw, place)
+        return
+    history.record(entry, task, history.SNOOZED, Outcome.SNOOZE, None)
+    task.attempt -= 1
+    emit(entry, EventKind.SNOOZED, task, delay_ms)
+    if task.is_cancelling:
+        to_end(entry, task, Event.SNOOZE, State.CANCELLED)
+    else:
+        task.snoozes += 1
+        to_scheduled(entry, task, Event.SNOOZE, entry.time_ms + delay_ms)
