@@ -6,15 +6,52 @@ Messages from the broker that answer nothing have numbers 0x40 .. 0x7E and no ri
 
 The body is a CBOR array of the fields in the order below. Fields with a default may be left off from the right.
 Times are in ms. ``Id`` is 16 bytes. ``index`` in a reply is the applied index it was answered at.
+
+The annotation of a field is also its check: ``tq.protocol.codec`` reads them once, at import. So a class here is
+all that there is to say of a message.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import attrs
 
+from tq import limits
+from tq.protocol import fields as f
+
 PROTOCOL_VERSION = 1
+
+Rid = Annotated[int, f.rid]
+Id = Annotated[bytes, f.id16]
+Ids = Annotated[list[bytes], f.many_data(limits.BATCH_TASKS_MAX, limits.ID_BYTES)]
+Index = Annotated[int, f.whole()]
+Count = Annotated[int, f.whole()]
+Ms = Annotated[int, f.whole(0, limits.TIME_MS_MAX)]
+DurationMs = Annotated[int, f.whole(0, limits.DURATION_MS_MAX)]
+Flag = Annotated[bool, f.flag]
+Parts = Annotated[int, f.whole(0, 7)]
+Name = Annotated[str, f.text(limits.NAME_CHARS_MAX, 1)]
+Address = Annotated[str | None, f.maybe(f.text(256))]
+Text = Annotated[str, f.text(65_536)]
+PlainMap = Annotated[dict[str, Any], f.plain_map]
+Filter = Annotated[dict[str, Any], f.flat_map]
+Error = Annotated[list[Any], f.error]
+
+_STATE = f.whole(0, 255)
+_STATE_ITEM = f.row(f.maybe(_STATE), f.maybe(f.error))
+_SUBMIT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE), f.maybe(f.id16), f.maybe(f.error)))
+_REPORT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE)))
+_GRANT = f.row(
+    f.data(limits.SPEC_BYTES_MAX), f.whole(), f.whole(), f.whole(), f.whole(), f.maybe(f.whole()), f.maybe(f.whole())
+)
+_EVENT = f.row(f.whole(), f.whole(), f.whole(0, 255), f.id16, f.whole(), f.text(256), f.text(256), f.whole(), f.plain)
+StateItems = Annotated[list[Any], f.many(_STATE_ITEM, limits.BATCH_TASKS_MAX)]
+MaybeStateItems = Annotated[list[Any] | None, f.maybe(f.many(_STATE_ITEM, limits.BATCH_TASKS_MAX))]
+Job = Annotated[list[Any] | None, f.maybe(f.row(f.id16, f.whole(0, 255), f.whole(), f.maybe(f.whole()), f.flag))]
+Cancels = Annotated[list[list[Any]], f.many(f.row(f.id16, f.whole(), f.whole()), limits.SESSION_TASKS_MAX)]
+Leases = Annotated[list[list[Any]], f.leases]
+PlainMaps = Annotated[list[dict[str, Any]], f.many(f.plain_map, limits.NAMES_MAX)]
 
 
 @attrs.frozen
@@ -30,12 +67,12 @@ class Hello(Message):
     """First frame of a connection. features: names the client knows; auth: None, or [scheme, secret] (later)."""
 
     TYPE = 0x01
-    rid: int
-    version_min: int
-    version_max: int
-    client: str
-    features: list[str] = attrs.field(factory=list)
-    auth: list[Any] | None = None
+    rid: Rid
+    version_min: Annotated[int, f.whole(0, 65_535)]
+    version_max: Annotated[int, f.whole(0, 65_535)]
+    client: Annotated[str, f.text(256)]
+    features: Annotated[list[str], f.many(f.text(64), 256)] = attrs.field(factory=list)
+    auth: Annotated[list[Any] | None, f.maybe(f.many(f.plain, 8))] = None
 
 
 @attrs.frozen
@@ -43,29 +80,29 @@ class HelloReply(Message):
     """limits: names of tq.limits in lower case -> number. leader: its client address, if known."""
 
     TYPE = 0x81
-    rid: int
-    version: int
-    features: list[str]
-    limits: dict[str, int]
-    memory_window_ms: int
-    cluster_id: bytes
-    node: str
-    leader: str | None
-    server: str
-    time_ms: int
+    rid: Rid
+    version: Annotated[int, f.whole(0, 65_535)]
+    features: Annotated[list[str], f.many(f.text(64), 256)]
+    limits: Annotated[dict[str, int], f.plain_map]
+    memory_window_ms: Ms
+    cluster_id: Id
+    node: Annotated[str, f.text(256)]
+    leader: Address
+    server: Annotated[str, f.text(256)]
+    time_ms: Ms
 
 
 @attrs.frozen
 class Ping(Message):
     TYPE = 0x1F
-    rid: int
+    rid: Rid
 
 
 @attrs.frozen
 class PingReply(Message):
     TYPE = 0x9F
-    rid: int
-    index: int
+    rid: Rid
+    index: Index
 
 
 # ---- tasks -----------------------------------------------------------------------------------------
@@ -76,9 +113,9 @@ class SubmitTask(Message):
     """specs: byte strings, see tq/spec.py."""
 
     TYPE = 0x02
-    rid: int
-    specs: list[bytes]
-    atomic: bool = False
+    rid: Rid
+    specs: Annotated[list[bytes], f.many_data(limits.BATCH_TASKS_MAX)]
+    atomic: Flag = False
 
 
 @attrs.frozen
@@ -86,9 +123,9 @@ class SubmitReply(Message):
     """items: SubmitItem each (tq/machine/answers.py). index: of the entry."""
 
     TYPE = 0x82
-    rid: int
-    index: int
-    items: list[Any]
+    rid: Rid
+    index: Index
+    items: Annotated[list[Any], f.many(_SUBMIT_ITEM, limits.BATCH_TASKS_MAX)]
 
 
 @attrs.frozen
@@ -96,11 +133,11 @@ class GetTask(Message):
     """parts: bits 1 payload, 2 result, 4 history."""
 
     TYPE = 0x09
-    rid: int
-    id: bytes
-    parts: int = 7
-    min_index: int = 0
-    linearizable: bool = False
+    rid: Rid
+    id: Id
+    parts: Parts = 7
+    min_index: Index = 0
+    linearizable: Flag = False
 
 
 @attrs.frozen
@@ -108,9 +145,9 @@ class GetReply(Message):
     """task: a map of field name -> value, see TASK_FIELDS in tq/machine/queries.py."""
 
     TYPE = 0x89
-    rid: int
-    index: int
-    task: dict[str, Any]
+    rid: Rid
+    index: Index
+    task: PlainMap
 
 
 @attrs.frozen
@@ -118,12 +155,12 @@ class ListTasks(Message):
     """filter: map with any of state, type, queue, tag (text), ended_before_ms. cursor: from the last reply."""
 
     TYPE = 0x0A
-    rid: int
-    filter: dict[str, Any]
-    limit: int = 100
-    cursor: bytes | None = None
-    min_index: int = 0
-    linearizable: bool = False
+    rid: Rid
+    filter: Filter
+    limit: Annotated[int, f.whole(1, limits.LIST_TASKS_MAX)] = 100
+    cursor: Annotated[bytes | None, f.maybe(f.data(1_024))] = None
+    min_index: Index = 0
+    linearizable: Flag = False
 
 
 @attrs.frozen
@@ -131,10 +168,10 @@ class ListReply(Message):
     """cursor None: that was all. A page may be empty and still have a cursor."""
 
     TYPE = 0x8A
-    rid: int
-    index: int
-    tasks: list[dict[str, Any]]
-    cursor: bytes | None
+    rid: Rid
+    index: Index
+    tasks: PlainMaps
+    cursor: Annotated[bytes | None, f.maybe(f.data(1_024))]
 
 
 @attrs.frozen
@@ -142,36 +179,36 @@ class WaitTask(Message):
     """Answered when the task ends, or at wait_ms with the state it then has."""
 
     TYPE = 0x0B
-    rid: int
-    id: bytes
-    wait_ms: int
-    parts: int = 2
-    min_index: int = 0
+    rid: Rid
+    id: Id
+    wait_ms: Annotated[int, f.whole(0, limits.WAIT_MS_MAX)]
+    parts: Parts = 2
+    min_index: Index = 0
 
 
 @attrs.frozen
 class WaitReply(Message):
     TYPE = 0x8B
-    rid: int
-    index: int
-    ended: bool
-    task: dict[str, Any]
+    rid: Rid
+    index: Index
+    ended: Flag
+    task: PlainMap
 
 
 @attrs.frozen
 class CancelTask(Message):
     TYPE = 0x0C
-    rid: int
-    ids: list[bytes]
-    grace_ms: int
+    rid: Rid
+    ids: Ids
+    grace_ms: DurationMs
 
 
 @attrs.frozen
 class CancelReply(Message):
     TYPE = 0x8C
-    rid: int
-    index: int
-    items: list[Any]
+    rid: Rid
+    index: Index
+    items: StateItems
 
 
 @attrs.frozen
@@ -179,43 +216,52 @@ class RetryTasks(Message):
     """By ids, or by filter (a job; operation is its id). operation: 16 bytes."""
 
     TYPE = 0x0D
-    rid: int
-    operation: bytes
-    ids: list[bytes] | None = None
-    filter: dict[str, Any] | None = None
-    limit: int | None = None
-    delay_ms: int = 0
+    rid: Rid
+    operation: Id
+    ids: Annotated[list[bytes] | None, f.maybe(f.many_data(limits.BATCH_TASKS_MAX, limits.ID_BYTES))] = None
+    filter: Annotated[dict[str, Any] | None, f.maybe(f.flat_map)] = None
+    limit: Annotated[int | None, f.maybe(f.whole(1))] = None
+    delay_ms: DurationMs = 0
 
 
 @attrs.frozen
 class PurgeTasks(Message):
     TYPE = 0x0E
-    rid: int
-    operation: bytes
-    ids: list[bytes] | None = None
-    filter: dict[str, Any] | None = None
-    limit: int | None = None
+    rid: Rid
+    operation: Id
+    ids: Annotated[list[bytes] | None, f.maybe(f.many_data(limits.BATCH_TASKS_MAX, limits.ID_BYTES))] = None
+    filter: Annotated[dict[str, Any] | None, f.maybe(f.flat_map)] = None
+    limit: Annotated[int | None, f.maybe(f.whole(1))] = None
 
 
 @attrs.frozen
 class BulkReply(Message):
-    """Answers RetryTasks (0x8D) and PurgeTasks (0x8E): items by id, or the job's status.
+    """What RetryReply and PurgeReply have in common: items by id, or the job's status.
 
     job: JobStatus; a client asks again with the same operation until it is finished."""
 
+    rid: Rid
+    index: Index
+    items: MaybeStateItems
+    job: Job
+
+
+@attrs.frozen
+class RetryReply(BulkReply):
     TYPE = 0x8D
-    rid: int
-    index: int
-    items: list[Any] | None
-    job: list[Any] | None
+
+
+@attrs.frozen
+class PurgeReply(BulkReply):
+    TYPE = 0x8E
 
 
 @attrs.frozen
 class ExplainTask(Message):
     TYPE = 0x0F
-    rid: int
-    id: bytes
-    min_index: int = 0
+    rid: Rid
+    id: Id
+    min_index: Index = 0
 
 
 @attrs.frozen
@@ -223,10 +269,10 @@ class ExplainReply(Message):
     """why: one sentence. facts: map."""
 
     TYPE = 0x8F
-    rid: int
-    index: int
-    why: str
-    facts: dict[str, Any]
+    rid: Rid
+    index: Index
+    why: Text
+    facts: PlainMap
 
 
 # ---- workers ---------------------------------------------------------------------------------------
@@ -235,36 +281,36 @@ class ExplainReply(Message):
 @attrs.frozen
 class RegisterWorker(Message):
     TYPE = 0x06
-    rid: int
-    session: bytes
-    name: str
-    types: list[str]
-    queues: list[str]
-    info: dict[str, Any] = attrs.field(factory=dict)
+    rid: Rid
+    session: Id
+    name: Name
+    types: Annotated[list[str], f.many(f.text(limits.NAME_CHARS_MAX, 1), limits.SESSION_TYPES_MAX)]
+    queues: Annotated[list[str], f.many(f.text(limits.NAME_CHARS_MAX, 1), limits.SESSION_QUEUES_MAX)]
+    info: Filter = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class RegisterReply(Message):
     TYPE = 0x86
-    rid: int
-    index: int
-    lease_ms: int
-    heartbeat_ms: int
-    session_ms: int
+    rid: Rid
+    index: Index
+    lease_ms: Ms
+    heartbeat_ms: Ms
+    session_ms: Ms
 
 
 @attrs.frozen
 class DeregisterWorker(Message):
     TYPE = 0x07
-    rid: int
-    session: bytes
+    rid: Rid
+    session: Id
 
 
 @attrs.frozen
 class DeregisterReply(Message):
     TYPE = 0x87
-    rid: int
-    index: int
+    rid: Rid
+    index: Index
 
 
 @attrs.frozen
@@ -272,20 +318,20 @@ class ClaimTask(Message):
     """Parked up to wait_ms when nothing is ready. queues empty: those of the session."""
 
     TYPE = 0x03
-    rid: int
-    session: bytes
-    seq: int
-    queues: list[str]
-    max_n: int
-    wait_ms: int
+    rid: Rid
+    session: Id
+    seq: Count
+    queues: Annotated[list[str], f.many(f.text(limits.NAME_CHARS_MAX, 1), limits.SESSION_QUEUES_MAX)]
+    max_n: Annotated[int, f.whole(1, limits.CLAIM_TASKS_MAX)]
+    wait_ms: Annotated[int, f.whole(0, limits.CLAIM_WAIT_MS_MAX)]
 
 
 @attrs.frozen
 class ClaimReply(Message):
     TYPE = 0x83
-    rid: int
-    index: int
-    grants: list[Any]
+    rid: Rid
+    index: Index
+    grants: Annotated[list[Any], f.many(_GRANT, limits.CLAIM_TASKS_MAX)]
 
 
 @attrs.frozen
@@ -293,9 +339,9 @@ class TaskResult(Message):
     """items: [id, fence, Outcome, body] each (tq/machine/commands.py)."""
 
     TYPE = 0x04
-    rid: int
-    session: bytes
-    items: list[list[Any]]
+    rid: Rid
+    session: Id
+    items: Annotated[list[list[Any]], f.outcomes]
 
 
 @attrs.frozen
@@ -303,9 +349,9 @@ class ResultReply(Message):
     """items: ReportItem each."""
 
     TYPE = 0x84
-    rid: int
-    index: int
-    items: list[Any]
+    rid: Rid
+    index: Index
+    items: Annotated[list[Any], f.many(_REPORT_ITEM, limits.BATCH_TASKS_MAX)]
 
 
 @attrs.frozen
@@ -313,10 +359,10 @@ class Heartbeat(Message):
     """tasks: [id, fence] of each lease to renew. stats: cpu_percent, rss_bytes, running, slots ... (numbers)."""
 
     TYPE = 0x05
-    rid: int
-    session: bytes
-    tasks: list[list[Any]]
-    stats: dict[str, Any] = attrs.field(factory=dict)
+    rid: Rid
+    session: Id
+    tasks: Leases
+    stats: Filter = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -324,10 +370,10 @@ class HeartbeatReply(Message):
     """cancel: [id, fence, grace_ms] to be told to their handlers; lost: [id, fence] no longer held; drain: stop claiming."""
 
     TYPE = 0x85
-    rid: int
-    cancel: list[list[Any]]
-    lost: list[list[Any]]
-    drain: bool
+    rid: Rid
+    cancel: Cancels
+    lost: Leases
+    drain: Flag
 
 
 # ---- looking ---------------------------------------------------------------------------------------
@@ -336,8 +382,8 @@ class HeartbeatReply(Message):
 @attrs.frozen
 class Queues(Message):
     TYPE = 0x10
-    rid: int
-    min_index: int = 0
+    rid: Rid
+    min_index: Index = 0
 
 
 @attrs.frozen
@@ -345,50 +391,50 @@ class QueuesReply(Message):
     """queues: maps with name, waiting, scheduled, pending {low, normal, high}, running, oldest_ready_ms ..."""
 
     TYPE = 0x90
-    rid: int
-    index: int
-    queues: list[dict[str, Any]]
+    rid: Rid
+    index: Index
+    queues: PlainMaps
 
 
 @attrs.frozen
 class Workers(Message):
     TYPE = 0x12
-    rid: int
+    rid: Rid
 
 
 @attrs.frozen
 class WorkersReply(Message):
     TYPE = 0x92
-    rid: int
-    index: int
-    workers: list[dict[str, Any]]
+    rid: Rid
+    index: Index
+    workers: PlainMaps
 
 
 @attrs.frozen
 class Stats(Message):
     TYPE = 0x13
-    rid: int
+    rid: Rid
 
 
 @attrs.frozen
 class StatsReply(Message):
     TYPE = 0x93
-    rid: int
-    index: int
-    stats: dict[str, Any]
+    rid: Rid
+    index: Index
+    stats: PlainMap
 
 
 @attrs.frozen
 class ClusterStatus(Message):
     TYPE = 0x14
-    rid: int
+    rid: Rid
 
 
 @attrs.frozen
 class ClusterStatusReply(Message):
     TYPE = 0x94
-    rid: int
-    status: dict[str, Any]
+    rid: Rid
+    status: PlainMap
 
 
 @attrs.frozen
@@ -398,9 +444,9 @@ class Subscribe(Message):
     id: of one task only, else all. The reply comes first, then Event frames that name this rid."""
 
     TYPE = 0x16
-    rid: int
-    id: bytes | None = None
-    after: list[int] | None = None
+    rid: Rid
+    id: Annotated[bytes | None, f.maybe(f.id16)] = None
+    after: Annotated[list[int] | None, f.maybe(f.row(f.whole(), f.whole()))] = None
 
 
 @attrs.frozen
@@ -408,9 +454,9 @@ class SubscribeReply(Message):
     """complete: nothing between ``after`` and now was lost."""
 
     TYPE = 0x96
-    rid: int
-    index: int
-    complete: bool
+    rid: Rid
+    index: Index
+    complete: Flag
 
 
 @attrs.frozen
@@ -418,14 +464,14 @@ class Unsubscribe(Message):
     """subscription: the rid of the Subscribe."""
 
     TYPE = 0x17
-    rid: int
-    subscription: int
+    rid: Rid
+    subscription: Rid
 
 
 @attrs.frozen
 class UnsubscribeReply(Message):
     TYPE = 0x97
-    rid: int
+    rid: Rid
 
 
 # ---- from the broker -------------------------------------------------------------------------------
@@ -436,8 +482,8 @@ class GoAway(Message):
     """The broker stops: no new requests are taken, those in flight are answered."""
 
     TYPE = 0x40
-    reason: str
-    leader: str | None = None
+    reason: Text
+    leader: Address = None
 
 
 @attrs.frozen
@@ -445,8 +491,8 @@ class CancelRunning(Message):
     """Pushed to the connection that claimed: tell the handlers. tasks: [id, fence, grace_ms]."""
 
     TYPE = 0x41
-    session: bytes
-    tasks: list[list[Any]]
+    session: Id
+    tasks: Cancels
 
 
 @attrs.frozen
@@ -454,9 +500,9 @@ class Event(Message):
     """events: [index, ordinal, kind, id, time_ms, queue, type, fence, extra] each. last: the subscription is over (too slow)."""
 
     TYPE = 0x42
-    subscription: int
-    events: list[list[Any]]
-    last: bool = False
+    subscription: Rid
+    events: Annotated[list[list[Any]], f.many(_EVENT, limits.EVENTS_REPLAY_MAX)]
+    last: Flag = False
 
 
 @attrs.frozen
@@ -464,5 +510,5 @@ class ErrorReply(Message):
     """error: tq.errors.to_wire form. rid None: the connection as a whole; it is then closed."""
 
     TYPE = 0xFF
-    rid: int | None
-    error: list[Any]
+    rid: Annotated[int | None, f.maybe(f.rid)]
+    error: Error
