@@ -16,7 +16,7 @@ moves log time before the entry. Several items of one command stand apart by ``|
     advance due|expires|deadline|timeout|grace|result_ttl|retention|tombstone|operation [limit=500]
     form CLUSTER
 
-Not entries: ``show NAME ...``, ``history NAME``, ``counts``, ``replay`` (apply the last entry once more).
+Not entries: ``show NAME ...``, ``history NAME``, ``counts``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def id_name(id: bytes) -> str:
 
 
 def duration_ms(text: str) -> int:
-    match = re.fullmatch(r"(-?\d+)(ms|s|m|h|d|)", text)
+    match = re.fullmatch(r"([+-]?\d+)(ms|s|m|h|d|)", text)
     assert match, f"not a duration: {text}"
     return int(match[1]) * UNITS[match[2]]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from tq import limits
@@ -32,6 +33,7 @@ from tq.machine.commands import Outcome, Timer
 from tq.machine.states import ENDS, State
 from tq.spec import UNIQUE_PENDING, Spec, parse
 
+PURGE = 1  # the other verb of a job
 IDLE = (State.WAITING, State.SCHEDULED, State.PENDING)  # accepted, not running, not ended
 REFUSALS = (SubmitOutcome.CONFLICT, SubmitOutcome.QUEUE_FULL, SubmitOutcome.TOO_LARGE, SubmitOutcome.INVALID)
 
@@ -82,10 +84,11 @@ class Session:
 @dataclass
 class Job:
     verb: int
-    ids: list[bytes]
+    walk: list[bytes]  # ended tasks that it has not looked at
+    matches: Callable[[Task], bool]
+    limit: int | None
     delay: int
     done: int = 0
-    matched: int = 0
 
 
 class Model:
@@ -96,7 +99,7 @@ class Model:
         self.tombstones: dict[bytes, Tombstone] = {}
         self.idempotency: dict[str, bytes] = {}
         self.sessions: dict[bytes, Session] = {}
-        self.operations: dict[bytes, tuple[int, Any]] = {}  # -> (forgotten at, answer)
+        self.operations: dict[bytes, tuple[int, str, Any]] = {}  # -> (forgotten at, kind, answer)
         self.jobs: dict[bytes, Job] = {}
         self.cluster: bytes | None = None
         self.ordinal = 0  # of tasks entering pending, in the entry
@@ -141,9 +144,13 @@ class Model:
             case c.Advance():
                 return self.advance(Timer(command.kind), command.limit)
             case c.Retry():
-                return self.once(command.operation, lambda: [self.retry(id, command.delay_ms) for id in command.ids])
+                return self.once(command.operation, "retry", lambda: [self.retry(id, command.delay_ms) for id in command.ids])
             case c.Purge():
-                return self.once(command.operation, lambda: [self.purge(id) for id in command.ids])
+                return self.once(command.operation, "purge", lambda: [self.purge(id) for id in command.ids])
+            case c.JobStart():
+                return self.job_start(command)
+            case c.JobStep():
+                return self.job_step(command.operation, command.limit)
             case c.ClusterForm():
                 self.cluster = self.cluster or command.cluster_id
                 return self.cluster
@@ -257,11 +264,11 @@ class Model:
 
     def claim(self, command: c.Claim) -> Any:
         session = self.sessions.get(command.session)
-        if session is None:
-            return SessionLost("")
         if not 1 <= command.max_n <= limits.CLAIM_TASKS_MAX:
             return InvalidRequest("")
-        if session.seq is not None and session.granted and command.seq <= session.seq:
+        if session is None:
+            return SessionLost("")
+        if session.seq is not None and command.seq <= session.seq:
             if command.seq < session.seq:
                 return []
             held = [self.tasks[id] for id, fence in session.granted if self._holds(command.session, id, fence)]
@@ -275,6 +282,8 @@ class Model:
             if task.state is State.PENDING and task.spec.queue in queues and task.spec.type in session.types
         ]
         ready.sort(key=lambda task: (-task.spec.priority, queues.index(task.spec.queue), task.entered))
+        if not ready[: max(room, 0)]:
+            return []  # and the number may be asked again
         session.seq, session.granted = command.seq, []
         for task in ready[:room]:
             self._start(task, command.session)
@@ -320,14 +329,15 @@ class Model:
             self.let_go(task, "completed")
             self.end(task, State.COMPLETED)
             task.result = (body[0], body[1])
-            task.result_until = self.time + task.spec.result_ttl_ms
+            if task.spec.result_ttl_ms < limits.FINISHED_KEEP_MS_DEFAULT:  # else the task goes no later itself
+                task.result_until = self.time + task.spec.result_ttl_ms
         elif outcome is Outcome.FAIL:
             _error, permanent, retry_after = body
             self.fail(task, "failed", permanent=permanent, retry_after=retry_after)
         elif outcome is Outcome.SNOOZE:
             self.snooze(task, body)
         else:
-            self.release(task)
+            self.release(task, "cancelled" if outcome is Outcome.CANCELLED and task.cancelling else "released")
 
     def fail(self, task: Task, what: str, *, permanent: bool = False, retry_after: int | None = None) -> None:
         self.let_go(task, what)
@@ -342,9 +352,9 @@ class Model:
             known = self.time + least if least == most else None
             self.scheduled(task, known, None if known is not None else (self.time + least, self.time + most))
 
-    def release(self, task: Task) -> None:
+    def release(self, task: Task, what: str = "released") -> None:
         """Given back: the attempt is not counted."""
-        self.let_go(task, "released")
+        self.let_go(task, what)
         task.attempt -= 1
         self._back(task)
 
@@ -418,10 +428,12 @@ class Model:
         elif kind is Timer.TOMBSTONE:
             found = [(t.until, id) for id, t in self.tombstones.items()]
         else:
-            found = [(until, id) for id, (until, _) in self.operations.items()]
+            found = [(until, id) for id, (until, _, _) in self.operations.items()]
         return sorted((time, id) for time, id in found if time is not None)
 
-    def advance(self, kind: Timer, limit: int) -> int:
+    def advance(self, kind: Timer, limit: int) -> Any:
+        if not 1 <= limit <= limits.ENTRY_OPERATIONS_MAX:
+            return InvalidRequest("")
         due = [id for time, id in self.timers(kind) if time <= self.time][:limit]
         for id in due:
             self._ring(kind, id)
@@ -454,10 +466,21 @@ class Model:
 
     # ---- after the end -----------------------------------------------------------------------------
 
-    def once(self, operation: bytes, do: Callable[[], Any]) -> Any:
-        if operation not in self.operations:
-            self.operations[operation] = (self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT, do())
-        return self.operations[operation][1]
+    def once(self, operation: bytes, kind: str, do: Callable[[], Any]) -> Any:
+        """The same operation again answers the same; its id in a request of another kind is a conflict."""
+        known = self._remembered(operation, kind)
+        if known is None:
+            known = do()
+            self.operations[operation] = (self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT, kind, known)
+        return known
+
+    def _remembered(self, operation: bytes, kind: str) -> Any:
+        if operation in self.jobs:
+            return self._status(operation) if kind == "job" else Conflict("")
+        if operation in self.operations:
+            _, first_kind, answer = self.operations[operation]
+            return answer if kind == first_kind else Conflict("")
+        return None
 
     def retry(self, id: bytes, delay: int) -> list[Any]:
         task = self.tasks.get(id)
@@ -479,6 +502,62 @@ class Model:
         self._bury(id)
         return [task.state, None]
 
+    # ---- bulk jobs ---------------------------------------------------------------------------------
+
+    def job_start(self, command: c.JobStart) -> list[Any]:
+        """What has ended by now is the job's to look at; what ends later is not."""
+        state, queue, type_, tag, before = command.filter
+        possible = [end for end in sorted(ENDS) if command.verb == PURGE or end is not State.COMPLETED]
+        known = self._remembered(command.operation, "job")
+        if known is not None:
+            return known
+        if state is not None and state not in possible:
+            return InvalidState("")
+
+        def matches(task: Task) -> bool:
+            return (
+                state in (None, task.state)
+                and queue in (None, task.spec.queue)
+                and type_ in (None, task.spec.type)
+                and (tag is None or tag in task.spec.tags)
+                and (before is None or task.ended < before)  # type: ignore[operator]
+            )
+
+        states = possible if state is None else [state]
+        walk = sorted((t.state, t.ended, id) for id, t in self.tasks.items() if t.state in states)
+        job = Job(command.verb, [id for _, _, id in walk], matches, command.limit, command.delay_ms)
+        self.jobs[command.operation] = job
+        return self._status(command.operation)
+
+    def job_step(self, operation: bytes, limit: int) -> Any:
+        """Look at a bounded number of tasks. Whether the job is told finished now or at its next step is left open."""
+        job = self.jobs.get(operation)
+        if job is None:
+            return self._remembered(operation, "job") or NotFound("")
+        slice_, job.walk = job.walk[:limit], job.walk[limit:]
+        for id in slice_:
+            task = self.tasks.get(id)
+            if task is not None and task.state in ENDS and job.matches(task) and job.done != job.limit:
+                job.done += 1
+                if job.verb == PURGE:
+                    self.purge(id)
+                else:
+                    self.retry(id, job.delay)
+        return self._status(operation)
+
+    def _status(self, operation: bytes) -> list[Any]:
+        job = self.jobs[operation]
+        return [operation, job.verb, job.done, job.done, False]
+
+    def finish(self, operation: bytes) -> None:
+        """The real machine says that this job is finished: nothing may be left of it."""
+        job = self.jobs[operation]
+        left = [id for id in job.walk if id in self.tasks and job.matches(self.tasks[id])]
+        assert not left or job.done == job.limit, f"a job ended with {left} left"
+        status = [*self._status(operation)[:4], True]
+        del self.jobs[operation]
+        self.operations[operation] = (self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT, "job", status)
+
     def _bury(self, id: bytes) -> None:
         task = self.tasks.pop(id)
         self.tombstones[id] = Tombstone(task.spec, task.state, self.time + limits.TOMBSTONE_KEEP_MS_DEFAULT)
@@ -487,14 +566,9 @@ class Model:
 def backoff_bounds(spec: Spec, attempt: int) -> tuple[int, int]:
     """The least and the longest wait after the given counted attempt failed."""
     retry = spec.retry
-    wait = float(retry.base_ms)
-    for _ in range(attempt - 1):
-        wait = min(wait * retry.factor_milli / 1000, retry.cap_ms)
-        if wait == retry.cap_ms:
-            break
-    wait = min(wait, retry.cap_ms)
-    spread = wait * retry.jitter_milli / 1000
-    return int(wait - spread), int(wait + spread + 0.999999)
+    wait = int(min(retry.base_ms * Fraction(retry.factor_milli, 1000) ** (attempt - 1), retry.cap_ms))
+    spread = wait * retry.jitter_milli // 1000
+    return wait - spread, wait + spread
 
 
 def keep_ms(state: State) -> int:

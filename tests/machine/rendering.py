@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import indexes
 from harness import START_MS, Pair
-from language import duration_text, fence_text, id_name, state_text
+from language import duration_text, fence_text, id_name, name_id, state_text
 
 from tq import spec
 from tq.errors import TqError
 from tq.machine import commands as c
 from tq.machine.answers import Applied, EventKind, ReportOutcome, SubmitOutcome
+from tq.machine.commands import Outcome
 
 
 def at(time_ms: int) -> str:
@@ -107,12 +109,10 @@ class Printer:
                 return [text for name in names for text in self.history(name)]
             case "counts":
                 return self.pair.count_lines()
-            case "replay":
-                return [self.pair.replay_last()]
         raise AssertionError(line)
 
     def show(self, name: str) -> str:
-        seen = self.pair.seen_by_name(name)
+        seen = indexes.seen(self.pair.store.txn, name_id(name))
         if seen is None:
             return f"{name} not found"
         parts = [f"{name} {state_text(seen['state'])}"]
@@ -130,4 +130,11 @@ class Printer:
         return " ".join(parts)
 
     def history(self, name: str) -> list[str]:
-        return self.pair.history_lines(name)
+        txn, id = self.pair.store.txn, name_id(name)
+        lines = []
+        for what, fence, attempt, _started, _ended, worker, outcome, error, times in indexes.past(txn, id):
+            said = "" if outcome is None else f" said={Outcome(outcome).name.lower()}"
+            told = "" if error is None else f" {error[0]}: {error[1]}"
+            often = "" if times == 1 else f" ×{times}"
+            lines.append(f"{fence_text(fence)} {what} attempt={attempt} by={worker or '-'}{said}{told}{often}")
+        return lines or ["none"]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from harness import START_MS, Pair
-from language import Reader
+from language import Reader, duration_ms
 from rendering import Printer
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
-QUESTIONS = ("show", "history", "counts", "replay", "list")
+QUESTIONS = ("show", "history", "counts")
 
 
 def run(text: str) -> str:
@@ -37,7 +37,8 @@ def run(text: str) -> str:
 def block(asked: str, pair: Pair, reader: Reader, printer: Printer) -> list[str]:
     lines = [line for line in asked.splitlines() if not line.startswith("#")]
     if lines and (step := re.fullmatch(r"([+-])(\w+)", lines[0])):
-        pair.step(lines.pop(0))
+        lines.pop(0)
+        pair.time_ms += duration_ms(step[2]) * (1 if step[1] == "+" else -1)
     if lines and lines[0].split()[0] in QUESTIONS:
         return [answer for line in lines for answer in printer.question(line)]
     if not lines:
