@@ -31,7 +31,7 @@ LONG = bool(os.environ.get("TQ_LONG"))
 NAMES = [b"%c" % letter for letter in b"abcdefghijkl"]
 IDS = [name.ljust(16, b"\0") for name in NAMES]
 SESSIONS = [b"session-1".ljust(16, b"\0"), b"session-2".ljust(16, b"\0"), b"session-3".ljust(16, b"\0")]
-OPERATIONS = [b"operation-%d".ljust(16, b"\0") % n for n in range(4)]
+OPERATIONS = [(b"operation-%d" % n).ljust(16, b"\0") for n in range(4)]
 QUEUES = ["default", "q1", "q2"]
 TYPES = ["echo", "mail"]
 
