@@ -133,7 +133,7 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[tuple[bytes, by
         (
             version, state, flags, _, priority, queue, type_, attempt, crashes, snoozes, rows, _, _, _, spec_bytes
         ) = unpack(raw)  # fmt: skip
-        assert state == _PENDING and version == RECORD_VERSION, f"task {id.hex()} is in line, but not pending"
+        assert (version, state) == (RECORD_VERSION, _PENDING), f"task {id.hex()} is in line, but not pending"
         if flags & _GENERAL:
             grants.append(_grant_general(entry, session, id, raw, specs[id], fence))
             granted.append((id, fence, session_id))

@@ -174,21 +174,21 @@ def _report_refused(command: Report) -> TqError | None:
     complete = int(Outcome.COMPLETE)
     for item in command.items:
         id, fence, outcome, body = item
-        if id.__class__ is not bytes or len(id) != limits.ID_BYTES:  # type: ignore[arg-type]
+        if id.__class__ is not bytes or len(id) != limits.ID_BYTES:
             return InvalidRequest.of("items.id", id, _ID_BOUND)
         if fence.__class__ is not int:
             return InvalidRequest.of("items.fence", fence, "must be a whole number")
         if outcome == complete and outcome.__class__ is int:
             if (
                 body.__class__ is not list
-                or len(body) != 2  # type: ignore[arg-type]
-                or body[0].__class__ is not str  # type: ignore[index]
-                or body[1].__class__ is not bytes  # type: ignore[index]
-                or len(body[0]) > limits.CONTENT_TYPE_CHARS_MAX  # type: ignore[index]
+                or len(body) != 2
+                or body[0].__class__ is not str
+                or body[1].__class__ is not bytes
+                or len(body[0]) > limits.CONTENT_TYPE_CHARS_MAX
             ):
                 return InvalidRequest.of("items.body", body, "of a complete must be [content type, bytes]")
-            if len(body[1]) > limits.RESULT_BYTES_MAX:  # type: ignore[index]
-                return _too_large(len(body[1]))  # type: ignore[index]
+            if len(body[1]) > limits.RESULT_BYTES_MAX:
+                return _too_large(len(body[1]))
         elif not _is_body(outcome, body):
             return InvalidRequest.of("items.body", [outcome, body], "is not an outcome with its body")
     return None

@@ -49,12 +49,12 @@ class Filter:
         if len(fields) != len(_FIELDS):
             raise InvalidRequest.of("filter", fields, f"must be [{', '.join(_FIELDS)}]")
         state, queue, type_, tag, ended_before_ms = fields
-        if state is not None and not (state.__class__ is int and 0 <= state <= max(State)):  # type: ignore[operator]
+        if state is not None and not (state.__class__ is int and 0 <= state <= max(State)):
             raise InvalidRequest.of("filter.state", state, "is not the number of a state")
         for field, value in zip(_TEXT_FIELDS, (queue, type_, tag), strict=True):
             if value is not None and value.__class__ is not str:
                 raise InvalidRequest.of(f"filter.{field}", value, "must be text")
-        if ended_before_ms is not None and not (ended_before_ms.__class__ is int and 0 <= ended_before_ms < 1 << 63):  # type: ignore[operator]
+        if ended_before_ms is not None and not (ended_before_ms.__class__ is int and 0 <= ended_before_ms < 1 << 63):
             raise InvalidRequest.of("filter.ended_before_ms", ended_before_ms, "must be a time in ms")
         return cls(None if state is None else State(state), queue, type_, tag, ended_before_ms)  # type: ignore[arg-type]
 

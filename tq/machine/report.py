@@ -39,7 +39,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
     items = command.items
     session, draw = command.session, command.draw
     ids = [item[0] for item in items]
-    general = len(set(ids)) < len(ids) or limits.RESULT_TTL_MS_DEFAULT < entry.settings.finished_keep_ms
+    general = len(set(ids)) < len(ids) or entry.settings.finished_keep_ms > limits.RESULT_TTL_MS_DEFAULT
     headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)  # type: ignore[arg-type]
     unpack, pack, pack_ended = FRONT.unpack_from, FRONT.pack, keys.pack_ended
     dumps = cbor.dumps

@@ -72,8 +72,7 @@ TRANSITIONS: Final[dict[tuple[State | None, Event], frozenset[State | None]]] = 
 
 def check(old: State | None, event: Event, new: State | None) -> None:
     """Stop the node if the table does not have this step."""
-    targets = TRANSITIONS.get((old, event))
-    assert targets is not None and new in targets, f"impossible transition: {old!r} at {event!r} to {new!r}"
+    assert new in TRANSITIONS.get((old, event), ()), f"impossible transition: {old!r} at {event!r} to {new!r}"
 
 
 class Reason(enum.IntEnum):
