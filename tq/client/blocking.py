@@ -46,7 +46,14 @@ from tq.world import Clock, Random, RealClock, RealRandom
 
 BROKERS_DEFAULT = f"127.0.0.1:{limits.PORT_CLIENT}"
 TIMEOUT_DEFAULT = 30.0
+ListOf = list
+"""Where a class has a verb ``list``, the type needs another name."""
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
+
+
+def brokers_default() -> str:
+    """Where the brokers are when nobody says it."""
+    return os.environ.get("TQ_BROKERS") or BROKERS_DEFAULT
 
 
 class Client:
@@ -70,7 +77,7 @@ class Client:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        given = os.environ.get("TQ_BROKERS") or BROKERS_DEFAULT if brokers is None else brokers
+        given = brokers_default() if brokers is None else brokers
         self._clock = clock or RealClock()
         self._random = random or RealRandom()
         reach_ms = None if reach is None else to_ms("reach", reach)
@@ -242,7 +249,7 @@ class Client:
     ) -> Page:
         """One page of tasks without payloads; give ``cursor`` back for the next. older_than: seconds since the end."""
         filter_ = filter_of(self._clock, state, type, queue, tag, older_than)
-        return self._run(self._verbs.list(filter_, limit, cursor, min_index, linearizable, timeout))
+        return self._run(self._verbs.list_page(filter_, limit, cursor, min_index, linearizable, timeout))
 
     def list_all(self, *, limit: int | None = None, **filter: Any) -> Iterator[TaskInfo]:
         """All tasks of a filter (state, type, queue, tag, older_than), page by page, at most ``limit``."""
@@ -312,10 +319,10 @@ class Client:
         self._shell.subscribe(events.subscription, self._verbs.deadline_ms(None))
         return events
 
-    def queues(self, *, min_index: int = 0, timeout: float | None = None) -> list[QueueInfo]:
+    def queues(self, *, min_index: int = 0, timeout: float | None = None) -> ListOf[QueueInfo]:
         return self._run(self._verbs.queues(min_index, timeout))
 
-    def workers(self, *, timeout: float | None = None) -> list[WorkerInfo]:
+    def workers(self, *, timeout: float | None = None) -> ListOf[WorkerInfo]:
         return self._run(self._verbs.workers(timeout))
 
     def stats(self, *, timeout: float | None = None) -> dict[str, Any]:
@@ -333,7 +340,7 @@ class Client:
         *,
         name: str | None = None,
         info: dict[str, Any] | None = None,
-        on_cancel: Callable[[list[CancelRequest]], None] | None = None,
+        on_cancel: Callable[[ListOf[CancelRequest]], None] | None = None,
         timeout: float | None = None,
     ) -> Session:
         """Open a worker session: the tasks of ``types`` in ``queues`` are its to claim.

@@ -36,7 +36,7 @@ from typing import Any, Final
 import attrs
 
 from tq.client.addresses import Address, Addresses, show
-from tq.errors import BrokerUnavailable, NotLeader, ProtocolError, TqError, from_wire
+from tq.errors import BrokerUnavailable, NotLeader, PayloadTooLarge, ProtocolError, TqError, from_wire
 from tq.protocol import messages as m
 from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 from tq.world import Clock, Random
@@ -248,10 +248,8 @@ class ClientCore:
             case State.LEAVING if now_ms >= self._until_ms or not self._flying:
                 self.lost("the broker said GOAWAY")
                 return self.step()
-            case State.READY:
-                self._watch(now_ms)
-                if self.state is not State.READY:
-                    return self.step()
+            case State.READY if self._is_dead(now_ms):
+                return self.step()
         return Wait(self._wake_ms())
 
     def connected(self) -> None:
@@ -429,9 +427,13 @@ class ClientCore:
 
     def _write(self, call: Call) -> None:
         rid = _rid(call.number)
-        self._flying[rid] = call
-        call.sent = True
-        self._send(call.make(rid))
+        try:
+            self._send(call.make(rid))
+        except PayloadTooLarge as error:
+            self._finish(call, error=error)
+        else:
+            self._flying[rid] = call
+            call.sent = True
 
     def _send(self, message: m.Message) -> None:
         assert self._connection is not None
@@ -452,15 +454,17 @@ class ClientCore:
                 self._queue.extendleft(reversed(due))
                 self._fill()
 
-    def _watch(self, now_ms: int) -> None:
-        """Ask a peer that is silent, and leave one that is dead."""
+    def _is_dead(self, now_ms: int) -> bool:
+        """Ask a peer that is silent, and leave one that stays so."""
         if self._ping_ms is not None:
             if now_ms - self._ping_ms >= DEAD_MS:
                 self.lost(f"silent for {now_ms - self._heard_ms} ms")
+                return True
         elif now_ms - self._heard_ms >= (PING_MS if self._flying else PING_IDLE_MS):
             self._number += 1
             self._ping_ms = now_ms
             self._send(m.Ping(_rid(self._number)))
+        return False
 
     def _wake_ms(self) -> int | None:
         times = [when for when, _call in self._later]

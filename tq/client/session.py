@@ -19,7 +19,7 @@ from tq.client import records
 from tq.client.ids import to_bytes, to_text
 from tq.client.models import Beat, CancelRequest, Grant, Outcome, state_name
 from tq.client.specs import as_bytes, to_ms
-from tq.client.verbs import Ask, Verb, Verbs, expect
+from tq.client.verbs import Ask, Verb, Verbs, bind, expect
 from tq.errors import InvalidRequest, PayloadTooLarge, StaleFence
 from tq.protocol import messages as m
 
@@ -112,9 +112,7 @@ class SessionVerbs:
         said: list[Said] = []
         for part in _parts(items):
             reply = yield from self._verbs.ask(
-                lambda rid, part=part: m.TaskResult(rid, self.id, part),
-                m.ResultReply,
-                timeout,  # type: ignore[misc]
+                bind(part, lambda rid, items: m.TaskResult(rid, self.id, items)), m.ResultReply, timeout
             )
             for item, answer in zip(part, reply.items, strict=True):
                 said.append("applied" if answer == 0 else _said(item, answer))

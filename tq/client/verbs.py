@@ -175,7 +175,7 @@ class Verbs:
         for raw in batches:
             positions = left[at : at + len(raw)]
             at += len(raw)
-            call = yield Begin(lambda rid, raw=raw: m.SubmitTask(rid, raw), self.deadline_ms(timeout))  # type: ignore[misc]
+            call = yield Begin(bind(raw, m.SubmitTask), self.deadline_ms(timeout))
             begun.append((call, positions))
             if len(begun) == BATCHES_BEGUN_MAX:
                 yield from self._submitted(begun.pop(0), ids, results, len(batches) == 1)
@@ -250,9 +250,7 @@ class Verbs:
         found: list[Changed] = []
         for part in _parts(raws):
             reply = yield from self.ask(
-                lambda rid, part=part: m.CancelTask(rid, part, grace_ms),
-                m.CancelReply,
-                timeout,  # type: ignore[misc]
+                bind(part, lambda rid, ids: m.CancelTask(rid, ids, grace_ms)), m.CancelReply, timeout
             )
             for key, item in zip(part, reply.items, strict=True):
                 changed = Changed.of(key, item)
@@ -279,10 +277,7 @@ class Verbs:
         found: list[Changed] = []
         for part in _parts(_raw_ids(ids)):
             operation = self.new_id()
-            reply = yield Ask(
-                lambda rid, part=part, operation=operation: request(rid, operation, part),  # type: ignore[misc]
-                self.deadline_ms(timeout),
-            )
+            reply = yield Ask(bind((operation, part), lambda rid, args: request(rid, *args)), self.deadline_ms(timeout))
             items = expect_bulk(reply).items
             if items is None:
                 raise ProtocolError("a change by ids was answered as a job")
@@ -291,7 +286,7 @@ class Verbs:
 
     # ---- many tasks --------------------------------------------------------------------------------
 
-    def list(
+    def list_page(
         self, filter_: dict[str, Any], limit: int, cursor: bytes | None, min_index: int, linearizable: bool,
         timeout: float | None,
     ) -> Verb[Page]:  # fmt: skip
@@ -382,8 +377,9 @@ def expect(reply: Any, kind: type[R]) -> R:
     return reply
 
 
-def expect_bulk(reply: Any) -> m.RetryReply | m.PurgeReply:
-    if not isinstance(reply, (m.RetryReply, m.PurgeReply)):
+def expect_bulk(reply: Any) -> Any:
+    """A reply to RETRY or PURGE: ``items`` by id, or ``job``."""
+    if not hasattr(reply, "job"):
         raise ProtocolError(f"the broker answered {type(reply).__name__} to a retry or purge")
     return reply
 
@@ -403,6 +399,11 @@ def _encode(spec: TaskSpec, id: bytes) -> bytes:
             detail={"field": "payload", "value": len(spec.payload), "bound": limits.PAYLOAD_BYTES_MAX},
         )
     return raw
+
+
+def bind(value: T, make: Callable[[int, T], m.Message]) -> Make:
+    """A request of this turn of a loop; a bare lambda would see the value of the last one."""
+    return lambda rid: make(rid, value)
 
 
 def _not_done(id: bytes) -> Submitted:

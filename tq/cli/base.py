@@ -1,0 +1,157 @@
+"""What all commands share: the options, the exit codes, and how an error is told.
+
+Standard output carries the answer alone, so that ``--output json`` can be piped; messages, progress and errors go
+to standard error. Modules behind a command are imported inside of it: ``tq --help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import attrs
+import typer
+
+from tq import errors
+
+if TYPE_CHECKING:
+    from tq.client.blocking import Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+NOT_ALLOWED = 4
+INTERRUPTED = 130
+
+REACH_SECONDS = 3.0
+"""So long a command looks for a broker before it says that there is none."""
+
+
+class Format(enum.StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Brokers = Annotated[
+    str | None,
+    typer.Option(
+        "--brokers",
+        envvar="TQ_BROKERS",
+        metavar="HOST:PORT,...",
+        help="Where the brokers are [default: 127.0.0.1:7379].",
+    ),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How the answer is printed.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a request may take.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+def new_client(brokers: str | None, timeout: float) -> Client:
+    from tq.client.blocking import Client
+
+    return Client(brokers, timeout=timeout, reach=REACH_SECONDS, name=f"tq-cli/{os.getpid()}")
+
+
+@attrs.define
+class World:
+    """What a command gets from outside, so that tests can play it."""
+
+    client: Callable[[str | None, float], Any] = new_client
+    is_terminal: Callable[[], bool] = sys.stdout.isatty
+    is_interactive: Callable[[], bool] = sys.stdin.isatty
+    verbose: bool = False
+
+
+def world(context: typer.Context) -> World:
+    found = context.find_root().obj
+    assert isinstance(found, World)
+    return found
+
+
+def connect(context: typer.Context, brokers: str | None, timeout: float, verbose: bool = False) -> Any:
+    """A client for this command; use it as a context manager."""
+    here = world(context)
+    here.verbose = verbose
+    return here.client(brokers, timeout)
+
+
+def say(text: str) -> None:
+    """A message for the person, never part of the answer."""
+    typer.echo(text, err=True)
+
+
+def fail(text: str, code: int = FAILED) -> NoReturn:
+    say(f"tq: {text}")
+    raise typer.Exit(code)
+
+
+def confirm(context: typer.Context, yes: bool, question: str) -> None:
+    """Ask before what cannot be undone; without a terminal, ``--yes`` must say it."""
+    if yes:
+        return
+    if not world(context).is_interactive():
+        fail(f"{question} Say --yes, or look first with --dry-run.", USAGE)
+    if not typer.confirm(question, err=True):
+        fail("nothing was done")
+
+
+def told(command: Callable[P, T]) -> Callable[P, T]:
+    """Errors of the product become a message that says what to do next, and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except errors.TqError as error:
+            say(f"tq: {explain(error)}")
+            raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever reads us has enough (``| head``). The rest has nowhere to go, also at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(DONE) from None
+
+    return run
+
+
+def exit_code(error: errors.TqError) -> int:
+    if isinstance(error, (errors.BrokerUnavailable, errors.NotLeader)):
+        return UNREACHABLE
+    if isinstance(error, (errors.Unauthenticated, errors.PermissionDenied)):
+        return NOT_ALLOWED
+    if isinstance(error, errors.ConfigError) or error.detail.get("field") == "brokers":
+        return USAGE
+    return FAILED
+
+
+def explain(error: errors.TqError) -> str:
+    """The message, and what to do next where we know it."""
+    text = error.message
+    if isinstance(error, errors.BatchRefused):
+        text += "".join(f"\n  {item.id} {item.outcome}" for item in error.items[:10])
+    if isinstance(error, errors.BrokerUnavailable) and not error.detail.get("sent"):
+        text += "\nIs a broker running? Start one: tq broker --config FILE. Is it elsewhere? --brokers HOST:PORT or TQ_BROKERS."
+    elif isinstance(error, errors.NotFound) and error.detail.get("purged"):
+        text += "\nIt ended and was purged; only its id is remembered."
+    elif isinstance(error, errors.WaitTimeout):
+        text += "\nLook again: tq status ID, or tq explain ID."
+    elif error.retry_after is not None:
+        text += f"\nTry again in {error.retry_after:g} s."
+    return text
+
+
+def plain_options(**values: Any) -> dict[str, Any]:
+    """Only those that were given."""
+    return {name: value for name, value in values.items() if value is not None}

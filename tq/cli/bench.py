@@ -1,0 +1,24 @@
+"""``tq bench``: measure this machine, or a running cluster."""
+
+from __future__ import annotations
+
+import typer
+
+from tq.cli.base import told
+
+
+def add(app: typer.Typer) -> None:
+    app.command("bench", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(run)
+
+
+@told
+def run(context: typer.Context) -> None:
+    """Run the scenarios of docs/performance.md and print our figures beside the budgets.
+
+    Arguments go to the benchmark: tq bench --help-bench lists them.
+
+    Example: tq bench S1 S2
+    """
+    from tq.bench.run import main
+
+    raise typer.Exit(main(list(context.args)))

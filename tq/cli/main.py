@@ -1,0 +1,53 @@
+"""``tq``: the commands, one file per noun."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tq.cli import bench, broker, cluster, config, queues, tasks, worker
+from tq.cli.base import World
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach the cluster, 4 not allowed."
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tq.version import VERSION
+
+        typer.echo(f"tq {VERSION}")
+        raise typer.Exit
+
+
+def new_app() -> typer.Typer:
+    app = typer.Typer(
+        name="tq",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        epilog=EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        context: typer.Context,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        ] = False,
+    ) -> None:
+        """A distributed task queue whose broker is its own replicated database.
+
+        Example: tq submit --type echo --payload hello --wait
+        """
+        if context.obj is None:
+            context.obj = World()
+
+    for noun in (broker, worker, tasks, queues, cluster, bench, config):
+        noun.add(app)
+    return app
+
+
+def main() -> None:
+    new_app()()
