@@ -51,5 +51,5 @@ def _print(context: typer.Context, output: Format, found: list[Any], is_stream: 
                 row["depth"] = show.bar(queue.pending, largest)
         if not rows:
             say("no queues yet: they come to be with their first task")
-    columns = ["name", *show.BANDS, "pending_total", "scheduled", "waiting", "running", "oldest_ready"]
+    columns = ["name", *show.BANDS, "pending_total", "scheduled", "waiting", "running", "oldest_ready_age"]
     show.rows(here, output, rows, [*columns, "depth"] if here.is_terminal() else columns)

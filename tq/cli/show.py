@@ -106,9 +106,12 @@ def plain(value: Any, name: str = "") -> Any:
     if isinstance(value, TqError):
         return {"code": value.code, "message": value.message, "retryable": value.retryable, "detail": value.detail}
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return value.hex() if name in ("session", "id", "operation") else octets(bytes(value))
+        return octets(bytes(value))
     if attrs.has(type(value)):
         fields = {f.name: plain(getattr(value, f.name), f.name) for f in attrs.fields(type(value))}
+        if "raw_id" in fields:
+            del fields["raw_id"]
+            fields = {"id": value.id, **fields}
         return {**fields, **fields.pop("more", {})}
     if isinstance(value, dict):
         return {str(key): plain(item, str(key)) for key, item in value.items()}

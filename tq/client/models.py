@@ -6,7 +6,7 @@ does not know stay in ``more``, so that ``tq ... --output json`` shows them all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import attrs
@@ -25,7 +25,6 @@ EVENT_KINDS: Final = (
     "cancelling", "cancelled", "expired", "dead", "retried", "purged", "timed_out", "stale_refused",
 )  # fmt: skip
 SUBMIT_OUTCOMES: Final = ("created", "duplicate", "conflict", "queue_full", "too_large", "invalid", "not_done")
-OUTCOMES: Final = ("complete", "fail", "release", "snooze", "cancelled")
 Outcome = Literal["applied", "already"]
 
 
@@ -51,23 +50,28 @@ def error_of(fields: Any) -> TqError | None:
 class Submitted:
     """What became of one submitted task.
 
-    id: of the task that is there now; for a duplicate by idempotency or unique key, the holder's.
-    outcome: created | duplicate; in a batch also conflict | queue_full | too_large | invalid | not_done.
-    state: of that task, None where there is none. error: why it was refused.
+    raw_id: 16 bytes of the id of the task that is there now; for a duplicate by idempotency or unique key, the
+    holder's. outcome: created | duplicate; in a batch also conflict | queue_full | too_large | invalid | not_done |
+    unknown. state: of that task, None where there is none. error: why it was refused.
     """
 
-    id: str
-    outcome: str
+    raw_id: bytes
+    outcome: str = "created"
     state: str | None = "pending"
     error: TqError | None = None
 
+    @property
+    def id(self) -> str:
+        """As text. Made when it is asked for: most of a batch's are not."""
+        return to_text(self.raw_id)
+
     @classmethod
-    def of(cls, item: Any, id: bytes) -> Submitted:
+    def of(cls, item: Any, raw_id: bytes) -> Submitted:
         if item == 0:
-            return cls(to_text(id), "created")
+            return cls(raw_id)
         outcome, state, named, error = item
         name = SUBMIT_OUTCOMES[outcome] if outcome < len(SUBMIT_OUTCOMES) else str(outcome)
-        return cls(to_text(named or id), name, state_name(state), error_of(error))
+        return cls(named or raw_id, name, state_name(state), error_of(error))
 
 
 @attrs.frozen
@@ -104,7 +108,11 @@ class Job:
 
 @attrs.frozen
 class Attempt:
-    """One past attempt. error: [type, message, traceback], or None."""
+    """One past attempt.
+
+    outcome: completed | failed | timed_out | released | snoozed | crashed | cancelled | deadline, or stale: an
+    outcome that was refused, ``times`` times. error: (type, message, traceback), or None.
+    """
 
     outcome: str
     attempt: int | None = None
@@ -113,6 +121,7 @@ class Attempt:
     ended_at: float | None = None
     worker: str | None = None
     error: tuple[str, ...] | None = None
+    times: int = 1
     more: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -123,12 +132,12 @@ class TaskInfo:
     Attributes:
         index: the applied index this was read at.
         state: waiting | scheduled | pending | running | completed | cancelled | expired | skipped | dead.
-        attempt: counted attempts, the running one included. crashes: lost leases.
+        attempt: counted attempts, the running one included. crashes: lost leases. stale: outcomes that were refused.
         fence: of the last grant, 0 before the first one.
         reason: why it ended as it did. cancelling: a cancel waits for the handler.
         result: bytes of the handler, None before the end or when its time to live is over.
-        error: [type, message, traceback] of the last failed attempt.
-        history: past attempts, oldest first.
+        error: (type, message, traceback) of the last failed attempt.
+        history: past attempts, oldest first; history_dropped: older ones that are not kept.
         more: fields that this version of the client does not know.
     """
 
@@ -138,7 +147,10 @@ class TaskInfo:
     state: str
     priority: int
     attempt: int = 0
+    attempts_max: int | None = None
     crashes: int = 0
+    snoozes: int = 0
+    stale: int = 0
     fence: int = 0
     created_at: float | None = None
     due_at: float | None = None
@@ -156,6 +168,7 @@ class TaskInfo:
     result_content_type: str | None = None
     error: tuple[str, ...] | None = None
     history: tuple[Attempt, ...] = ()
+    history_dropped: int = 0
     tags: tuple[str, ...] = ()
     headers: dict[str, str] = attrs.field(factory=dict)
     progress: Any = None
@@ -178,7 +191,7 @@ class Page:
 
 @attrs.frozen
 class Explanation:
-    """why: one sentence. facts: what it rests on."""
+    """why: one sentence. facts: what it rests on: the task's fields, its history, and what its state adds."""
 
     why: str
     facts: dict[str, Any]
@@ -306,31 +319,26 @@ class WorkerInfo:
 
 @attrs.frozen
 class QueueInfo:
-    """How many tasks stand where in one queue. pending: by band (low, normal, high). oldest_ready: age in seconds."""
+    """How many tasks stand where in one queue.
+
+    pending: by band (low, normal, high). oldest_ready_age: seconds the task that has been ready longest waits.
+    Ended tasks are counted as long as they are kept.
+    """
 
     name: str
     waiting: int = 0
     scheduled: int = 0
     pending: dict[str, int] = attrs.field(factory=dict)
     running: int = 0
-    oldest_ready: float | None = None
+    completed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    skipped: int = 0
+    dead: int = 0
+    oldest_ready_at: float | None = None
+    oldest_ready_age: float = 0.0
     more: dict[str, Any] = attrs.field(factory=dict)
 
     @property
     def pending_total(self) -> int:
         return sum(self.pending.values())
-
-
-def plain(value: Any) -> Any:
-    """Records, tuples and bytes as JSON has them: maps and lists. Bytes are refused: who shows them says how."""
-    if isinstance(value, TqError):
-        return {"code": value.code, "message": value.message, "retryable": value.retryable, "detail": value.detail}
-    if attrs.has(type(value)):
-        return {f.name: plain(getattr(value, f.name)) for f in attrs.fields(type(value))}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError("bytes have no form in JSON; say which one where they are shown")
-    return value

@@ -7,14 +7,14 @@ from typing import Any
 import attrs
 
 from tq.client.ids import to_text
-from tq.client.models import OUTCOMES, Attempt, Grant, QueueInfo, TaskInfo, WorkerInfo, seconds, state_name
+from tq.client.models import Attempt, Explanation, Grant, QueueInfo, TaskInfo, WorkerInfo, seconds, state_name
 from tq.spec import parse
 
 _TASK = {field.name for field in attrs.fields(TaskInfo)}
 _ATTEMPT = {field.name for field in attrs.fields(Attempt)}
 _QUEUE = {field.name for field in attrs.fields(QueueInfo)}
 _WORKER = {field.name for field in attrs.fields(WorkerInfo)}
-_MOMENTS = {"created", "due", "started", "ended", "expires", "deadline", "opened", "heard", "finished"}
+_MOMENTS = {"created", "due", "started", "ended", "expires", "deadline", "opened", "heard", "oldest_ready"}
 
 
 def _renamed(row: dict[str, Any]) -> dict[str, Any]:
@@ -56,10 +56,15 @@ def task_info(row: dict[str, Any], index: int) -> TaskInfo:
 def attempt(row: dict[str, Any]) -> Attempt:
     values = _known(_renamed(row), _ATTEMPT)
     values["error"] = _error(values.get("error"))
-    outcome = values.get("outcome")
-    if isinstance(outcome, int):
-        values["outcome"] = OUTCOMES[outcome] if outcome < len(OUTCOMES) else str(outcome)
     return Attempt(**values)
+
+
+def explanation(why: str, row: dict[str, Any]) -> Explanation:
+    facts = _renamed(row)
+    if "id" in facts:
+        facts["id"] = to_text(facts["id"])
+    facts["history"] = [attempt(item) for item in facts.get("history") or ()]
+    return Explanation(why, facts)
 
 
 def queue_info(row: dict[str, Any]) -> QueueInfo:

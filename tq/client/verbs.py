@@ -108,7 +108,7 @@ class Verbs:
         reply = yield Ask(lambda rid: m.SubmitTask(rid, [raw]), self.deadline_ms(timeout))
         item = expect(reply, m.SubmitReply).items[0]
         if item == 0:
-            return Submitted(to_text(key), "created")
+            return Submitted(key)
         result = Submitted.of(item, key)
         if result.error is not None:
             raise result.error
@@ -131,7 +131,7 @@ class Verbs:
                 results.append(None)
             except (InvalidRequest, PayloadTooLarge) as error:
                 outcome = "invalid" if isinstance(error, InvalidRequest) else "too_large"
-                results.append(Submitted(to_text(key), outcome, None, error))
+                results.append(Submitted(key, outcome, None, error))
         if atomic:
             return (yield from self._submit_atomic(ids, raws, results, timeout))
         left = [position for position, result in enumerate(results) if result is None]
@@ -194,11 +194,11 @@ class Verbs:
             # The other batches were taken, so each item tells its own fate: the caller needs the ids.
             outcome = "unknown" if isinstance(error, BrokerUnavailable) else "not_done"
             for position in positions:
-                results[position] = Submitted(to_text(ids[position]), outcome, None, error)
+                results[position] = Submitted(ids[position], outcome, None, error)
             return
         for position, item in zip(positions, _items(reply, len(positions)), strict=True):
             if item == 0:
-                results[position] = Submitted(to_text(ids[position]), "created")
+                results[position] = Submitted(ids[position])
             else:
                 results[position] = Submitted.of(item, ids[position])
 
@@ -242,7 +242,7 @@ class Verbs:
     def explain(self, id: TaskId, timeout: float | None) -> Verb[Explanation]:
         raw = to_bytes("id", id)
         reply = yield from self.ask(lambda rid: m.ExplainTask(rid, raw, self._seen(0)), m.ExplainReply, timeout)
-        return Explanation(reply.why, reply.facts)
+        return records.explanation(reply.why, reply.facts)
 
     def cancel(self, ids: Sequence[TaskId], grace: float | None, timeout: float | None) -> Verb[list[Changed]]:
         raws = _raw_ids(ids)
@@ -407,7 +407,7 @@ def bind(value: T, make: Callable[[int, T], m.Message]) -> Make:
 
 
 def _not_done(id: bytes) -> Submitted:
-    return Submitted(to_text(id), "not_done", None, NotDone("another item of the batch was refused"))
+    return Submitted(id, "not_done", None, NotDone("another item of the batch was refused"))
 
 
 def _batches(raws: list[bytes]) -> Generator[list[bytes], None, None]:
