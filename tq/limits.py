@@ -88,6 +88,7 @@ ENTRY_BYTES_MAX: Final = 32 * MIB
 ENTRY_OPERATIONS_MAX: Final = 1_000  # tasks touched by what one entry groups; keeps the p99 down
 ENTRY_TARGET_BYTES: Final = 1 * MIB  # an entry is closed above this, unless one command is larger
 ENTRY_GRANTS_MAX: Final = 1_000
+ENTRY_READ_BYTES_MAX: Final = 64 * MIB  # stored tasks read again by what buries or retries many
 FENCE_ORDINALS: Final = 1_024  # fence = index * 1,024 + ordinal of the grant
 APPEND_BATCH_BYTES: Final = 48 * MIB
 PROPOSER_QUEUE_COMMANDS_MAX: Final = 20_000
@@ -96,6 +97,7 @@ JOB_SLICE_TASKS: Final = 500  # of a bulk retry or purge, an entry
 ADVANCE_SLICE_TASKS: Final = 500  # due timers, an entry
 JOBS_MAX: Final = 100
 JOURNAL_SEGMENT_BYTES: Final = 64 * MIB
+JOURNAL_TAIL_BYTES_MAX: Final = 8 * MIB  # of payloads kept in memory, besides what is not synced yet
 
 # ---- store -----------------------------------------------------------------------------------------
 CHECKPOINT_MS_DEFAULT: Final = 100
@@ -120,6 +122,11 @@ RAFT_HEARTBEAT_MS_DEFAULT: Final = 150
 RAFT_ELECTION_MS_DEFAULT: Final = (600, 1_200)
 RAFT_HEARTBEAT_MS_FAST: Final = 50
 RAFT_ELECTION_MS_FAST: Final = (200, 400)
+RAFT_PROPOSALS_MAX: Final = 1_024  # proposed and not yet committed
+RAFT_PROPOSALS_BYTES_MAX: Final = 128 * MIB
+RAFT_ALONE_WAKE_MS: Final = 500  # a leader without others has nothing to do by time; SyncObj's own chores
+SYNC_SAMPLES: Final = 256  # durations kept for the percentiles
+SYNC_SLOW_MS: Final = 2  # p99 above which "auto" takes the thread
 
 # ---- ports -----------------------------------------------------------------------------------------
 PORT_CLIENT: Final = 7379
@@ -135,9 +142,11 @@ assert FRAME_BYTES_MAX < ENTRY_BYTES_MAX < APPEND_BATCH_BYTES
 assert ENTRY_TARGET_BYTES < ENTRY_BYTES_MAX
 assert BATCH_TASKS_MAX <= ENTRY_OPERATIONS_MAX
 assert ENTRY_GRANTS_MAX < FENCE_ORDINALS
+assert SPEC_BYTES_MAX < ENTRY_READ_BYTES_MAX
 assert CLAIM_TASKS_MAX <= ENTRY_GRANTS_MAX
 assert SESSION_TASKS_MAX <= ENTRY_OPERATIONS_MAX  # the end of a session fits one entry
 assert ENTRY_BYTES_MAX < PROPOSER_QUEUE_BYTES_MAX
+assert ENTRY_BYTES_MAX < RAFT_PROPOSALS_BYTES_MAX
 assert HEARTBEAT_MS_DEFAULT * 2 <= LEASE_MS_DEFAULT
 assert CHECKPOINT_DIRTY_BYTES_MAX < MAP_HEADROOM_BYTES < MAP_BYTES_INITIAL
 assert BACKOFF_BASE_MS_DEFAULT <= BACKOFF_CAP_MS_DEFAULT <= DURATION_MS_MAX < TIME_MS_MAX

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tq import cbor
-from tq.errors import Conflict, InvalidState, TqError, to_wire
+from tq.errors import Backpressure, Conflict, InvalidState, TqError, to_wire
 from tq.machine.answers import EventKind
 from tq.machine.cancel import missing
 from tq.machine.commands import Op, Purge, Retry, Timer
@@ -80,12 +80,22 @@ def _once(entry: Entry, operation: bytes, op: Op, do: Callable[[], list[Any]]) -
 # ---- one task -----------------------------------------------------------------------------------------
 
 
+def _too_much(task: Task) -> list[Any]:
+    error = Backpressure(
+        "the tasks before this one were as much as one request may read: send the rest again as another operation",
+        retry_after=0,
+    )
+    return [int(task.state), to_wire(error)]
+
+
 def _retry(entry: Entry, id: bytes, delay_ms: int) -> list[Any]:
     task = load(entry, id)
     if task is None:
         return [None, to_wire(missing(entry.txn, id))]
     if task.state not in RETRYABLE:
         return [int(task.state), to_wire(InvalidState(f"a {task.state.name.lower()} task cannot be retried"))]
+    if entry.has_read_enough:
+        return _too_much(task)
     retry_task(entry, task, delay_ms)
     return [int(task.state), None]
 
@@ -96,5 +106,7 @@ def _purge(entry: Entry, id: bytes) -> list[Any]:
         return [None, to_wire(missing(entry.txn, id))]
     if task.state not in ENDS:
         return [int(task.state), to_wire(InvalidState(f"a {task.state.name.lower()} task cannot be purged: cancel it first"))]
+    if entry.has_read_enough:
+        return _too_much(task)
     bury(entry, task)
     return [int(task.state), None]

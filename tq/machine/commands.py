@@ -176,7 +176,7 @@ class JobStart(Command):
     OP = Op.JOB_START
     operation: bytes
     verb: int  # 0 retry, 1 purge
-    filter: list[object]  # see tq.machine.queries.Filter
+    filter: list[object]  # see tq.machine.filters
     limit: int | None = None
     delay_ms: int = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tq import limits
 from tq.machine.counts import Counts
 from tq.machine.names import Names
 from tq.machine.ready import Ready
@@ -13,12 +14,13 @@ from tq.store.txn import Txn
 class Entry:
     """Made by ``Machine.apply``; everything that applies a command gets it.
 
-    ``ordinal``: next number of a task that enters pending in this entry. ``grants``: leases begun in it.
+    ``ordinal``: next number of a task that enters pending in this entry. ``grants``: leases begun in it. ``read_bytes``:
+    of stored tasks that were read again; what touches many tasks stops when ``has_read_enough``.
     The lists below are those of ``Applied``.
     """
 
     __slots__ = (
-        "cancels", "counts", "entered", "events", "granted", "grants", "index", "ordinal", "queues", "ready", "released",
+        "cancels", "counts", "entered", "events", "granted", "grants", "index", "ordinal", "queues", "read_bytes", "ready", "released",
         "sessions", "sessions_ended", "sessions_opened", "settings", "time_ms", "txn", "types",
     )  # fmt: skip
 
@@ -45,6 +47,7 @@ class Entry:
         self.sessions = sessions
         self.ordinal = 0
         self.grants = 0
+        self.read_bytes = 0
         self.events: list[tuple[int, bytes, int, int, int, object]] = []
         self.entered: dict[tuple[int, int], int] = {}
         self.granted: list[tuple[bytes, int, bytes]] = []
@@ -52,3 +55,7 @@ class Entry:
         self.cancels: list[tuple[bytes, int, bytes, int]] = []
         self.sessions_opened: list[bytes] = []
         self.sessions_ended: list[bytes] = []
+
+    @property
+    def has_read_enough(self) -> bool:
+        return self.read_bytes >= limits.ENTRY_READ_BYTES_MAX

@@ -93,7 +93,8 @@ def _states(verb: int, wanted: Filter) -> list[State] | TqError:
 def _work(entry: Entry, job: list[Any], room: int) -> bool:
     """Go on for ``room`` rows. True: nothing is left."""
     verb, filter_, limit, delay_ms, started_ms, index, states, last, done, matched = job
-    matcher = Matcher(entry.txn, Filter.of_command(filter_))
+    wanted = Filter.of_command(filter_)
+    matcher = Matcher(entry.txn, wanted)
     if matcher.is_empty:
         return True
     is_full = False
@@ -102,10 +103,15 @@ def _work(entry: Entry, job: list[Any], room: int) -> bool:
         start = last + b"\x00" if last else bytes((state,))
         stop = bytes((state,)) + (started_ms + 1).to_bytes(8, "big")
         rows = entry.txn.scan(Table.ENDED, start, stop, room)
-        for key, _ in rows:
+        for n, (key, _) in enumerate(rows):
+            if entry.has_read_enough:
+                room, rows = n, rows[:n]  # as if this entry had had room for those only
+                break
             last = key
             task = load(entry, key[9:])
             assert task is not None, f"ended task {key[9:].hex()} is not there"
+            if wanted.tag is not None:
+                entry.read_bytes += task.spec_bytes
             if task.fence // limits.FENCE_ORDINALS <= index and matcher.matches(task):
                 if verb == VERB_RETRY:
                     retry_task(entry, task, delay_ms)

@@ -8,7 +8,7 @@
 | an end             | ENDED                | last ended first            |
 | any, or waiting    | TASKS                | highest id first (newest, with ids of version 7) |
 
-A page looks at a bounded number of rows, so it may be empty and have a cursor. The cursor is the last key looked at: what
+A page looks at a bounded number of rows and bytes, so it may be empty and have a cursor. The cursor is the last key looked at: what
 changes meanwhile may be missed or seen, and nothing is seen twice unless it moved.
 """
 
@@ -61,7 +61,7 @@ def list_tasks(
     if cursor is not None:
         where = _behind(where, cursor)
     found: list[dict[str, Any]] = []
-    examined = 0
+    examined = read_bytes = 0
     while True:
         scan = txn.scan_back if where.is_falling else txn.scan
         rows = scan(where.table, where.start, where.stop, _PAGE_ROWS)
@@ -70,9 +70,12 @@ def list_tasks(
         for (key, _), id in zip(rows, ids, strict=True):
             examined += 1
             task = t.unpack(id, headers[id])
-            if matcher.matches(task):
+            is_match = matcher.matches(task)
+            if is_match:
                 found.append(show(txn, task, 0))
-            if len(found) >= limit or examined >= limits.LIST_ROWS_EXAMINED_MAX:
+            if is_match or wanted.tag is not None:
+                read_bytes += task.spec_bytes
+            if len(found) >= limit or examined >= limits.LIST_ROWS_EXAMINED_MAX or read_bytes >= limits.FRAME_BYTES_MAX:
                 return found, bytes((where.table,)) + key
         if len(rows) < _PAGE_ROWS:
             return found, None

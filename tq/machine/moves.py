@@ -217,4 +217,5 @@ def result_ttl_ms(entry: Entry, task: Task) -> int | None:
 def spec_of(entry: Entry, id: bytes) -> Spec:
     raw = entry.txn.get(Table.SPECS, id)
     assert raw is not None, f"task {id.hex()} has no spec"
+    entry.read_bytes += len(raw)
     return parse(raw)

@@ -65,9 +65,10 @@ def forget_tombstone(entry: Entry, id: bytes) -> None:
 
 
 def retain(entry: Entry, limit: int) -> int:
-    """Bury up to ``limit`` tasks that are over their time, or over the number that is kept. Returns how many."""
+    """Bury up to ``limit`` tasks that are over their time, or over the number that is kept. Returns how many.
+    Fewer, although more are due, if their payloads are large."""
     done = 0
-    while done < limit:
+    while done < limit and not entry.has_read_enough:
         row = next_to_bury(entry.txn, entry.settings, entry.counts.value(keys.COUNT_FINISHED), entry.time_ms)
         if row is None:
             break

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from tq import limits
+
+CRASHES_BOUND: Final = 0xFFFF  # what a header can count
 
 
 @attrs.frozen
 class Settings:
     """Durations in ms. ``finished``: completed, cancelled, expired and skipped tasks."""
+
+    def __attrs_post_init__(self) -> None:
+        assert 1 <= self.crashes_max <= CRASHES_BOUND, f"crashes_max is {self.crashes_max}: 1 to {CRASHES_BOUND}"
 
     lease_ms: int = limits.LEASE_MS_DEFAULT
     crashes_max: int = limits.CRASHES_MAX_DEFAULT

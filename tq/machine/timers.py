@@ -31,6 +31,8 @@ def advance(entry: Entry, command: Advance) -> int | TqError:
     start, stop = keys.timers_until(kind, entry.time_ms)
     rows = txn.scan(Table.TIMERS, start, stop, command.limit)
     for place, (key, _) in enumerate(rows):
+        if entry.has_read_enough:
+            return place  # the next entry goes on
         id = key[9:]
         if kind == Timer.OPERATION:
             found = txn.delete(Table.OPERATIONS, id)
