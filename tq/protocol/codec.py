@@ -90,11 +90,10 @@ def _refuse_unknown(type_: int, body: bytes) -> NoReturn:
 # ---- plans -----------------------------------------------------------------------------------------
 
 
-def _classes(base: type[Message]) -> list[type[Message]]:
-    found = [base] if "TYPE" in base.__dict__ else []
-    for cls in base.__subclasses__():
-        found += _classes(cls)
-    return found
+def _classes() -> list[type[Message]]:
+    """By the names of the module: ``__subclasses__`` also has what attrs made of each class before its slots."""
+    found = [cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, Message)]
+    return [cls for cls in found if hasattr(cls, "TYPE")]
 
 
 def _reading(cls: type[Message]) -> tuple[type[Message], tuple[f.Check, ...], int]:
@@ -115,8 +114,8 @@ def _writing(cls: type[Message]) -> tuple[int, Callable[[Message], Any]]:
     return cls.TYPE, get if len(names) > 1 else lambda message: (get(message),)
 
 
-MESSAGES: dict[int, type[Message]] = {cls.TYPE: cls for cls in _classes(messages.Message)}
+MESSAGES: dict[int, type[Message]] = {cls.TYPE: cls for cls in _classes()}
 _READ = {type_: _reading(cls) for type_, cls in MESSAGES.items()}
 _WRITE = {cls: _writing(cls) for cls in MESSAGES.values()}
 
-assert len(MESSAGES) == len(_classes(messages.Message)), "two messages have one number"
+assert len(MESSAGES) == len(_classes()), "two messages have one number"
