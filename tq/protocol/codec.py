@@ -91,9 +91,10 @@ def _refuse_unknown(type_: int, body: bytes) -> NoReturn:
 
 
 def _classes() -> list[type[Message]]:
-    """By the names of the module: ``__subclasses__`` also has what attrs made of each class before its slots."""
-    found = [cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, Message)]
-    return [cls for cls in found if hasattr(cls, "TYPE")]
+    """Those that the module names. ``__subclasses__`` also has, until they are collected, the classes without slots
+    that attrs made these from."""
+    found = [cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, messages.Message)]
+    return [cls for cls in found if "TYPE" in cls.__dict__]
 
 
 def _reading(cls: type[Message]) -> tuple[type[Message], tuple[f.Check, ...], int]:
