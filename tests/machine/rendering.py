@@ -41,6 +41,10 @@ class Printer:
 
     def event(self, kind: int, id: bytes, _queue: int, _type: int, fence: int, extra: object) -> str:
         shown = "" if extra is None else f" {extra}"
+        if kind == EventKind.STALE_REFUSED:
+            shown = f" said under {fence_text(extra)}"  # type: ignore[arg-type]
+        elif kind == EventKind.SCHEDULED:
+            shown = f" due={at(extra)}"  # type: ignore[arg-type]
         return f"* {EventKind(kind).name} {id_name(id)}" + (f" {fence_text(fence)}" if fence else "") + shown
 
     def answer(self, command: c.Command, answer: Any) -> list[str]:
