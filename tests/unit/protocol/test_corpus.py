@@ -27,7 +27,6 @@ def outcome(end: BrokerConnection | ClientConnection, pieces: list[bytes]) -> st
             try:
                 event = end.next_event()
             except ProtocolError as error:
-                assert error.message
                 return error.code
             if isinstance(event, Refused):
                 return f"{event.error.code} {'null' if event.rid is None else event.rid}"
