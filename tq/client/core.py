@@ -296,9 +296,9 @@ class ClientCore:
             self._fail(f"{self.address}: {why}")
             return
         self._failure = f"{self.address}: {why}"
+        self.state = State.IDLE
         self._drop_connection()
         self._requeue()
-        self.state = State.IDLE
 
     def take_output(self) -> bytes:
         """Bytes to write, in order, to the present connection."""

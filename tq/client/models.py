@@ -55,7 +55,7 @@ class Submitted:
     unknown. state: of that task, None where there is none. error: why it was refused.
     """
 
-    raw_id: bytes
+    raw_id: bytes = attrs.field(repr=to_text)
     outcome: str = "created"
     state: str | None = "pending"
     error: TqError | None = None

@@ -12,6 +12,7 @@ The error of a call is raised at the step.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -104,7 +105,9 @@ class Verbs:
 
     def submit(self, spec: TaskSpec, timeout: float | None) -> Verb[Submitted]:
         key = self.ids.take(1)[0].to_bytes(16, "big") if spec.id is None else to_bytes("id", spec.id)
-        raw = _encode(spec, key)
+        raw = encode(spec, key)
+        if len(raw) > limits.SPEC_BYTES_MAX:
+            raise _too_large(spec)
         reply = yield Ask(lambda rid: m.SubmitTask(rid, [raw]), self.deadline_ms(timeout))
         item = expect(reply, m.SubmitReply).items[0]
         if item == 0:
@@ -118,39 +121,51 @@ class Verbs:
         tasks = list(specs)
         if not tasks:
             return []
-        made = self.ids.take(len(tasks))
-        ids = [
-            number.to_bytes(16, "big") if task.id is None else to_bytes("id", task.id)
-            for number, task in zip(made, tasks, strict=True)
-        ]
-        raws: list[bytes] = []
-        results: list[Submitted | None] = []
-        for task, key in zip(tasks, ids, strict=True):
-            try:
-                raws.append(_encode(task, key))
-                results.append(None)
-            except (InvalidRequest, PayloadTooLarge) as error:
-                outcome = "invalid" if isinstance(error, InvalidRequest) else "too_large"
-                results.append(Submitted(key, outcome, None, error))
+        ids, raws, refused = self._encode_all(tasks)
         if atomic:
-            return (yield from self._submit_atomic(ids, raws, results, timeout))
-        left = [position for position, result in enumerate(results) if result is None]
-        yield from self._submit_batches(ids, raws, left, results, timeout)
-        return [result for result in results if result is not None]
+            return (yield from self._submit_atomic(ids, raws, refused, timeout))
+        if not refused and len(raws) <= limits.BATCH_TASKS_MAX and sum(map(len, raws)) <= limits.BATCH_BYTES_MAX:
+            reply = yield Ask(lambda rid: m.SubmitTask(rid, raws), self.deadline_ms(timeout))
+            return _submitted(reply, ids)
+        return (yield from self._submit_batches(ids, raws, refused, timeout))
+
+    def _encode_all(self, tasks: list[TaskSpec]) -> tuple[list[bytes], list[bytes], dict[int, Submitted]]:
+        """Ids and bytes of all; by position, those that have no bytes (theirs are empty)."""
+        made = self.ids.take(len(tasks))
+        ids: list[bytes] = []
+        raws: list[bytes] = []
+        refused: dict[int, Submitted] = {}
+        for number, task in zip(made, tasks, strict=True):
+            key = number.to_bytes(16, "big")
+            try:
+                if task.id is not None:
+                    key = to_bytes("id", task.id)
+                raw = encode(task, key)
+                if len(raw) > limits.SPEC_BYTES_MAX:
+                    raise _too_large(task)
+            except InvalidRequest as error:
+                raw = b""
+                refused[len(ids)] = Submitted(key, "invalid", None, error)
+            except PayloadTooLarge as error:
+                raw = b""
+                refused[len(ids)] = Submitted(key, "too_large", None, error)
+            ids.append(key)
+            raws.append(raw)
+        return ids, raws, refused
 
     def _submit_atomic(
-        self, ids: list[bytes], raws: list[bytes], results: list[Submitted | None], timeout: float | None
+        self, ids: list[bytes], raws: list[bytes], wrong: dict[int, Submitted], timeout: float | None
     ) -> Verb[list[Submitted]]:
         if len(ids) > limits.BATCH_TASKS_MAX:
             raise InvalidRequest.of("specs", len(ids), f"an atomic batch has at most {limits.BATCH_TASKS_MAX} tasks")
         size = sum(map(len, raws))
         if size > limits.BATCH_BYTES_MAX:
             raise PayloadTooLarge(f"an atomic batch has at most {limits.BATCH_BYTES_MAX} bytes, this one has {size}")
-        if len(raws) < len(ids):
-            items = [result or _not_done(key) for key, result in zip(ids, results, strict=True)]
+        if wrong:
+            items = [wrong.get(position) or _not_done(key) for position, key in enumerate(ids)]
         else:
             reply = yield Ask(lambda rid: m.SubmitTask(rid, raws, True), self.deadline_ms(timeout))
-            items = [Submitted.of(item, key) for item, key in zip(_items(reply, len(ids)), ids, strict=True)]
+            items = _submitted(reply, ids)
         refused = [item for item in items if item.outcome in REFUSALS]
         if refused:
             first = next((item for item in refused if item.outcome != "not_done"), refused[0])
@@ -161,46 +176,32 @@ class Verbs:
         return items
 
     def _submit_batches(
-        self,
-        ids: list[bytes],
-        raws: list[bytes],
-        left: list[int],
-        results: list[Submitted | None],
-        timeout: float | None,
-    ) -> Verb[None]:
-        """Send in batches, some ahead of their answers. Fills ``results``."""
-        batches = list(_batches(raws))
-        begun: list[tuple[Call, list[int]]] = []
-        at = 0
-        for raw in batches:
-            positions = left[at : at + len(raw)]
-            at += len(raw)
-            call = yield Begin(bind(raw, m.SubmitTask), self.deadline_ms(timeout))
+        self, ids: list[bytes], raws: list[bytes], refused: dict[int, Submitted], timeout: float | None
+    ) -> Verb[list[Submitted]]:
+        """Send in requests that the broker takes, some of them ahead of their answers."""
+        results: dict[int, Submitted] = dict(refused)
+        begun: deque[tuple[Call, list[int]]] = deque()
+        for positions in _batches(raws):
+            batch = [raws[position] for position in positions]
+            call = yield Begin(bind(batch, m.SubmitTask), self.deadline_ms(timeout))
             begun.append((call, positions))
             if len(begun) == BATCHES_BEGUN_MAX:
-                yield from self._submitted(begun.pop(0), ids, results, len(batches) == 1)
-        for pair in begun:
-            yield from self._submitted(pair, ids, results, len(batches) == 1)
+                yield from self._answered(*begun.popleft(), ids, results)
+        for call, positions in begun:
+            yield from self._answered(call, positions, ids, results)
+        return [results[position] for position in range(len(ids))]
 
-    def _submitted(
-        self, begun: tuple[Call, list[int]], ids: list[bytes], results: list[Submitted | None], is_only: bool
+    def _answered(
+        self, call: Call, positions: list[int], ids: list[bytes], results: dict[int, Submitted]
     ) -> Verb[None]:
-        call, positions = begun
+        named = [ids[position] for position in positions]
         try:
-            reply = yield Await(call)
+            items = _submitted((yield Await(call)), named)
         except TqError as error:
-            if is_only:
-                raise
-            # The other batches were taken, so each item tells its own fate: the caller needs the ids.
+            # Other batches were taken, so each item tells its own fate: the caller needs the ids.
             outcome = "unknown" if isinstance(error, BrokerUnavailable) else "not_done"
-            for position in positions:
-                results[position] = Submitted(ids[position], outcome, None, error)
-            return
-        for position, item in zip(positions, _items(reply, len(positions)), strict=True):
-            if item == 0:
-                results[position] = Submitted(ids[position])
-            else:
-                results[position] = Submitted.of(item, ids[position])
+            items = [Submitted(key, outcome, None, error) for key in named]
+        results.update(zip(positions, items, strict=True))
 
     # ---- one task ----------------------------------------------------------------------------------
 
@@ -384,21 +385,20 @@ def expect_bulk(reply: Any) -> Any:
     return reply
 
 
-def _items(reply: Any, count: int) -> list[Any]:
+def _submitted(reply: Any, ids: list[bytes]) -> list[Submitted]:
     items = expect(reply, m.SubmitReply).items
-    if len(items) != count:
-        raise ProtocolError(f"{count} tasks were submitted, {len(items)} answered")
-    return items
+    if len(items) != len(ids):
+        raise ProtocolError(f"{len(ids)} tasks were submitted, {len(items)} answered")
+    if not any(items):  # all are new and pending: the common case
+        return [Submitted(key) for key in ids]
+    return [Submitted.of(item, key) for item, key in zip(items, ids, strict=True)]
 
 
-def _encode(spec: TaskSpec, id: bytes) -> bytes:
-    raw = encode(spec, id)
-    if len(raw) > limits.SPEC_BYTES_MAX:
-        raise PayloadTooLarge(
-            f"the payload has {len(spec.payload)} bytes: at most {limits.PAYLOAD_BYTES_MAX} are taken",
-            detail={"field": "payload", "value": len(spec.payload), "bound": limits.PAYLOAD_BYTES_MAX},
-        )
-    return raw
+def _too_large(spec: TaskSpec) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the payload has {len(spec.payload)} bytes: at most {limits.PAYLOAD_BYTES_MAX} are taken",
+        detail={"field": "payload", "value": len(spec.payload), "bound": limits.PAYLOAD_BYTES_MAX},
+    )
 
 
 def bind(value: T, make: Callable[[int, T], m.Message]) -> Make:
@@ -410,16 +410,19 @@ def _not_done(id: bytes) -> Submitted:
     return Submitted(id, "not_done", None, NotDone("another item of the batch was refused"))
 
 
-def _batches(raws: list[bytes]) -> Generator[list[bytes], None, None]:
-    """Cut into requests that the broker takes, by number and by bytes."""
-    start = size = 0
-    for end, raw in enumerate(raws):
-        if end - start == limits.BATCH_TASKS_MAX or size + len(raw) > limits.BATCH_BYTES_MAX:
-            yield raws[start:end]
-            start, size = end, 0
-        size += len(raw)
-    if start < len(raws):
-        yield raws[start:]
+def _batches(raws: list[bytes]) -> Generator[list[int], None, None]:
+    """Positions cut into requests that the broker takes, by number and by bytes; empty ones are left out."""
+    batch: list[int] = []
+    size = 0
+    for position, raw in enumerate(raws):
+        if len(batch) == limits.BATCH_TASKS_MAX or size + len(raw) > limits.BATCH_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+        if raw:
+            batch.append(position)
+            size += len(raw)
+    if batch:
+        yield batch
 
 
 def _raw_ids(ids: Sequence[TaskId]) -> list[bytes]:

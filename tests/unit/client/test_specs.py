@@ -1,0 +1,93 @@
+"""What a TaskSpec becomes on the wire: read back by the parser that the broker uses."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+
+from tq import cbor
+from tq import spec as wire
+from tq.client.specs import CONTENT_TYPE_DEFAULT, Priority, Retry, TaskSpec, Unique, encode
+from tq.errors import InvalidRequest
+from tq.spec import Spec, parse
+
+ID = b"i" * 16
+
+
+def read(**fields: Any) -> Spec:
+    return parse(encode(TaskSpec(**{"type": "echo", **fields}), ID))
+
+
+def test_a_plain_task_is_as_short_as_can_be() -> None:
+    assert cbor.loads(encode(TaskSpec("echo", b"x"), ID)) == [ID, "echo", b"x"]
+    assert cbor.loads(encode(TaskSpec("echo", b"x", "mail", 7), ID)) == [ID, "echo", b"x", "mail", 7]
+
+
+def test_defaults_are_those_of_the_wire() -> None:
+    assert read() == Spec(ID, "echo", b"")
+    assert Spec(ID, "echo", b"").content_type == CONTENT_TYPE_DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"queue": "mail"}, {"queue": "mail"}),
+        ({"priority": Priority.HIGH}, {"priority": 225}),
+        ({"delay": 1.5}, {"delay_ms": 1500}),
+        ({"not_before": 1e9}, {"not_before_ms": 1_000_000_000_000}),
+        (
+            {"not_before": datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC)},
+            {"not_before_ms": 1_000_000_000_000},
+        ),
+        ({"expires_in": 60}, {"expires_in_ms": 60_000}),
+        ({"timeout": 0.25}, {"timeout_ms": 250}),
+        ({"deadline": 3600}, {"deadline_ms": 3_600_000}),
+        ({"retry": Retry(max_attempts=8)}, {"retry": wire.Retry(attempts_max=8)}),
+        ({"retry": Retry(3, 0.1, 1.5, 9, 0)}, {"retry": wire.Retry(3, 100, 1500, 9000, 0)}),
+        ({"unique": "k"}, {"unique": ("k", wire.UNIQUE_RUNNING)}),
+        ({"unique": Unique("k", during="pending")}, {"unique": ("k", wire.UNIQUE_PENDING)}),
+        ({"idempotency_key": "k"}, {"idempotency_key": "k"}),
+        ({"tags": ["a", "b"]}, {"tags": ("a", "b")}),
+        ({"headers": {"b": "2", "a": "1"}}, {"headers": (("a", "1"), ("b", "2"))}),
+        ({"content_type": "text/plain"}, {"content_type": "text/plain"}),
+        ({"result_ttl": 5}, {"result_ttl_ms": 5000}),
+        ({"payload": bytearray(b"p")}, {"payload": b"p"}),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
+)
+def test_each_field(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert read(**fields) == Spec(ID, "echo", expected.get("payload", b""))._replace(**expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"payload": "text"}, "payload"),
+        ({"type": 5}, "type"),
+        ({"queue": b"q"}, "queue"),
+        ({"priority": 1.5}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"delay": "5"}, "delay"),
+        ({"delay": float("nan")}, "delay"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"not_before": datetime.datetime(2001, 1, 1)}, "not_before"),
+        ({"tags": "abc"}, "tags"),
+        ({"tags": [1]}, "tags"),
+        ({"headers": {"a": 1}}, "headers"),
+        ({"unique": Unique("k", during="always")}, "unique.during"),  # type: ignore[arg-type]
+        ({"retry": Retry(max_attempts=2.5)}, "retry.max_attempts"),  # type: ignore[arg-type]
+        ({"idempotency_key": 5}, "idempotency_key"),
+    ],
+)
+def test_what_has_no_bytes_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(**fields)
+    assert caught.value.detail["field"] == field
+
+
+def test_bounds_are_left_to_the_broker() -> None:
+    raw = encode(TaskSpec("echo", priority=999), ID)
+    with pytest.raises(InvalidRequest, match="priority"):
+        parse(raw)
