@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 
 import cbor2
 
-from tq.limits import CBOR_DEPTH_MAX
+from tq.limits import CBOR_DEPTH_MAX, ENTRY_DEPTH_MAX
 
 dumps = cbor2.dumps
 
@@ -62,6 +62,18 @@ def loads_shaped(data: bytes) -> Any:
         return value
     except cbor2.CBORError as error:
         raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
+
+
+def loads_entry(data: bytes) -> Any:
+    """As ``loads_shaped``, for an entry of the log: whatever a message could hold must be read back from there."""
+    try:
+        file = io.BytesIO(data)
+        value = _entry_decoder(file).decode()
+    except cbor2.CBORError as error:
+        raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
+    if file.tell() != len(data):
+        raise ValueError("CBOR goes on behind its value")
+    return value
 
 
 def require_plain(value: object) -> None:
@@ -117,3 +129,6 @@ _STRICT: dict[str, Any] = {
 # The array of two is one level more.
 _loads_small: Callable[[bytes], Any] = partial(cbor2.loads, max_depth=CBOR_DEPTH_MAX + 1, **_STRICT)
 _decoder: Callable[[io.BytesIO], cbor2.CBORDecoder] = partial(cbor2.CBORDecoder, max_depth=CBOR_DEPTH_MAX, **_STRICT)
+_entry_decoder: Callable[[io.BytesIO], cbor2.CBORDecoder] = partial(
+    cbor2.CBORDecoder, max_depth=ENTRY_DEPTH_MAX, **_STRICT
+)  # fmt: skip

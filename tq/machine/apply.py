@@ -93,7 +93,7 @@ class Machine:
     def apply(self, index: int, data: bytes) -> Applied:
         """Apply one entry, made by ``encode_entry``."""
         assert index > self.index, f"entry {index} is not above {self.index}"
-        format_, time_ms, arrays = cbor.loads(data)
+        format_, time_ms, arrays = cbor.loads_entry(data)
         check_format(format_, index)
         self.index = index
         if time_ms > self.time_ms:

@@ -89,7 +89,7 @@ def _is_bytes(value: Any) -> bool:
 
 
 def _is_lease(value: Any) -> bool:
-    return value.__class__ is list and len(value) == 2 and _is_id(value[0]) and value[1].__class__ is int
+    return value.__class__ is list and len(value) == 2 and _is_id(value[0]) and _U63(value[1])
 
 
 def _or_none(check: Check) -> Check:
@@ -100,7 +100,8 @@ def _is_error(value: Any) -> bool:
     return value.__class__ is list and len(value) == 3 and all(map(_is_text, value))
 
 
-_U63: Final = _is_int(0, (1 << 63) - 1)
+_U63_MAX: Final = (1 << 63) - 1
+_U63: Final = _is_int(0, _U63_MAX)
 _DURATION: Final = _is_int(0, limits.DURATION_MS_MAX)
 _DURATION_BOUND: Final = f"must be 0 to {limits.DURATION_MS_MAX} ms"
 _ID_BOUND: Final = f"must be {limits.ID_BYTES} bytes"
@@ -176,8 +177,8 @@ def _report_refused(command: Report) -> TqError | None:
         id, fence, outcome, body = item
         if id.__class__ is not bytes or len(id) != limits.ID_BYTES:
             return InvalidRequest.of("items.id", id, _ID_BOUND)
-        if fence.__class__ is not int:
-            return InvalidRequest.of("items.fence", fence, "must be a whole number")
+        if fence.__class__ is not int or not 0 <= fence <= _U63_MAX:
+            return InvalidRequest.of("items.fence", fence, "must be a whole number from 0")
         if outcome == complete and outcome.__class__ is int:
             if (
                 body.__class__ is not list

@@ -201,17 +201,14 @@ def _leave_end(entry: Entry, task: Task) -> None:
         entry.counts.add(keys.COUNT_FINISHED, -1)
     if task.state is State.COMPLETED:
         txn.delete(Table.RESULTS, task.id)
-        ttl_ms = result_ttl_ms(entry, task)
-        if ttl_ms is not None:
-            txn.delete(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + ttl_ms, task.id))
+        if task.flags & t.HAS_RESULT_TIMER:
+            txn.delete(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + result_ttl_ms(entry, task), task.id))
     task.ended = 0
 
 
-def result_ttl_ms(entry: Entry, task: Task) -> int | None:
-    """None: the task itself goes no later than its result, so the result needs no timer."""
+def result_ttl_ms(entry: Entry, task: Task) -> int:
     own = bool(task.flags & t.OWN_RESULT_TTL)
-    ttl_ms = spec_of(entry, task.id).result_ttl_ms if own else limits.RESULT_TTL_MS_DEFAULT
-    return ttl_ms if ttl_ms < entry.settings.finished_keep_ms else None
+    return spec_of(entry, task.id).result_ttl_ms if own else limits.RESULT_TTL_MS_DEFAULT
 
 
 def spec_of(entry: Entry, id: bytes) -> Spec:

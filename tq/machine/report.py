@@ -133,10 +133,13 @@ def _apply(entry: Entry, task: Task, outcome: Outcome, body: Any, draw: int, pla
 
 
 def _complete(entry: Entry, task: Task, body: list[Any]) -> None:
+    ttl_ms = result_ttl_ms(entry, task)
+    has_timer = ttl_ms < entry.settings.finished_keep_ms  # else the task goes no later than its result
+    if has_timer:
+        task.flags |= t.HAS_RESULT_TIMER
     to_end(entry, task, Event.COMPLETE, State.COMPLETED)
     entry.txn.put(Table.RESULTS, task.id, cbor.dumps(body))
-    ttl_ms = result_ttl_ms(entry, task)
-    if ttl_ms is not None:
+    if has_timer:
         entry.txn.put(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + ttl_ms, task.id), b"")
 
 

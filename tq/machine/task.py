@@ -97,6 +97,7 @@ HAS_IDEMPOTENCY: Final = 1 << 3
 HAS_TIMERS: Final = 1 << 4  # any of expires_in, time-out, deadline
 OWN_RETRY: Final = 1 << 5  # retry rules are in the spec, not the defaults
 OWN_RESULT_TTL: Final = 1 << 6  # the result's time to live is in the spec, not the default
+HAS_RESULT_TIMER: Final = 1 << 7  # set when it completed; settings may differ by the time it leaves
 SPECIAL: Final = CANCELLING | HAS_UNIQUE | HAS_TIMERS | OWN_RESULT_TTL
 
 RECORD_VERSION: Final = 1

@@ -8,9 +8,10 @@ from typing import Final
 from tq import limits
 from tq.errors import InvalidRequest, TqError
 from tq.machine import history, retention
+from tq.machine import task as t
 from tq.machine.commands import Advance, Timer
 from tq.machine.entry import Entry
-from tq.machine.moves import load, spec_of, to_end, to_pending
+from tq.machine.moves import load, result_ttl_ms, save, to_end, to_pending
 from tq.machine.retries import fail
 from tq.machine.states import State
 from tq.machine.task import Event, Reason, Task
@@ -72,9 +73,10 @@ def _grace(entry: Entry, task: Task) -> None:
 
 def _result_ttl(entry: Entry, task: Task) -> None:
     txn = entry.txn
-    ttl_ms = spec_of(entry, task.id).result_ttl_ms
-    txn.delete(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + ttl_ms, task.id))
+    txn.delete(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + result_ttl_ms(entry, task), task.id))
     txn.delete(Table.RESULTS, task.id)
+    task.flags &= ~t.HAS_RESULT_TIMER
+    save(entry, task)
 
 
 _ON_TASK: Final[dict[int, Callable[[Entry, Task], None]]] = {

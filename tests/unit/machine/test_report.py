@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine.driver import SESSION, Driver, id_of
 
+from machine.driver import SESSION, Driver, id_of
 from tq import limits
 from tq.errors import InvalidRequest, PayloadTooLarge
 from tq.machine import commands as c

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from machine.driver import Driver, id_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machine.driver import Driver, id_of
 from tq import limits
 from tq.machine import commands as c
 from tq.machine.retries import backoff_ms, jittered_ms, mixed

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine.driver import Driver, id_of
 
+from machine.driver import Driver, id_of
 from tq import cbor, limits
 from tq.machine import commands as c
 from tq.machine import submit as submit_module

@@ -1,0 +1,277 @@
+"""Questions: what a task shows, pages of lists, explanations, and numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from machine.driver import SESSION, Driver, id_of
+from tq import limits
+from tq.errors import InvalidRequest, NotFound
+from tq.machine import commands as c
+from tq.machine import listing, queries
+from tq.machine.commands import Outcome, Timer
+from tq.machine.settings import Settings
+from tq.machine.states import State
+from tq.spec import Spec, encode
+
+
+def mixed() -> Driver:
+    """0 pending high, 1 pending low, 2 scheduled, 3 running, 4 completed, 5 cancelled, 6 expired, 7 dead, 8 other queue."""
+    d = Driver()
+    d.open(queues=("default", "other"))
+    for n in (3, 4, 7):
+        d.submit(n)
+    running, completed, dead = d.claim(3)
+    assert running[0] == id_of(3)
+    d.now_ms += 10
+    d.complete(*completed)
+    d.fail(*dead, permanent=True)
+    d.submit(5)
+    d.do(c.Cancel([id_of(5)], 0))
+    d.submit(6, expires_in_ms=1)
+    d.now_ms += 1
+    d.advance(Timer.EXPIRES)
+    d.submit(0, priority=200)
+    d.submit(1, priority=0, tags=("t",))
+    d.submit(2, delay_ms=1_000)
+    d.submit(8, queue="other")
+    return d
+
+
+# ---- one task ---------------------------------------------------------------------------------------
+
+
+def test_a_task_shows_all_its_fields_and_only_the_parts_asked_for() -> None:
+    d = mixed()
+    for n in range(9):
+        assert set(d.show(n, 7)) == set(queries.TASK_FIELDS)
+    bare = set(d.show(4, 0))
+    assert set(d.show(4, queries.PART_PAYLOAD)) - bare == {"payload"}
+    assert set(d.show(4, queries.PART_RESULT)) - bare == {"result", "result_content_type", "error"}
+    assert set(d.show(4, queries.PART_HISTORY)) - bare == {"error", "history", "history_dropped"}
+    with pytest.raises(NotFound):
+        d.show(99)
+
+
+def test_what_was_sent_is_shown() -> None:
+    d = Driver()
+    sent: dict[str, Any] = {
+        "payload": b"p", "content_type": "text/plain", "tags": ("a", "b"), "headers": (("h", "v"),), "timeout_ms": 5,
+        "expires_in_ms": 6, "deadline_ms": 7, "priority": 3, "queue": "q",
+    }  # fmt: skip
+    d.submit(1, **sent)
+    shown = d.show(1)
+    assert {name: shown[name] for name in ("payload", "content_type", "tags", "headers", "timeout_ms", "priority", "queue")} == {
+        "payload": b"p", "content_type": "text/plain", "tags": ["a", "b"], "headers": {"h": "v"}, "timeout_ms": 5, "priority": 3,
+        "queue": "q",
+    }  # fmt: skip
+    assert (shown["expires_ms"], shown["deadline_ms"]) == (d.now_ms + 6, d.now_ms + 7)
+
+
+def test_the_id_stands_in_the_spec() -> None:
+    assert queries.id_of_spec(encode(Spec(id_of(3), "t", b"p"))) == id_of(3)
+
+
+# ---- lists ------------------------------------------------------------------------------------------
+
+
+def pages(d: Driver, fields: dict[str, Any], limit: int) -> list[int]:
+    found: list[int] = []
+    cursor = None
+    for _ in range(100):
+        page, cursor = queries.list_tasks(d.txn, fields, limit, cursor)
+        assert len(page) <= limit
+        found += [int.from_bytes(task["id"], "big") for task in page]
+        if cursor is None:
+            return found
+    raise AssertionError("a list without end")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 1_000])
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, [8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ({"state": "pending"}, [0, 1, 8]),
+        ({"state": "pending", "queue": "other"}, [8]),
+        ({"state": "pending", "queue": "default", "type": "echo"}, [0, 1]),
+        ({"state": "scheduled"}, [2]),
+        ({"state": "running"}, [3]),
+        ({"state": "completed"}, [4]),
+        ({"state": "dead"}, [7]),
+        ({"state": "waiting"}, []),
+        ({"queue": "other"}, [8]),
+        ({"queue": "none"}, []),
+        ({"type": "none"}, []),
+        ({"tag": "t"}, [1]),
+    ],
+)
+def test_lists(fields: dict[str, Any], wanted: list[int], limit: int) -> None:
+    assert pages(mixed(), fields, limit) == wanted
+
+
+@pytest.mark.parametrize("state", ["pending", "cancelled", None])
+def test_long_lists_go_on_behind_the_cursor(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_PAGE_ROWS", 3)
+    d = Driver()
+    d.submit(*range(10))
+    if state == "cancelled":
+        d.do(c.Cancel([id_of(n) for n in range(10)], 0))
+    fields = {} if state is None else {"state": state}
+    assert sorted(pages(d, fields, 4)) == list(range(10))
+
+
+def test_a_page_examines_a_bounded_number_of_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = Driver()
+    d.submit(*range(9), payload=bytes(100))
+    monkeypatch.setattr(limits, "LIST_ROWS_EXAMINED_MAX", 4)
+    page, cursor = queries.list_tasks(d.txn, {"state": "pending", "tag": "none"}, 100, None)
+    assert page == []
+    assert cursor is not None
+    assert pages(d, {"tag": "none"}, 5) == []
+    monkeypatch.setattr(limits, "FRAME_BYTES_MAX", 300)
+    assert len(queries.list_tasks(d.txn, {}, 100, None)[0]) == 3
+
+
+def test_ended_before_bounds_a_list() -> None:
+    d = mixed()
+    assert pages(d, {"state": "dead", "ended_before_ms": d.show(7)["ended_ms"]}, 5) == []
+    assert pages(d, {"state": "dead", "ended_before_ms": d.show(7)["ended_ms"] + 1}, 5) == [7]
+    assert pages(d, {"ended_before_ms": d.now_ms}, 5) == [7, 5, 4]
+
+
+@pytest.mark.parametrize("cursor", [b"", b"x", b"\x02", b"\x07abc", bytes(1) + b"k" * 500, b"\x04" + b"k" * 500])
+def test_a_foreign_cursor_is_refused(cursor: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        queries.list_tasks(mixed().txn, {"state": "pending"}, 5, cursor)
+
+
+@pytest.mark.parametrize("limit", [0, limits.LIST_TASKS_MAX + 1])
+def test_a_page_has_a_size(limit: int) -> None:
+    with pytest.raises(InvalidRequest, match="limit"):
+        queries.list_tasks(mixed().txn, {}, limit, None)
+
+
+# ---- explanations -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (0, "first in line of type 'echo' in queue 'default'"),
+        (1, "behind 1 of type"),
+        (2, "asked to start later; due in 1.0 s"),
+        (3, "running on worker for 11 ms (attempt 1 of 5)"),
+        (4, "completed by worker in attempt 1"),
+        (5, "cancelled"),
+        (6, "had not started"),
+        (7, "no retry can help; last error: E: m"),
+        (8, "no worker is connected that runs type 'echo' from queue 'other'"),
+    ],
+)
+def test_explanations(n: int, words: str) -> None:
+    d = mixed()
+    why, facts = queries.explain(d.txn, id_of(n), d.now_ms, {("default", "echo")})
+    assert words in why
+    assert facts["id"] == id_of(n)
+
+
+def test_explanations_of_what_failed_snoozed_and_is_being_cancelled() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1, 2, 3)
+    one, two, _three = d.claim(3)
+    d.fail(*one)
+    d.report(*two, Outcome.SNOOZE, 500)
+    d.do(c.Cancel([id_of(3)], 2_500))
+    said = [queries.explain(d.txn, id_of(n), d.now_ms, None)[0] for n in (1, 2, 3)]
+    assert "attempt 1 of 5 failed and the next one waits" in said[0]
+    assert "put it off; due in 500 ms" in said[1]
+    assert "a cancel was asked for, its grace ends in 2.5 s" in said[2]
+
+
+def test_explaining_what_is_not_there() -> None:
+    with pytest.raises(NotFound):
+        queries.explain(Driver().txn, id_of(1), 0, None)
+
+
+# ---- numbers ----------------------------------------------------------------------------------------
+
+
+def test_counts_and_queues() -> None:
+    d = mixed()
+    d.now_ms += 700
+    d.apply()
+    assert queries.counts(d.txn) == {
+        "waiting": 0, "scheduled": 1, "pending": 3, "running": 1, "completed": 1, "cancelled": 1, "expired": 1, "skipped": 0, "dead": 1,
+    }  # fmt: skip
+    default, other = queries.queues(d.txn)
+    assert (default["name"], default["pending"], default["running"]) == ("default", {"low": 1, "normal": 0, "high": 1}, 1)
+    assert (other["name"], other["pending"], other["dead"]) == ("other", {"low": 0, "normal": 1, "high": 0}, 0)
+    assert default["oldest_ready_age_ms"] == 700
+    assert set(default) == {"name", "oldest_ready_ms", "oldest_ready_age_ms", *(state.name.lower() for state in State)}
+    assert queries.ready(d.txn) == {("default", "echo"): 2, ("other", "echo"): 1}
+
+
+def test_the_oldest_ready_task_may_have_any_priority_and_waits_anew_after_a_release() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1, priority=0)
+    d.now_ms += 50
+    d.submit(2, priority=255)
+    since = d.now_ms - 50
+    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == since
+    grants = d.claim(2)
+    d.now_ms += 10
+    assert queries.queues(d.txn)[0]["oldest_ready_ms"] is None
+    d.report(*grants[1], Outcome.RELEASE)
+    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == d.now_ms
+
+
+def test_the_next_timer_of_each_kind() -> None:
+    d = Driver(Settings(finished_keep_ms=1_000, finished_keep_tasks=1, dead_keep_ms=500))
+    d.open()
+
+    def due(kind: Timer) -> int | None:
+        return queries.next_due_ms(d.txn, kind, d.settings)
+
+    assert [due(kind) for kind in Timer] == [None] * 9
+    start = d.now_ms
+    d.submit(1, delay_ms=7)
+    d.submit(2, delay_ms=5)
+    d.submit(3, timeout_ms=20, deadline_ms=30)
+    d.claim()
+    d.do(c.Cancel([id_of(3)], 9))
+    assert [due(Timer.DUE), due(Timer.TIMEOUT), due(Timer.DEADLINE), due(Timer.GRACE)] == [start + n for n in (5, 20, 30, 9)]
+    d.do(c.Cancel([id_of(1)], 0))
+    assert due(Timer.RETENTION) == start + 1_000
+    d.do(c.Cancel([id_of(2)], 0))
+    assert due(Timer.RETENTION) == start, "more finished tasks than are kept"
+    d.do(c.Purge(d.operation(), [id_of(1)]))
+    assert due(Timer.RETENTION) == start + 1_000
+    d.dead(4)
+    assert due(Timer.RETENTION) == start + 500
+
+
+# ---- for a new leader -------------------------------------------------------------------------------
+
+
+def test_sessions_and_leases() -> None:
+    d = Driver()
+    d.open()
+    d.open(b"another".ljust(16), types=("x",), queues=("q", "r"))
+    assert list(queries.sessions(d.txn)) == [
+        (b"another".ljust(16), "worker", ["x"], ["q", "r"]), (SESSION, "worker", ["echo"], ["default"]),
+    ]  # fmt: skip
+    assert queries.last_seq(d.txn, SESSION) == -1
+    d.submit(1, 2)
+    (_, one), (_, two) = d.claim(2)
+    assert queries.last_seq(d.txn, SESSION) == d.index - 1
+    d.do(c.Cancel([id_of(2)], 100))
+    d.now_ms += 30
+    d.apply()
+    assert list(queries.held(d.txn)) == [(SESSION, id_of(1), one, None), (SESSION, id_of(2), two, 70)]
+    assert queries.session_record(d.txn, SESSION) == ("worker", ["echo"], ["default"])
+    assert queries.session_record(d.txn, b"none".ljust(16)) is None
