@@ -149,11 +149,8 @@ def parse(raw: bytes) -> Spec:
         check_name("queue", queue)
     if type(priority) is not int or not limits.PRIORITY_MIN <= priority <= limits.PRIORITY_MAX:
         raise InvalidRequest.of("priority", priority, f"a whole number {limits.PRIORITY_MIN} .. {limits.PRIORITY_MAX}")
-    if size > limits.SPEC_OVERHEAD_BYTES_MAX:
-        if len(payload) > limits.PAYLOAD_BYTES_MAX:
-            raise _too_large("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
-        if size - len(payload) > limits.SPEC_OVERHEAD_BYTES_MAX:
-            raise _too_large("spec without its payload", size - len(payload), limits.SPEC_OVERHEAD_BYTES_MAX)
+    if len(payload) > limits.PAYLOAD_BYTES_MAX:
+        raise _too_large("payload", len(payload), limits.PAYLOAD_BYTES_MAX)
     return _new(Spec, (task_id, name, payload, queue, priority, *rest))
 
 

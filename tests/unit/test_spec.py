@@ -85,6 +85,18 @@ def test_heads_may_be_longer_than_they_must() -> None:
             assert parse(head + five + options) == PLAIN._replace(delay_ms=7)
 
 
+def test_nothing_may_follow() -> None:
+    for fields in ([ID, "t", b""], [ID, "t", b"", "q"], [ID, "t", b"", "q", 1], [ID, "t", b"", "q", 1, {2: 7}]):
+        raw = cbor.dumps(fields)
+        longer_head = bytes((0x98, len(fields))) + raw[1:]
+        for whole in (raw, longer_head):
+            parse(whole)
+            with pytest.raises(InvalidRequest):
+                parse(whole + b"\x00")
+            with pytest.raises(InvalidRequest):
+                parse(whole[:-1])
+
+
 def with_options(options: dict[Any, Any]) -> bytes:
     return cbor.dumps([ID, "echo", b"x", "default", 150, options])
 
