@@ -2,7 +2,8 @@
 
 A row is CBOR ``[what, fence, attempt, started_ms, ended_ms, worker, outcome | null, error | null, times]``. ``outcome``
 is what the worker reported, null where none did. Refused outcomes have rows, too (``what`` = stale; ``started_ms`` is
-0 and ``worker`` is the one that sent it, if its session is open); the same one again only raises ``times``.
+0 and ``worker`` is the one that sent it, if its session is open); the same one again only raises ``times``, and a
+task has at most STALE_ROWS_MAX of them, so that a worker which does not stop cannot push the attempts out.
 
 A task keeps its last HISTORY_ROWS_MAX rows; how many were dropped follows from the number of the next one.
 """
@@ -28,6 +29,7 @@ DEADLINE: Final = "deadline"
 STALE: Final = "stale"
 COMPLETED: Final = "completed"  # never a row: made of the header by whoever reads
 
+STALE_ROWS_MAX: Final = 8  # of a task; more are only counted, in its header
 CUT_MARK: Final = " [cut]"
 
 
@@ -41,16 +43,15 @@ def record_stale(entry: Entry, task: Task, session: bytes, fence: int, outcome: 
     """Write that an outcome was refused. The caller saves the task."""
     task.stale = min(task.stale + 1, STALE_MAX)
     txn = entry.txn
-    if task.history:
-        key = keys.history(task.id, task.history - 1)
-        raw = txn.get(Table.HISTORY, key)
-        assert raw is not None, f"history of {task.id.hex()} lacks its last row"
-        last = cbor.loads(raw)
-        if last[0] == STALE and last[1] == fence and last[6] == outcome:
-            last[4] = entry.time_ms
-            last[8] += 1
-            txn.put(Table.HISTORY, key, cbor.dumps(last))
+    refused = [(number, row) for number, row in enumerate(rows(txn, task), dropped(task)) if row[0] == STALE]
+    for number, row in refused:
+        if row[1] == fence and row[6] == outcome:
+            row[4] = entry.time_ms
+            row[8] += 1
+            txn.put(Table.HISTORY, keys.history(task.id, number), cbor.dumps(row))
             return
+    if len(refused) >= STALE_ROWS_MAX:
+        return
     known = entry.sessions.get(session)
     worker = "" if known is None else known.name
     _append(txn, task, [STALE, fence, task.attempt, 0, entry.time_ms, worker, outcome, None, 1])

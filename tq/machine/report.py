@@ -145,10 +145,11 @@ def _complete(entry: Entry, task: Task, body: list[Any]) -> None:
 
 def release(entry: Entry, task: Task, outcome: Outcome | None) -> None:
     """Given back: the attempt is not counted. Also how a session's close (outcome None) and the answer to a cancel end."""
-    what = history.CANCELLED if outcome is Outcome.CANCELLED and task.is_cancelling else history.RELEASED
-    history.record(entry, task, what, outcome, None)
+    answers_cancel = outcome is Outcome.CANCELLED and task.is_cancelling
+    history.record(entry, task, history.CANCELLED if answers_cancel else history.RELEASED, outcome, None)
     task.attempt -= 1
-    emit(entry, EventKind.RELEASED, task)
+    if not answers_cancel:
+        emit(entry, EventKind.RELEASED, task)
     if task.is_cancelling:
         to_end(entry, task, Event.RELEASE, State.CANCELLED)
     else:

@@ -15,6 +15,7 @@ from tq.machine import commands as c
 from tq.machine import report as report_module
 from tq.machine.answers import EventKind, ReportOutcome
 from tq.machine.commands import Outcome
+from tq.machine.history import STALE_ROWS_MAX
 from tq.machine.settings import Settings
 from tq.store.tables import Table
 
@@ -97,6 +98,31 @@ def test_a_stale_outcome_is_counted_and_shown_and_repeats_do_not_push_the_histor
     assert shown["stale"] == 100
     assert [(row["outcome"], row["times"]) for row in shown["history"]] == [("crashed", 1), ("stale", 100)]
     assert shown["history"][1]["worker"] == "worker"
+
+
+def test_refused_outcomes_cannot_push_the_attempts_out() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1)
+    id, fence = d.claim()[0]
+    d.fail(id, fence)
+    for n in range(3 * limits.HISTORY_ROWS_MAX):
+        d.complete(id, fence)
+        d.complete(id, n if n != fence else 0)
+    shown = d.show(1)
+    assert [row["outcome"] for row in shown["history"]] == ["failed"] + ["stale"] * STALE_ROWS_MAX
+    assert shown["history"][1]["times"] == 3 * limits.HISTORY_ROWS_MAX
+    assert (shown["stale"], shown["history_dropped"]) == (6 * limits.HISTORY_ROWS_MAX, 0)
+
+
+def test_an_answered_cancel_is_no_release() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1)
+    grant = d.claim()[0]
+    d.do(c.Cancel([id_of(1)], 5))
+    events = d.apply(c.Report(SESSION, [[*grant, int(Outcome.CANCELLED), None]], 1)).events
+    assert [kind for kind, *_ in events] == [EventKind.CANCELLED]
 
 
 def test_an_unknown_id_is_stale_and_leaves_nothing() -> None:
