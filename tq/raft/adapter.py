@@ -1,0 +1,273 @@
+"""The only door to PySyncObj: an unmodified SyncObj, with our journal, our transport and our clock.
+
+Four names that are not public are used; they are checked at import:
+
+- ``pysyncobj.syncobj.createJournal`` is replaced while the constructor runs: the only way to hand it our journal;
+- ``pysyncobj.syncobj.monotonicTime`` is set to the node's own clock around each call and put back, so that other users
+  of the library in the process are untouched. Time stands still within a call, so no time budget of the
+  library cuts its work short;
+- ``_SyncObj__raftLastApplied`` is set once, after construction: the library takes everything as not applied;
+- ``_applyCommand`` queues a proposal as it stands. The public way pickles a method call.
+
+No protocol method is overridden. A new version of the library is adopted by hand: ``VERSION`` and the file's
+hash in the tests change only after those and the simulation have passed on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from pysyncobj import syncobj as library
+from pysyncobj.config import SyncObjConf
+from pysyncobj.node import Node as Member
+from pysyncobj.transport import Transport
+
+from tq import limits
+from tq.errors import InternalError
+from tq.raft.journal import Journal
+from tq.raft.records import Pending
+
+VERSION = "0.3.17"
+NO_OP = b"\x01"  # the type byte of entries that SyncObj neither unpickles nor applies; alone it is a leader's first
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
+_NEVER_S = 1e9  # its own time-outs must not fire: the guard starts elections
+_CLOCK_OFFSET_S = 1.0  # it sets a deadline to 0 and asks whether it lies before now
+_LAST_APPLIED = "_SyncObj__raftLastApplied"
+
+
+def _check_library() -> None:
+    if library.VERSION != VERSION:
+        raise ImportError(f"pysyncobj {library.VERSION} is installed; tq was checked against {VERSION} alone")
+    found = (
+        callable(getattr(library, "createJournal", None))
+        and callable(getattr(library, "monotonicTime", None))
+        and callable(getattr(library.SyncObj, "_applyCommand", None))
+        and _LAST_APPLIED in library.SyncObj.__init__.__code__.co_names
+    )
+    if not found:
+        raise ImportError(f"pysyncobj {VERSION} is installed, but it is not the file that tq was checked against")
+
+
+_check_library()
+
+
+class Core:
+    """One SyncObj. All calls take the time, in seconds of the node's monotonic clock.
+
+    Attributes:
+        outbox: (member, message) that SyncObj sent; the caller empties it.
+        role: FOLLOWER, CANDIDATE or LEADER.
+    """
+
+    def __init__(
+        self, node_id: str, peers: list[str], journal: Journal, *, applied_index: int, now_s: float, fallback_s: float
+    ) -> None:
+        self.outbox: list[tuple[str, dict[str, Any]]] = []
+        self.role = FOLLOWER
+        self._now_s = now_s
+        self._transport = _Transport(self.outbox)
+        configuration = SyncObjConf(
+            autoTick=False,
+            appendEntriesPeriod=0.001,
+            appendEntriesUseBatch=True,  # False leaks two descriptors an object
+            appendEntriesBatchSizeBytes=limits.APPEND_BATCH_BYTES,
+            commandsQueueSize=0,
+            commandsWaitLeader=False,  # a queued proposal never outlives the tick
+            raftMinTimeout=_NEVER_S,
+            raftMaxTimeout=2 * _NEVER_S,
+            connectionTimeout=2 * _NEVER_S,
+            leaderFallbackTimeout=fallback_s,
+            logCompactionMinEntries=1 << 62,
+            logCompactionMinTime=_NEVER_S * 1000,
+            fullDumpFile=None,
+            onStateChanged=self._on_state,
+        )
+        make_journal, clock = library.createJournal, library.monotonicTime
+        library.createJournal = lambda _file: SyncObjLog(journal)
+        library.monotonicTime = self._clock
+        try:
+            self._syncobj = library.SyncObj(
+                Member(node_id), [Member(peer) for peer in peers], configuration, transport=self._transport
+            )
+        finally:
+            library.createJournal, library.monotonicTime = make_journal, clock
+        setattr(self._syncobj, _LAST_APPLIED, applied_index)
+
+    def _clock(self) -> float:
+        return self._now_s + _CLOCK_OFFSET_S
+
+    def _on_state(self, _old: int, new: int) -> None:
+        self.role = new
+
+    def tick(self, now_s: float) -> None:
+        """Commit, apply (nothing), append what is queued."""
+        self._now_s = now_s
+        clock = library.monotonicTime
+        library.monotonicTime = self._clock
+        try:
+            self._syncobj.doTick(0.0)
+        finally:
+            library.monotonicTime = clock
+
+    def campaign(self, now_s: float) -> None:
+        """Start an election in a new term, now. Never on a leader: the wish would stay and fire later."""
+        if self.role == LEADER:
+            raise InternalError("a leader does not campaign")
+        leader = self._syncobj.getStatus()["leader"]
+        self._feed(leader, {"type": "timeout_now", "term": self._syncobj.raftCurrentTerm}, now_s)
+        self.tick(now_s)
+
+    def _feed(self, member: Member | None, message: dict[str, Any], now_s: float) -> None:
+        self._now_s = now_s
+        clock = library.monotonicTime
+        library.monotonicTime = self._clock
+        try:
+            self._transport._onMessageReceived(member, message)
+        finally:
+            library.monotonicTime = clock
+
+    def queue(self, payload: bytes) -> None:
+        """Have the next tick append ``payload``, if this node leads then; else the tick drops it."""
+        self._syncobj._applyCommand(payload, None)
+
+    @property
+    def term(self) -> int:
+        return int(self._syncobj.raftCurrentTerm)
+
+    @property
+    def commit_index(self) -> int:
+        return int(self._syncobj.raftCommitIndex)
+
+    @property
+    def leader_id(self) -> str | None:
+        leader = self._syncobj.getStatus()["leader"]
+        return None if leader is None else str(leader.id)
+
+    def close(self) -> None:
+        self._syncobj.destroy()
+
+
+class _Transport(Transport):  # type: ignore[misc]
+    """Puts what SyncObj sends into the outbox. Messages come in through ``Core``."""
+
+    def __init__(self, outbox: list[tuple[str, dict[str, Any]]]) -> None:
+        super().__init__(None, None, [])
+        self._outbox = outbox
+
+    def send(self, node: Member, message: dict[str, Any]) -> bool:
+        self._outbox.append((node.id, message))
+        return True
+
+
+class SyncObjLog:
+    """The journal as SyncObj sees it: a sequence of (payload, index, term) that begins with the base entry."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __len__(self) -> int:
+        return self._journal.last_index - self._journal.base_index + 1
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> Entries: ...
+    def __getitem__(self, item: int | slice) -> Entry | Entries:
+        journal = self._journal
+        if isinstance(item, slice):
+            start, stop, _step = item.indices(len(self))
+            return Entries(journal, journal.base_index + start, max(0, stop - start))
+        index = journal.base_index + item if item >= 0 else journal.last_index + 1 + item
+        return _entry(journal, index)
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        if command[:1] != NO_OP:
+            raise InternalError(f"entry {idx} has type {command[:1]!r}, which SyncObj would unpickle")
+        self._journal.append(command, idx, term)
+
+    def setRaftCommitIndex(self, index: int) -> None:
+        self._journal.set_commit(index)
+
+    def getRaftCommitIndex(self) -> int:
+        return self._journal.commit_index
+
+    def setCurrentTerm(self, term: int, vote: str | None) -> None:
+        self._journal.set_term(term, vote)
+
+    def getCurrentTerm(self) -> int:
+        return self._journal.term
+
+    def getVotedForNodeId(self) -> str | None:
+        return self._journal.vote
+
+    def onOneSecondTimer(self) -> None:
+        pass
+
+    def _destroy(self) -> None:
+        pass  # its owner closes it
+
+    def clear(self) -> None:
+        raise InternalError("SyncObj wanted to clear the log")
+
+    def deleteEntriesFrom(self, position: int) -> None:
+        raise InternalError(f"SyncObj wanted to cut the log at position {position}; that is the guard's")
+
+    def deleteEntriesTo(self, position: int) -> None:
+        raise InternalError(f"SyncObj wanted to compact the log to position {position}; that is the guard's")
+
+
+class StoredEntry:
+    """Stands for (payload, index, term) and reads the payload only when it is asked for."""
+
+    __slots__ = ("_index", "_journal")
+
+    def __init__(self, journal: Journal, index: int) -> None:
+        self._journal = journal
+        self._index = index
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, item: int) -> Any:
+        if item == 1:
+            return self._index
+        if item == 2:
+            return self._journal.term_at(self._index)
+        if item == 0:
+            return NO_OP if self._index == self._journal.base_index else self._journal.payload(self._index)
+        raise IndexError(item)
+
+
+Entry = Pending | StoredEntry
+
+
+class Entries(Sequence[Entry]):
+    """A stretch of the log that copies nothing: SyncObj asks for whole tails and uses the first entry."""
+
+    __slots__ = ("_count", "_first", "_journal")
+
+    def __init__(self, journal: Journal, first: int, count: int) -> None:
+        self._journal = journal
+        self._first = first
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> Entries: ...
+    def __getitem__(self, item: int | slice) -> Entry | Entries:
+        if isinstance(item, slice):
+            start, stop, _step = item.indices(self._count)
+            return Entries(self._journal, self._first + start, max(0, stop - start))
+        position = item if item >= 0 else self._count + item
+        if not 0 <= position < self._count:
+            raise IndexError(item)
+        return _entry(self._journal, self._first + position)
+
+
+def _entry(journal: Journal, index: int) -> Entry:
+    return journal.in_memory(index) or StoredEntry(journal, index)

@@ -1,0 +1,87 @@
+"""The shell round a node: it waits, and calls. Nothing is decided here.
+
+A pass lets the proposer fill an entry, turns the node, hands out what is committed and tells role changes; the
+order is a rule (see node.py). As long as passes do work they follow one another, with one chance between them for
+the rest of the loop; else the shell sleeps until it is woken or the node has something to do by time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import trio
+
+from tq import limits
+from tq.raft.node import Entry, Node
+
+
+class Bell:
+    """Wakes one waiting task; may be rung from any thread. Rings while nobody waits are kept as one."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._loop_thread = threading.get_ident()
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._event.set()
+        else:
+            try:
+                self._token.run_sync_soon(self._event_set, idempotent=True)
+            except trio.RunFinishedError:
+                return  # the loop has ended: nobody is left to wake
+
+    def _event_set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when rung, or after ``timeout_s``."""
+        with trio.move_on_after(timeout_s):
+            await self._event.wait()
+        self._event = trio.Event()
+
+
+async def run(
+    node: Node,
+    before_turn: Callable[[], None],
+    on_committed: Callable[[list[Entry]], None],
+    on_role: Callable[[bool], None],
+) -> None:
+    """Drive ``node`` until cancelled. An exception out of it or a callback ends this: the process must stop.
+
+    Args:
+        before_turn: may propose.
+        on_committed: gets each entry once, in order.
+        on_role: called with True when the node leads, with False when it does no more.
+    """
+    bell = Bell()
+    node.wake = bell.ring
+    try:
+        led_term = 0
+        while True:
+            last_index = node.last_index
+            before_turn()
+            node.turn()
+            worked = node.last_index != last_index
+            while entries := node.take_committed(limits.ENTRY_TARGET_BYTES):
+                worked = True
+                on_committed(entries)
+            for change in node.take_changes():
+                leads = node.is_leader and change.term == node.term
+                if led_term and (not leads or change.term != led_term):
+                    led_term = 0
+                    on_role(False)
+                if leads and led_term == 0:
+                    led_term = change.term
+                    on_role(True)
+                worked = True
+            node.take_outcomes()  # the proposer goes by entries and role
+            wait_ms = 0 if worked else node.wait_ms()
+            if wait_ms == 0:
+                await trio.lowlevel.checkpoint()
+            else:
+                await bell.wait(wait_ms / 1000)
+    finally:
+        node.wake = None

@@ -1,0 +1,255 @@
+"""A member of the group, in the words of the broker. Everything runs on the thread that decides.
+
+``turn`` is one pass: take what a sync brought, tick, sync, tick again, until nothing is left that can be done now.
+With an inline sync one turn carries a proposal from the queue to committed; with a thread it returns while the sync
+runs, and ``wake`` is called when the next turn has something to take.
+
+Whoever drives the node hands out ``take_committed`` before it looks at the role: a leader has then been given
+everything that was ever committed.
+
+A node that has failed once stays failed: each call raises again, nothing more is committed or handed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from tq import limits
+from tq.errors import InternalError, TqError
+from tq.raft.guard import Guard, Outcome, Role, RoleChange
+from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob, open_journal
+from tq.raft.sync import SyncStrategy
+from tq.world import Clock, Disk, Random
+
+__all__ = ["Entry", "Node", "NodeStatistics", "Role"]
+
+
+@attrs.frozen
+class Entry:
+    """A committed entry. ``data`` is what was proposed, or empty for one that Raft made for itself."""
+
+    index: int
+    term: int
+    data: bytes
+
+
+@attrs.frozen
+class NodeStatistics:
+    """Since the node started, or of now. Percentiles are of the last SYNC_SAMPLES syncs."""
+
+    role: Role
+    term: int
+    leader_id: str | None
+    last_index: int
+    durable_index: int
+    commit_index: int
+    base_index: int
+    journal_bytes: int
+    journal_segments: int
+    journal_tail_bytes: int
+    sync_mode: str
+    syncs: int
+    sync_last_ms: float
+    sync_p50_ms: float
+    sync_p99_ms: float
+    terms_begun: int
+    election_is_short: bool  # the election time-out is less than ten times the p99 of a sync
+
+
+class Node:
+    """
+    Args:
+        peers: ids of the other members.
+        applied_index: the store's checkpointed index; ``take_committed`` begins behind it.
+        election_ms: bounds of the time without a leader after which a member campaigns.
+
+    Raises:
+        DataDamaged, StorageFailed: see ``journal.open_journal``.
+        Unsupported: ``peers`` names other nodes.
+
+    Attributes:
+        wake: called, from any thread, when ``turn`` should run. Set by whoever drives the node.
+    """
+
+    def __init__(
+        self, *, node_id: str, peers: list[str], disk: Disk, clock: Clock, random: Random, sync: SyncStrategy,
+        applied_index: int, election_ms: tuple[int, int], heartbeat_ms: int,
+        segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES, tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
+    ) -> None:  # fmt: skip
+        self._clock = clock
+        self._sync = sync
+        self._election_ms = election_ms
+        self._journal: Journal = open_journal(
+            disk, random, floor_index=applied_index, segment_bytes=segment_bytes, tail_bytes_max=tail_bytes_max
+        )
+        try:
+            self._guard = Guard(
+                node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
+                election_ms=election_ms, heartbeat_ms=heartbeat_ms,
+            )  # fmt: skip
+        except TqError:
+            self._journal.close()
+            raise
+        self._taken_index = applied_index
+        self._job: SyncJob | None = None
+        self._wake: Callable[[], None] | None = None
+        self._in_turn = False
+        self._closed = False
+
+    # ---- what it knows ----------------------------------------------------------------------------
+
+    @property
+    def role(self) -> Role:
+        """LEADER once it leads and knows all that was committed before."""
+        return self._guard.role
+
+    @property
+    def is_leader(self) -> bool:
+        return self._guard.role is Role.LEADER
+
+    @property
+    def term(self) -> int:
+        return self._guard.term
+
+    @property
+    def leader_id(self) -> str | None:
+        return self._guard.leader_id
+
+    @property
+    def last_index(self) -> int:
+        return self._journal.last_index
+
+    @property
+    def durable_index(self) -> int:
+        return self._journal.durable_index
+
+    @property
+    def commit_index(self) -> int:
+        """Committed, and durable on this node."""
+        return self._guard.committed_index
+
+    @property
+    def wake(self) -> Callable[[], None] | None:
+        return self._wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], None] | None) -> None:
+        self._wake = self._sync.wake = wake
+
+    def wait_ms(self) -> int:
+        """Until ``turn`` has something to do by time; 0 if it has now. It may be called sooner."""
+        if self._job is not None:
+            return limits.RAFT_ALONE_WAKE_MS
+        if self._guard.wants_tick or self._journal.needs_sync:
+            return 0
+        return limits.RAFT_ALONE_WAKE_MS
+
+    def statistics(self) -> NodeStatistics:
+        guard, journal, sync = self._guard, self._journal.statistics(), self._sync.statistics()
+        return NodeStatistics(
+            guard.role, guard.term, guard.leader_id, self.last_index, self.durable_index, self.commit_index,
+            self._journal.base_index, journal.bytes, journal.segments, journal.tail_bytes,
+            sync.mode, sync.syncs, sync.last_ms, sync.p50_ms, sync.p99_ms, guard.terms_begun,
+            self._election_ms[0] < 10 * sync.p99_ms,
+        )  # fmt: skip
+
+    # ---- what it does -----------------------------------------------------------------------------
+
+    def propose(self, data: bytes) -> tuple[int, int]:
+        """Queue an entry for the next turn. Returns the (term, index) it has if it is committed.
+
+        Raises:
+            NotLeader, Backpressure: nothing was taken.
+            InvalidRequest: ``data`` is empty or above ENTRY_BYTES_MAX.
+        """
+        self._check()
+        return self._guard.propose(data)
+
+    def turn(self) -> None:
+        """One pass. Blocks for a sync if that runs inline, and for nothing else.
+
+        Raises:
+            StorageFailed: a write or sync failed; nothing of it was acknowledged.
+            InternalError: a broken invariant.
+        """
+        self._check()
+        self._in_turn = True  # stays so if anything below raises: the node is then out of order for good
+        guard, journal = self._guard, self._journal
+        self._take_sync()
+        if guard.may_tick:
+            guard.tick(self._clock.monotonic_s())
+        while journal.needs_sync and not journal.syncing:
+            self._job = journal.begin_sync()
+            self._sync.start(self._job.run)
+            self._take_sync()
+            if guard.may_tick:
+                guard.tick(self._clock.monotonic_s())
+        self._in_turn = False
+
+    def take_committed(self, limit_bytes: int) -> list[Entry]:
+        """The next committed entries: at least one if there is any, then as many as fit ``limit_bytes``."""
+        self._check()
+        entries: list[Entry] = []
+        size = 0
+        while self._taken_index < self._guard.committed_index:
+            entry = self._entry(self._taken_index + 1)
+            size += len(entry.data)
+            if entries and size > limit_bytes:
+                break
+            entries.append(entry)
+            self._taken_index += 1
+        return entries
+
+    def read(self, first: int, end: int) -> list[Entry]:
+        """Committed entries again, from ``first`` to before ``end``. They must not be compacted away."""
+        self._check()
+        if end > self._guard.committed_index + 1:
+            raise InternalError(f"entry {end - 1} is not committed")
+        return [self._entry(index) for index in range(first, end)]
+
+    def take_changes(self) -> list[RoleChange]:
+        return self._guard.take_changes()
+
+    def take_outcomes(self) -> list[Outcome]:
+        """How proposals ended, each once. For callers that do not watch the committed entries for theirs."""
+        return self._guard.take_outcomes()
+
+    def compact(self, index: int) -> None:
+        """Entries ``<= index`` are in a durable checkpoint of the store: the log may drop them."""
+        self._check()
+        if index > self._taken_index:
+            raise InternalError(f"entry {index} was not handed out, so it cannot be in a checkpoint")
+        self._journal.compact(index)
+
+    def close(self) -> None:
+        """Wait for a sync that runs, and close the files. What was not acknowledged may or may not be kept."""
+        if self._closed:
+            return
+        self._closed = True
+        self._sync.close()
+        self._guard.close()
+        self._journal.close()
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._in_turn:
+            raise InternalError("this node has failed before; it must be started anew")
+        if self._closed:
+            raise InternalError("this node is closed")
+
+    def _take_sync(self) -> None:
+        if self._job is None:
+            return
+        done = self._sync.take()
+        if done is not None:
+            job, self._job = self._job, None
+            self._journal.end_sync(job, done.error)
+            self._guard.synced()
+
+    def _entry(self, index: int) -> Entry:
+        if index <= FIRST_BASE_INDEX:
+            return Entry(index, 0, b"")
+        return Entry(index, self._journal.term_at(index), self._journal.payload(index)[1:])
