@@ -10,7 +10,7 @@ moves log time before the entry. Several items of one command stand apart by ``|
     open|close SESSION [types=a,b queues=a,b name=]
     claim SESSION [max=1 seq=N queues=a,b]                        seq counts by itself; seq=same repeats
     complete|fail|release|snooze|cancelled NAME [fence=N.M by=SESSION result= error= permanent after=] | NAME ...
-    leases-expire NAME NAME ...  ·  sessions-end SESSION ...
+    leases-expire NAME[@N.M] ...  ·  sessions-end SESSION ...
     cancel NAME ... [grace=10s]  ·  retry|purge NAME ... [op=OPERATION delay=]
     job retry|purge OPERATION [state= type= queue= tag= before=+5s limit= delay=]  ·  step OPERATION [limit=500]
     advance due|expires|deadline|timeout|grace|result_ttl|retention|tombstone|operation [limit=500]
@@ -126,7 +126,7 @@ class Reader:
 
     def _single(self, verb: str, words: Words) -> c.Command:
         names = words.names
-        ids = [name_id(name) for name in names]
+        ids = [name_id(name) for name in names if verb != "leases-expire"]
         match verb:
             case "submit-raw":
                 return c.Submit([bytes.fromhex(name) for name in names])
@@ -138,7 +138,7 @@ class Reader:
             case "claim":
                 return self.claim(names[0], words)
             case "leases-expire":
-                return c.LeasesExpire([[id, self.fences[id]] for id in ids])
+                return c.LeasesExpire([self.lease(name) for name in names])
             case "sessions-end":
                 return c.SessionsEnd(ids)
             case "cancel":
@@ -213,6 +213,11 @@ class Reader:
         elif verb == "snooze":
             body = words.ms("delay", 60_000)
         return [id, fence, int(OUTCOMES[verb]), body]
+
+    def lease(self, name: str) -> list[object]:
+        name, _, fence = name.partition("@")
+        id = name_id(name)
+        return [id, parse_fence(fence) if fence else self.fences[id]]
 
     def operation(self, words: Words) -> bytes:
         self.operations += 1

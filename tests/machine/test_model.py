@@ -100,7 +100,11 @@ class MachineAgainstModel(RuleBasedStateMachine):
         self.waiting: list[c.Command] = []
         self.granted: list[tuple[bytes, int, bytes]] = []
         self.seqs = dict.fromkeys(SESSIONS, 0)
-        self.pair.apply([c.SessionOpen(s, "w", TYPES[: n + 1], QUEUES[:2]) for n, s in enumerate(SESSIONS[:2])])
+        opened = [c.SessionOpen(s, "w", TYPES[: n + 1], QUEUES[:2]) for n, s in enumerate(SESSIONS[:2])]
+        plain = [spec.encode(spec.Spec(id, TYPES[n % 2], b"", QUEUES[n % 3])) for n, id in enumerate(IDS[:6])]
+        self.issue(opened[0], alone=False)
+        self.issue(opened[1], alone=False)
+        self.issue(c.Submit(plain))
 
     # ---- an entry is what was gathered, and the last command -------------------------------------
 
@@ -162,12 +166,46 @@ class MachineAgainstModel(RuleBasedStateMachine):
             items.append([id, fence, int(outcome), body])
         self.issue(c.Report(session, items, draw), alone)
 
+    @rule(retried=st.booleans(), wait=st.booleans())
+    def all_hands(self, retried: bool, wait: bool) -> None:
+        """Whatever can run, runs: so that what is rare by chance (a third crash, an old fence) comes up."""
+        self.pair.time_ms += 10_000 if wait else 0
+        self.issue(c.Advance(int(Timer.DUE), 500, 0), alone=False)
+        if retried:
+            operation = b"all".ljust(12, b"\0") + self.pair.index.to_bytes(4, "big")
+            self.issue(c.Retry(operation, IDS), alone=False)
+        for session in SESSIONS[:2]:
+            self.issue(c.SessionOpen(session, "w", TYPES, QUEUES), alone=False)
+            self.seqs[session] += 1
+            self.issue(c.Claim(session, self.seqs[session], QUEUES, 4), alone=False)
+        self.issue(c.SessionClose(SESSIONS[2]))
+
+    def running(self) -> list[tuple[bytes, Any]]:
+        return sorted((id, task) for id, task in self.pair.model.tasks.items() if task.state is State.RUNNING)
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), old=st.booleans(), alone=st.booleans())
+    def lease_expires(self, data: st.DataObject, old: bool, alone: bool) -> None:
+        """Of a running task, under its fence or an old one of it."""
+        id, task = data.draw(st.sampled_from(self.running()), "running")
+        self.issue(c.LeasesExpire([[id, self.old_fence(id) if old else task.fence]]), alone)
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    def report_late(self, data: st.DataObject, outcome: Outcome) -> None:
+        """A worker that lost a task reports while another one runs it."""
+        id, task = data.draw(st.sampled_from(self.running()), "running")
+        body = data.draw(bodies(outcome), "body")
+        self.issue(c.Report(task.session, [[id, self.old_fence(id), int(outcome), body]], 0))
+
+    def old_fence(self, id: bytes) -> int:
+        fences = [fence for granted, fence, _ in self.granted if granted == id]
+        return fences[-2] if len(fences) > 1 else fences[-1] - 1
+
+    @precondition(lambda self: self.running())
     @rule(draw=st.integers(0, 2**32 - 1), outcome=st.sampled_from(Outcome), data=st.data())
     def report_running(self, draw: int, outcome: Outcome, data: st.DataObject) -> None:
-        running = sorted((id, task) for id, task in self.pair.model.tasks.items() if task.state is State.RUNNING)
-        if not running:
-            return
-        id, task = data.draw(st.sampled_from(running), "running")
+        id, task = data.draw(st.sampled_from(self.running()), "running")
         body = data.draw(bodies(outcome), "body")
         assert task.session is not None
         self.issue(c.Report(task.session, [[id, task.fence, int(outcome), body]], draw))
@@ -254,7 +292,7 @@ def open_lmdb(folder: Path) -> LmdbStore:
 
 
 MachineAgainstModel.TestCase.settings = settings(
-    max_examples=1_000 if LONG else 60,
+    max_examples=1_000 if LONG else 120,
     stateful_step_count=100 if LONG else 40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
