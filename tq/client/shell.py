@@ -1,13 +1,24 @@
 """The threads and the socket under the blocking client: moves bytes, wakes callers, decides nothing.
 
-Threads. Callers start a call under the lock and write its bytes at once if the socket takes them, so a request
-costs no change of thread. One I/O thread connects, reads, writes what did not fit, and lets time pass for
-the core. A caller sleeps on a lock of its own until its call is done or its deadline is over; it then gives the
-call up itself. Nothing under the shared lock ever blocks: the socket is non-blocking.
+Threads. Callers start a call under the lock and write its bytes at once if the socket takes them. Then one thread
+reads, and only one, the *reader*:
+
+- A caller that waits for its reply while nobody reads is the reader until it has it: one client in one thread
+  needs no change of thread for a request, which is two thirds of its latency.
+- Otherwise the I/O thread reads: when several calls are under way, for subscriptions, and when nobody has called
+  for LINGER_MS. It also connects, writes what did not fit at once, and lets time pass for the core.
+
+A caller that is not the reader sleeps on a lock of its own until its call is done. Whoever waits gives its call up
+itself when its deadline is over. Nothing under the shared lock ever blocks: the socket is non-blocking. The I/O
+thread closes a socket only when no caller reads it.
+
+Rejected: an I/O thread that always reads (twice the processor time a call); no I/O thread (nobody would hear a
+cancel, answer time, or connect again between calls).
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import select
 import socket
@@ -24,6 +35,13 @@ from tq.world import Clock
 T = TypeVar("T")
 READ_BYTES = 256 * 1024
 READ_EVENTS = select.POLLIN | select.POLLHUP | select.POLLERR
+LINGER_MS = 100
+
+
+class Reader(enum.Enum):
+    NOBODY = 0
+    CALLER = 1
+    IO_THREAD = 2
 
 
 class Shell:
@@ -35,6 +53,9 @@ class Shell:
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
         self._unsent: bytes | memoryview = b""
+        self._reader = Reader.NOBODY
+        self._reading_thread = 0  # of the caller that reads
+        self._caller_poll = select.poll()  # of the present socket
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -121,6 +142,8 @@ class Shell:
 
     def _await(self, call: Call) -> Any:
         try:
+            if self._become_reader(call):
+                self._read_until_done(call)
             if call.deadline_ms is None:
                 call.waiter.acquire()
             elif not call.done:
@@ -133,6 +156,31 @@ class Shell:
         if call.error is not None:
             raise call.error
         return call.reply
+
+    def _become_reader(self, call: Call) -> bool:
+        with self._lock:
+            if self._reader is not Reader.NOBODY or call.done or not self._core.is_on_its_way or self._socket is None:
+                return False
+            self._reader = Reader.CALLER
+            self._reading_thread = threading.get_ident()
+            return True
+
+    def _read_until_done(self, call: Call) -> None:
+        """As the reader: until the call is done, its deadline is over, or the connection takes no more requests."""
+        sock, poll = self._socket, self._caller_poll
+        assert sock is not None
+        try:
+            while not call.done and self._core.is_on_its_way:
+                left_ms = None if call.deadline_ms is None else call.deadline_ms - self._clock.monotonic_ms()
+                if left_ms is not None and left_ms <= 0:
+                    break
+                if poll.poll(left_ms):
+                    self._read(sock)
+        finally:
+            with self._lock:
+                self._reader = Reader.NOBODY
+                if self._core.is_wanted or not self._core.is_on_its_way:
+                    self._wake()  # the I/O thread goes on
 
     # ---- the I/O thread ----------------------------------------------------------------------------
 
@@ -171,22 +219,43 @@ class Shell:
             return
         with self._lock:
             self._socket = sock
+            self._caller_poll = select.poll()
+            self._caller_poll.register(sock, READ_EVENTS)
             self._core.connected()
             self._flush()
 
     def _wait(self, until_ms: int | None) -> None:
         """Sleep until the socket can go on, a caller wakes us, or the time has come; then read what is there."""
+        timeout_ms = None if until_ms is None else max(0, until_ms - self._clock.monotonic_ms())
+        with self._lock:
+            sock = self._socket
+            if self._reader is not Reader.CALLER:
+                self._reader = Reader.IO_THREAD if sock is not None and self._core.is_wanted else Reader.NOBODY
+        is_reader = self._reader is Reader.IO_THREAD
+        if sock is None or is_reader:
+            self._poll(sock, is_reader, timeout_ms)
+        elif not self._poll(sock, False, min(LINGER_MS, LINGER_MS if timeout_ms is None else timeout_ms)):
+            with self._lock:
+                is_reader = self._reader is Reader.NOBODY
+                if is_reader:
+                    self._reader = Reader.IO_THREAD
+            if is_reader:
+                self._poll(sock, True, timeout_ms)
+
+    def _poll(self, sock: socket.socket | None, is_reader: bool, timeout_ms: int | None) -> bool:
+        """Wait for our turn, and read if we are the reader. False: the time is over."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
-        sock = self._socket
-        if sock is not None:
-            poll.register(sock, READ_EVENTS | (select.POLLOUT if self._unsent else 0))
-        timeout_ms = None if until_ms is None else max(0, until_ms - self._clock.monotonic_ms())
-        for descriptor, events in poll.poll(timeout_ms):
+        events = (READ_EVENTS if is_reader else 0) | (select.POLLOUT if self._unsent else 0)
+        if sock is not None and events:
+            poll.register(sock, events)
+        ready = poll.poll(timeout_ms)
+        for descriptor, events in ready:
             if descriptor == self._wake_read.fileno():
                 self._drain_wakes()
-            elif events & READ_EVENTS and sock is not None:
+            elif is_reader and events & READ_EVENTS and sock is not None:
                 self._read(sock)
+        return bool(ready)
 
     def _read(self, sock: socket.socket) -> None:
         try:
@@ -198,6 +267,8 @@ class Shell:
                 self._core.lost(error.strerror or str(error))
             return
         with self._lock:
+            if self._socket is not sock:
+                return
             self._core.received(data)
             if not data:
                 self._core.lost("the broker closed the connection")
@@ -212,9 +283,16 @@ class Shell:
             return
 
     def _close_socket(self) -> None:
-        with self._lock:
-            sock, self._socket = self._socket, None
-            self._unsent = b""
+        """Close it when no caller reads it; one that does is woken and lets go."""
+        while True:
+            with self._lock:
+                sock = self._socket
+                if self._reader is not Reader.CALLER or sock is None:
+                    self._socket = None
+                    self._unsent = b""
+                    break
+                _shut_down(sock)
+            self._poll(None, False, LINGER_MS)
         if sock is not None:
             sock.close()
 
@@ -273,8 +351,20 @@ class Shell:
             self._core.close()
             self._wake_callers()
             self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+            is_reading_here = self._reader is Reader.CALLER and self._reading_thread == threading.get_ident()
+            if self._reader is Reader.CALLER and self._socket is not None:
+                _shut_down(self._socket)
+        if is_reading_here or self._thread is threading.current_thread():
+            return  # from a signal handler or a callback: the I/O thread ends behind us
+        if self._thread is not None:
             self._thread.join()
-        self._close_socket()
         self._wake_read.close()
         self._wake_write.close()
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """Wake whoever polls it. The peer may have ended it already."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
