@@ -19,7 +19,7 @@ Rules
 - A reply answers a request in flight, once, with the type that belongs to it, or an ErrorReply.
 - A request id in flight twice is a ProtocolError. Above REQUESTS_IN_FLIGHT_MAX a request is Refused, as are those
   that are sound but out of bounds or unknown: the owner answers each Refused with an ErrorReply of its rid.
-- HELLO without a common version is Refused, and closes once it is answered.
+- HELLO without a common version, or with what is not there yet (auth), is Refused, and closes once it is answered.
 - After ``next_event`` raised, the owner may send one ErrorReply without a rid, and close the socket.
 
 What it does not do: time-outs and PING (the owner has the clock), retries, bounds on what is written but not yet
@@ -256,6 +256,8 @@ class BrokerConnection(_Connection["Message | Refused"]):
             detail = {"field": "version", "version_min": m.PROTOCOL_VERSION, "version_max": m.PROTOCOL_VERSION}
             text = f"this broker speaks version {m.PROTOCOL_VERSION} of the protocol, the client {wanted}"
             return Refused(rid, Unsupported(text, detail=detail))
+        if message.auth is not None:
+            return Refused(rid, Unsupported("auth is not supported yet", detail={"field": "auth"}))
         return message
 
     def _refuse(self, type_: int, rid: int | None, error: TqError) -> Refused:

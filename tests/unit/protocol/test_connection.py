@@ -157,6 +157,15 @@ def test_hello_out_of_bounds_closes_when_it_is_answered() -> None:
     assert pair.states == (State.CLOSED, State.CLOSED)
 
 
+def test_authentication_is_refused_not_ignored() -> None:
+    pair = Pair(greeted=False)
+    refused = pair.ask(m.Hello(9, 1, 1, "c", [], ["key", "secret"]))
+    assert isinstance(refused, Refused)
+    assert "auth is not supported yet" in refused.error.message
+    pair.tell(error(9, refused.error))
+    assert pair.states == (State.CLOSED, State.CLOSED)
+
+
 def test_broker_chooses_what_was_offered() -> None:
     pair = Pair(greeted=False)
     pair.ask(HELLO)
