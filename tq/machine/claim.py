@@ -13,6 +13,7 @@ The plain case (no timers, no unique key) is done in bulk: the front of each hea
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tq import limits
@@ -22,15 +23,15 @@ from tq.machine.answers import EventKind
 from tq.machine.commands import Claim
 from tq.machine.entry import Entry
 from tq.machine.moves import to_running
-from tq.machine.ready import Pair
 from tq.machine.session import Session
 from tq.machine.states import State
 from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, RECORD_VERSION, Event, Task
 from tq.store import keys
 from tq.store.tables import Table
-from tq.store.txn import ReadTxn
+from tq.store.txn import Pair, ReadTxn
 
 Grant = list[Any]  # see answers.py
+_Heads = Iterator[tuple[bytes, int]]
 
 _CHUNK: Final = 64
 _STARTED: Final = int(EventKind.STARTED)
@@ -60,57 +61,67 @@ def claim(entry: Entry, command: Claim) -> list[Grant] | TqError:
     numbers = entry.queues.numbers
     names = dict.fromkeys(command.queues or session.queues)
     queues = [numbers[name] for name in names if name in numbers]
-    pairs = entry.ready.candidates(queues, session.type_numbers(entry.types))
-    if not pairs:
+    types = session.type_numbers(entry.types)
+    ranked = entry.ready.candidates(queues, types)
+    if not ranked:
         return []
-    lines = _one_line(entry.txn, pairs[0][1], room) if len(pairs) == 1 else _merged(entry, pairs, room)
-    return _grant(entry, session, command.seq, lines)
+    return _grant(entry, session, command.seq, _first(entry, ranked, types, room))
 
 
 # ---- which --------------------------------------------------------------------------------------------
 
 
-def _one_line(txn: ReadTxn, pair: Pair, room: int) -> list[tuple[bytes, bytes]]:
-    prefix = keys.READY_PAIR.pack(*pair)
-    return txn.scan(Table.READY, prefix, keys.after(prefix), room)
+def _first(entry: Entry, ranked: list[tuple[int, int]], types: set[int], room: int) -> list[Pair]:
+    """The first ``room`` rows of READY over these (rank, queue) and types."""
+    if len(ranked) == 1:
+        queue = ranked[0][1]
+        type_ = entry.ready.only_type(queue, types)
+        if type_ is not None:
+            return _behind(entry.txn, keys.READY_PAIR.pack(queue, type_), b"", room)
+    return _merged(entry, ranked, types, room)
 
 
-def _merged(entry: Entry, pairs: list[tuple[int, Pair]], room: int) -> list[tuple[bytes, bytes]]:
-    """The first ``room`` rows of READY over several pairs."""
-    txn, ready = entry.txn, entry.ready
-    heap: list[tuple[int, int, bytes, Pair]] = []
-    for rank, pair in pairs:
-        place = ready.head(txn, pair)
-        heap.append((place[0], rank, place[1:], pair))
-    heapq.heapify(heap)
-    chunks: dict[Pair, list[tuple[bytes, bytes]]] = {}  # rows not taken yet, the first one last
-    taken: list[tuple[bytes, bytes]] = []
-    while heap:
-        _, rank, _, pair = heap[0]
-        chunk = chunks.get(pair)
-        if chunk is None:
-            prefix = keys.READY_PAIR.pack(*pair)
-            chunk = chunks[pair] = txn.scan(Table.READY, prefix, keys.after(prefix), min(room, _CHUNK))[::-1]
-        row = chunk.pop()
+def _merged(entry: Entry, ranked: list[tuple[int, int]], types: set[int], room: int) -> list[Pair]:
+    """On the heap stand, as (priority, rank, place, line), the next task of each line that was begun, and for each queue the
+    first task of its next line, with the heads of the lines behind that."""
+    txn = entry.txn
+    heap: list[tuple[int, int, bytes, bytes, _Heads | None]] = []
+
+    def push_next_line(rank: int, queue: int, heads: _Heads) -> None:
+        head = next(heads, None)
+        if head is not None:
+            place, type_ = head
+            heapq.heappush(heap, (place[0], rank, place[1:], keys.READY_PAIR.pack(queue, type_), heads))
+
+    for rank, queue in ranked:
+        push_next_line(rank, queue, entry.ready.in_order(txn, queue, types))
+    begun: dict[bytes, list[Pair]] = {}  # rows not taken yet, the first one last
+    taken: list[Pair] = []
+    while heap and len(taken) < room:
+        _, rank, _, line, heads = heapq.heappop(heap)
+        if heads is not None:
+            push_next_line(rank, int.from_bytes(line[:4], "big"), heads)
+            begun[line] = _behind(txn, line, b"", min(room, _CHUNK))[::-1]
+        rows = begun[line]
+        row = rows.pop()
         taken.append(row)
-        if len(taken) == room:
-            break
-        if not chunk:
-            start = row[0] + b"\x00"
-            chunk = txn.scan(Table.READY, start, keys.after(row[0][:_PAIR_BYTES]), min(room - len(taken), _CHUNK))[::-1]
-            chunks[pair] = chunk
-        if chunk:
-            place = chunk[-1][0][_PAIR_BYTES:]
-            heapq.heapreplace(heap, (place[0], rank, place[1:], pair))
-        else:
-            heapq.heappop(heap)
+        if not rows:
+            rows = begun[line] = _behind(txn, line, row[0], min(room - len(taken), _CHUNK))[::-1]
+        if rows:
+            place = rows[-1][0][_PAIR_BYTES:]
+            heapq.heappush(heap, (place[0], rank, place[1:], line, None))
     return taken
+
+
+def _behind(txn: ReadTxn, line: bytes, key: bytes, limit: int) -> list[Pair]:
+    """Rows of one (queue, type) behind ``key``, all of them where it is empty."""
+    return txn.scan(Table.READY, key + b"\x00" if key else line, keys.after(line), limit)
 
 
 # ---- what is granted ----------------------------------------------------------------------------------
 
 
-def _grant(entry: Entry, session: Session, seq: int, lines: list[tuple[bytes, bytes]]) -> list[Grant]:
+def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[Grant]:
     txn = entry.txn
     t.check(State.PENDING, Event.CLAIM, State.RUNNING)
     ids = [id for _, id in lines]
