@@ -290,7 +290,7 @@ def outcomes(field: str) -> Check:
         for item in value:
             if type(item) is not list or len(item) != 4:
                 wrong_kind(item_field, item, "[id, fence, outcome, body]")
-            id, fence, outcome, body = item  # noqa: A001
+            id, fence, outcome, body = item
             if type(id) is not bytes or type(fence) is not int or type(outcome) is not int:
                 wrong_kind(item_field, item, "[id, fence, outcome, body]")
             if len(id) != limits.ID_BYTES or not 0 <= fence <= U63_MAX:
