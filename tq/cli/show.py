@@ -129,10 +129,14 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]], note: str) -> No
 
     table = Table(box=None, header_style="bold", caption=note or None, caption_justify="left", pad_edge=False)
     for name in columns:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), no_wrap=True)
     for line_ in cells:
         table.add_row(*map(Text, line_))
-    Console(no_color="NO_COLOR" in os.environ).print(table)
+    console = Console(no_color="NO_COLOR" in os.environ)
+    # Too wide for the terminal: lines that it breaks can still be read and copied, columns that are cut cannot.
+    natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, natural)
+    console.print(table)
 
 
 BAR_CELLS = 40

@@ -239,9 +239,11 @@ class ClientCore:
                 self.state = State.CONNECTING
                 self._address = self._addresses.take()
                 return Connect(self._address)
-            case State.BACKOFF if now_ms >= self._until_ms:
-                self.state = State.IDLE
-                return self.step()
+            case State.BACKOFF:
+                self._end_unreachable(now_ms)
+                if now_ms >= self._until_ms or not self.is_wanted:
+                    self.state = State.IDLE
+                    return self.step()
             case State.GREETING if now_ms >= self._until_ms:
                 self._fail(f"{self.address} did not answer HELLO within {HELLO_MS} ms")
                 return self.step()
@@ -470,6 +472,8 @@ class ClientCore:
         times = [when for when, _call in self._later]
         if self.state in (State.BACKOFF, State.GREETING, State.LEAVING):
             times.append(self._until_ms)
+            if self.state is State.BACKOFF and self._reach_ms is not None:
+                times += [call.started_ms + self._reach_ms for call in self._queue]
         elif self.state is State.READY:
             if self._ping_ms is not None:
                 times.append(self._ping_ms + DEAD_MS)

@@ -346,11 +346,11 @@ class Shell:
         with self._lock:
             if self._is_closed:
                 return
+            self._stopping.set()  # before the wake, or the I/O thread may miss it
             self._wake()
             self._is_closed = True
             self._core.close()
             self._wake_callers()
-            self._stopping.set()
             is_reading_here = self._reader is Reader.CALLER and self._reading_thread == threading.get_ident()
             if self._reader is Reader.CALLER and self._socket is not None:
                 _shut_down(self._socket)

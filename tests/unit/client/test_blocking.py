@@ -210,6 +210,14 @@ def test_close_ends_calls_and_threads() -> None:
         assert not [thread for thread in threading.enumerate() if thread.name == "tq-client"]
 
 
+def test_close_is_never_missed_by_the_thread() -> None:
+    for _ in range(100):
+        client = Client("127.0.0.1:1", reach=0)
+        with pytest.raises(BrokerUnavailable):
+            client.get(ID)
+        client.close()  # joins the thread
+
+
 def test_close_of_a_client_that_was_never_used() -> None:
     with Client("127.0.0.1:1"):
         pass

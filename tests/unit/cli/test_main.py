@@ -1,0 +1,102 @@
+"""The program as a whole: help, version, lazy imports, configuration, brokers that are not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from tests.unit.cli.fake import FakeClient, run
+from tq.cli.main import new_app
+
+COMMANDS = "broker worker submit status list cancel retry purge explain events workers stats queue-depth cluster-status bench config"
+PROGRAM = [sys.executable, "-c", "from tq.cli.main import main; main()"]
+
+
+def program(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TQ_")}
+    return subprocess.run(
+        [*PROGRAM, *args], capture_output=True, text=True, timeout=60, env={**clean, **environ}, check=False
+    )
+
+
+def test_every_command_is_there_and_has_an_example() -> None:
+    root = get_command(new_app())
+    assert set(root.commands) == set(COMMANDS.split())  # type: ignore[attr-defined]
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        for part in getattr(command, "commands", {"": command}).values():
+            assert f"Example: tq {name}" in (part.help or ""), name
+
+
+@pytest.mark.parametrize("name", COMMANDS.split())
+def test_help_of_each(name: str) -> None:
+    result = run(FakeClient(), name, "--help")
+    assert result.exit_code == 0
+    assert "Usage: tq" in result.stdout or f"{name} [OPTIONS]" in result.stdout
+
+
+def test_version_and_no_arguments() -> None:
+    from tq.version import VERSION
+
+    assert run(FakeClient(), "--version").stdout == f"tq {VERSION}\n"
+    assert "Commands" in run(FakeClient()).output
+
+
+def test_help_loads_nothing_of_client_and_broker() -> None:
+    code = (
+        "import sys\n"
+        "from tq.cli.main import new_app\n"
+        "from typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(new_app(), ['--help']).exit_code == 0\n"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('trio', 'lmdb', 'pysyncobj', 'structlog')"
+        " or name.startswith(('tq.client', 'tq.broker', 'tq.worker', 'tq.config'))))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_no_broker_exits_with_3_and_says_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    result = program("list", TQ_BROKERS=address)
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert f"cannot reach {address}" in result.stderr
+    assert "tq broker --config" in result.stderr
+
+
+def test_a_wrong_address_exits_with_2() -> None:
+    result = program("list", "--brokers", "nowhere:port")
+    assert result.returncode == 2
+    assert "host:port" in result.stderr
+
+
+# ---- config ----------------------------------------------------------------------------------------
+
+
+def test_config_show_tells_where_values_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "n1.toml"
+    file.write_text('[node]\nid = "n7"\n')
+    result = program("config", "show", "--config", str(file), "-o", "json", TQ_LEASES__LEASE_MS="40000")
+    assert result.returncode == 0
+    rows = {row["key"]: (row["value"], row["origin"]) for row in json.loads(result.stdout)}
+    assert rows["node.id"] == ("n7", "file")
+    assert rows["leases.lease_ms"] == (40_000, "TQ_LEASES__LEASE_MS")
+    assert rows["log.format"] == ("text", "default")
+
+
+def test_config_check(tmp_path: Path) -> None:
+    file = tmp_path / "n1.toml"
+    file.write_text('[node]\nidd = "n7"\n')
+    result = program("config", "check", "--config", str(file))
+    assert result.returncode == 2
+    assert "did you mean id?" in result.stderr
+    file.write_text('[node]\nid = "n7"\n')
+    assert program("config", "check", "--config", str(file)).returncode == 0
+    assert program("broker", "--config", str(tmp_path / "missing.toml")).returncode == 2
