@@ -28,46 +28,22 @@ from bisect import bisect_right
 
 import attrs
 
-from tq import limits
 from tq.errors import DataDamaged, InternalError, StorageFailed
 from tq.raft.records import (
     HEADER_BYTES,
     PAYLOAD_BYTES_MAX,
     RECORD_BYTES,
     SALT_BYTES,
-    BadHeader,
     Pending,
-    Scan,
     SegmentHeader,
     decode_record,
     encode_records,
-    scan_segment,
-    synced_behind,
 )
+from tq.raft.segments import DIRECTORY, Segment, create_segment, damage_text, segment_path
 from tq.raft.term_store import TermStore
-from tq.world import Disk, File, Random
+from tq.world import Disk, Random
 
-DIRECTORY = "raft"
 FIRST_BASE_INDEX = 1  # what SyncObj takes the first entry of an empty log to be
-_SUFFIX = ".seg"
-_TEMPORARY = ".tmp"
-
-
-class Segment:
-    """One file of entries ``base_index + 1 ..`` and where each begins."""
-
-    __slots__ = ("end", "file", "header", "offsets", "path")
-
-    def __init__(self, path: str, file: File, header: SegmentHeader, offsets: array[int], end: int) -> None:
-        self.path = path
-        self.file = file
-        self.header = header
-        self.offsets = offsets
-        self.end = end
-
-    @property
-    def last_index(self) -> int:
-        return self.header.base_index + len(self.offsets)
 
 
 class SyncJob:
@@ -93,7 +69,7 @@ class SyncJob:
         if segment is None:
             return
         if self.segment_new:
-            segment.file = _create_segment(self._disk, segment.path, segment.header.encode())
+            segment.file = create_segment(self._disk, segment.path, segment.header.encode())
         segment.file.append(self.data)
         segment.file.sync()
 
@@ -106,7 +82,7 @@ class JournalStatistics:
 
 
 class Journal:
-    """Use ``open_journal``. Indices count from the base entry, which has no payload of ours.
+    """Use ``recovery.open_journal``. Indices count from the base entry, which has no payload of ours.
 
     Attributes:
         last_index, last_term: of the log, synced or not.
@@ -114,6 +90,7 @@ class Journal:
         commit_index: the highest that ``set_commit`` or a stored record named; stored with later records, never
             above ``durable_index``.
         term, vote: as set; durable when ``needs_sync`` is false.
+        failure: why it refuses everything, or None.
     """
 
     def __init__(
@@ -133,7 +110,7 @@ class Journal:
         self._pending: list[Pending] = []
         self._term_waits = False
         self._job: SyncJob | None = None
-        self._failure: str | None = None
+        self.failure: str | None = None
         self.last_index = self.durable_index = segments[-1].last_index
         self.last_term = runs[-1][1]
         self.commit_index = commit_index
@@ -179,7 +156,7 @@ class Journal:
             raise self._fail("read of", segment.path, error) from error
         record = decode_record(segment.header, memoryview(data))
         if record is None or record.index != index or RECORD_BYTES + record.length != end - start:
-            raise DataDamaged(_damage(segment.path, start, f"entry {index} is not whole any more"))
+            raise DataDamaged(damage_text(segment.path, start, f"entry {index} is not whole any more"))
         return data[RECORD_BYTES:]
 
     def _segment_of(self, index: int) -> Segment:
@@ -197,8 +174,8 @@ class Journal:
 
     def append(self, payload: bytes, index: int, term: int) -> None:
         """Put the next entry behind the last."""
-        if self._failure is not None:
-            raise StorageFailed(self._failure)
+        if self.failure is not None:
+            raise StorageFailed(self.failure)
         if index != self.last_index + 1 or term < self.last_term:
             raise InternalError(f"entry {index} of term {term} cannot follow {self.last_index} of {self.last_term}")
         if not 1 <= len(payload) <= PAYLOAD_BYTES_MAX:
@@ -234,8 +211,8 @@ class Journal:
 
     def begin_sync(self) -> SyncJob:
         """All that waits, as one job. ``end_sync`` must follow before the next."""
-        if self._failure is not None:
-            raise StorageFailed(self._failure)
+        if self.failure is not None:
+            raise StorageFailed(self.failure)
         if self._job is not None:
             raise InternalError("a sync is under way")
         job = SyncJob(self._disk, self._terms, self.last_index)
@@ -257,7 +234,9 @@ class Journal:
     def _next_segment(self, last: Segment) -> Segment:
         base_index = last.last_index
         header = SegmentHeader(base_index, self.term_at(base_index), self._random.bytes(SALT_BYTES))
-        return Segment(_path(base_index), last.file, header, array("I"), HEADER_BYTES)  # the job opens its own file
+        return Segment(
+            segment_path(base_index), last.file, header, array("I"), HEADER_BYTES
+        )  # the job opens its own file
 
     def end_sync(self, job: SyncJob, error: OSError | None) -> None:
         """Take note of how ``job.run`` ended. Raises StorageFailed if it did with an error."""
@@ -299,10 +278,10 @@ class Journal:
             self._tail_first += 1
 
     def _fail(self, action: str, path: str, error: OSError) -> StorageFailed:
-        self._failure = (
+        self.failure = (
             f"{action} {path} failed ({error.strerror or error}); the node stops before it acknowledges anything"
         )
-        return StorageFailed(self._failure, detail={"path": path, "errno": error.errno})
+        return StorageFailed(self.failure, detail={"path": path, "errno": error.errno})
 
     # ---- cutting it ---------------------------------------------------------------------------------
 
@@ -311,8 +290,8 @@ class Journal:
 
         The cut is synced before anything is appended. Else a power loss could leave an old record behind new ones.
         """
-        if self._failure is not None:
-            raise StorageFailed(self._failure)
+        if self.failure is not None:
+            raise StorageFailed(self.failure)
         if self._job is not None:
             raise InternalError("the log cannot be cut while a sync is under way")
         if not max(self.commit_index, self.base_index) < index <= self.last_index:
@@ -356,8 +335,8 @@ class Journal:
 
         ``index`` must be in a durable checkpoint. The last segment always stays.
         """
-        if self._failure is not None:
-            raise StorageFailed(self._failure)
+        if self.failure is not None:
+            raise StorageFailed(self.failure)
         if index > self.durable_index:
             raise InternalError(f"entry {index} is not durable and cannot be compacted away")
         removed = 0
@@ -387,157 +366,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the files. What is not synced stays so: nobody was told of it."""
-        self._failure = "the journal is closed"
+        self.failure = "the journal is closed"
         for segment in self._segments:
             segment.file.close()
         self._terms.close()
-
-
-# ---- opening ----------------------------------------------------------------------------------------
-
-
-def open_journal(
-    disk: Disk,
-    random: Random,
-    *,
-    floor_index: int,
-    segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES,
-    tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
-) -> Journal:
-    """Open the journal below ``raft/``, or make it if the disk is empty.
-
-    Args:
-        floor_index: the store's checkpointed index: entries up to it were committed, and those behind it are needed.
-
-    Raises:
-        DataDamaged: what was synced is not there, or not whole.
-        StorageFailed: the disk failed, or is full.
-    """
-    try:
-        return _open(disk, random, floor_index, segment_bytes, tail_bytes_max)
-    except OSError as error:
-        path = error.filename or DIRECTORY
-        raise StorageFailed(f"opening the journal failed at {path} ({error.strerror or error})") from error
-
-
-def _open(disk: Disk, random: Random, floor_index: int, segment_bytes: int, tail_bytes_max: int) -> Journal:
-    disk.make_directory(DIRECTORY)
-    disk.sync_directory()
-    names = disk.list(DIRECTORY)
-    for name in names:
-        if name.endswith(_TEMPORARY):
-            disk.remove(f"{DIRECTORY}/{name}")
-    paths = [f"{DIRECTORY}/{name}" for name in names if name.endswith(_SUFFIX)]
-    terms = TermStore.open(disk, DIRECTORY) if any(name.startswith("term-") for name in names) else None
-    if not paths:
-        return _create(disk, random, floor_index, terms, segment_bytes, tail_bytes_max)
-    segments, scans = _load(disk, paths, floor_index)
-    if terms is None:
-        if segments[-1].last_index > FIRST_BASE_INDEX:
-            raise DataDamaged(_damage(DIRECTORY, 0, "the files that hold term and vote are missing or damaged"))
-        terms = TermStore.create(disk, DIRECTORY)
-    disk.sync_directory(DIRECTORY)
-    runs = [(scans[0].header.base_index, scans[0].header.base_term)]
-    for scan in scans:
-        runs += scan.terms
-    if runs[-1][1] > terms.current.term:
-        text = f"the log has entries of term {runs[-1][1]}, but the stored term is {terms.current.term}"
-        raise DataDamaged(_damage(f"{DIRECTORY}/term-a", 0, text))
-    commit_index = max(max(scan.commit for scan in scans), floor_index)
-    return Journal(disk, random, terms, segments, runs, commit_index, segment_bytes, tail_bytes_max)
-
-
-def _create(
-    disk: Disk, random: Random, floor_index: int, terms: TermStore | None, segment_bytes: int, tail_bytes_max: int
-) -> Journal:
-    if floor_index > 0 or (terms is not None and terms.current.term > 0):
-        raise DataDamaged(_damage(DIRECTORY, 0, f"no segment is there, but the store has applied entry {floor_index}"))
-    header = SegmentHeader(FIRST_BASE_INDEX, 0, random.bytes(SALT_BYTES))
-    path = _path(FIRST_BASE_INDEX)
-    file = _create_segment(disk, path, header.encode())
-    if terms is None:
-        terms = TermStore.create(disk, DIRECTORY)
-        disk.sync_directory(DIRECTORY)
-    segment = Segment(path, file, header, array("I"), HEADER_BYTES)
-    runs = [(FIRST_BASE_INDEX, 0)]
-    return Journal(disk, random, terms, [segment], runs, FIRST_BASE_INDEX, segment_bytes, tail_bytes_max)
-
-
-def _load(disk: Disk, paths: list[str], floor_index: int) -> tuple[list[Segment], list[Scan]]:
-    segments: list[Segment] = []
-    scans: list[Scan] = []
-    for path in paths:
-        file = disk.open(path)
-        try:
-            scan = scan_segment(file)
-        except BadHeader as error:
-            raise DataDamaged(_damage(path, 0, f"the file {error}")) from error
-        header = scan.header
-        if path != _path(header.base_index):
-            raise DataDamaged(_damage(path, 0, f"the file says that it begins behind entry {header.base_index}"))
-        if scans and (header.base_index, header.base_term) != (scans[-1].last_index, _last_term(scans[-1])):
-            text = f"it begins behind entry {header.base_index}, but the one before ends at {scans[-1].last_index}"
-            raise DataDamaged(_damage(path, 0, text))
-        if scan.end < scan.size:
-            _judge_tail(file, scan, path, floor_index, is_last=path == paths[-1])
-        segments.append(Segment(path, file, header, scan.offsets, scan.end))
-        scans.append(scan)
-    first, last = scans[0].header.base_index, scans[-1].last_index
-    if last < floor_index:
-        text = f"the log ends at entry {last}, but the store has applied {floor_index}"
-        raise DataDamaged(_damage(paths[-1], scans[-1].end, text))
-    if first > max(floor_index, FIRST_BASE_INDEX):
-        text = f"the log begins behind entry {first}, but the store has applied only {floor_index}"
-        raise DataDamaged(_damage(paths[0], 0, text))
-    _renew(disk, segments[-1])
-    return segments, scans
-
-
-def _judge_tail(file: File, scan: Scan, path: str, floor_index: int, *, is_last: bool) -> None:
-    """Raise DataDamaged unless the bytes behind ``scan.end`` may be a write that was never synced."""
-    index = scan.last_index + 1
-    if not is_last or index <= floor_index or index <= synced_behind(file, scan):
-        raise DataDamaged(_damage(path, scan.end, f"entry {index} was synced and is not whole any more"))
-
-
-def _renew(disk: Disk, segment: Segment) -> None:
-    """Copy what is good into a new file, sync it and put it in the place of the old."""
-    temporary = segment.path + _TEMPORARY
-    copy = disk.open(temporary, create=True)
-    at = 0
-    while at < segment.end:
-        part = segment.file.read(at, min(limits.MIB, segment.end - at))
-        copy.append(part)
-        at += len(part)
-    copy.sync()
-    disk.rename(temporary, segment.path)
-    disk.sync_directory(DIRECTORY)
-    segment.file.close()
-    segment.file = copy
-
-
-def _create_segment(disk: Disk, path: str, header: bytes) -> File:
-    temporary = path + _TEMPORARY
-    file = disk.open(temporary, create=True)
-    file.append(header)
-    file.sync()
-    disk.rename(temporary, path)
-    disk.sync_directory(DIRECTORY)
-    return file
-
-
-def _path(base_index: int) -> str:
-    return f"{DIRECTORY}/{base_index:020d}{_SUFFIX}"
-
-
-def _last_term(scan: Scan) -> int:
-    return scan.terms[-1][1] if scan.terms else scan.header.base_term
-
-
-def _damage(path: str, offset: int, what: str) -> str:
-    return (
-        f"{path}, offset {offset}: {what}. The node does not start, because it might have promised what is lost."
-        " Restore the data directory from a backup; where other members hold the data, give this one an empty"
-        " directory and join it anew"
-    )
-

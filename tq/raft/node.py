@@ -17,9 +17,10 @@ from collections.abc import Callable
 import attrs
 
 from tq import limits
-from tq.errors import InternalError, TqError
+from tq.errors import InternalError, StorageFailed, TqError
 from tq.raft.guard import Guard, Outcome, Role, RoleChange
-from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob, open_journal
+from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
+from tq.raft.recovery import open_journal
 from tq.raft.sync import SyncStrategy
 from tq.world import Clock, Disk, Random
 
@@ -66,7 +67,7 @@ class Node:
         election_ms: bounds of the time without a leader after which a member campaigns.
 
     Raises:
-        DataDamaged, StorageFailed: see ``journal.open_journal``.
+        DataDamaged, StorageFailed: see ``recovery.open_journal``.
         Unsupported: ``peers`` names other nodes.
 
     Attributes:
@@ -235,10 +236,12 @@ class Node:
     # ---- inside -----------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self._in_turn:
-            raise InternalError("this node has failed before; it must be started anew")
         if self._closed:
             raise InternalError("this node is closed")
+        if self._journal.failure is not None:
+            raise StorageFailed(self._journal.failure)
+        if self._in_turn:
+            raise InternalError("this node has failed before; it must be started anew")
 
     def _take_sync(self) -> None:
         if self._job is None:
