@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.client.fake_broker import CLOSE, FakeBroker, created
 from tq import Client, TaskSpec
+from tq.client import shell
 from tq.errors import (
     Backpressure,
     BatchRefused,
@@ -101,6 +102,29 @@ def test_a_slow_request_does_not_hold_up_the_others() -> None:
         assert client.get(ID).state == "pending"
         waiter.join(30)
         assert ended[0].state == "completed"
+
+
+def test_a_reader_that_has_its_reply_hands_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "LINGER_MS", 60_000)  # the I/O thread does not come by chance
+    held: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        if isinstance(request, m.SubmitTask):
+            return created(request)
+        held.append(request)
+        return None
+
+    with FakeBroker(answer) as broker, Client(broker.address) as client:
+        client.submit("echo")
+        callers = [threading.Thread(target=client.wait, args=(ID,)) for _ in range(3)]
+        for count, caller in enumerate(callers, 1):
+            caller.start()
+            while len(held) < count:
+                time.sleep(0.001)
+        for request, caller in zip(held, callers, strict=True):  # the first one reads
+            broker.push(m.WaitReply(request.rid, 1, True, {**TASK, "state": "dead"}))
+            caller.join(3)  # its timer for PING would bring it after 5 s
+            assert not caller.is_alive()
 
 
 def test_a_lost_connection_is_made_good() -> None:

@@ -126,6 +126,18 @@ def test_calls_are_sent_again_in_the_order_they_were_started() -> None:
     assert [request.specs[0] for request in rig.read()] == [b"\x00", b"\x02", b"\x03", b"\x04"]
 
 
+def test_given_up_between_connections_is_not_sent_again() -> None:
+    rig = Rig()
+    call, other = submit(rig, b"one"), submit(rig, b"two")
+    rig.connect()
+    rig.read()
+    rig.core.lost("reset")
+    rig.core.give_up(call)
+    rig.connect()
+    assert [request.specs for request in rig.read()] == [[b"two"]]
+    assert not other.done
+
+
 def test_end_of_stream_is_a_lost_connection() -> None:
     rig = Rig()
     submit(rig)
