@@ -22,7 +22,7 @@ from tq.machine.states import State
 from tq.store.dump import state_digest
 from tq.store.memory import MemoryStore
 
-W1, W2 = b"w1".ljust(16, b"\0"), b"w2".ljust(16, b"\0")
+W1, W2, W3 = (name.ljust(16, b"\0") for name in (b"w1", b"w2", b"w3"))
 
 
 def number_id(n: int) -> bytes:
@@ -65,6 +65,30 @@ def test_a_long_claim_over_many_lines_keeps_the_order() -> None:
     for seq, (queues, n) in enumerate([(["c", "a"], 350), (["b"], 70), ([], 200), (["b", "c", "a"], 500)], 1):
         pair.apply([c.Claim(W1, seq, queues, n)])
     pair.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_claims_among_many_types_keep_the_order(data: st.DataObject) -> None:
+    """Sessions that run one, some or all of twenty types, in two queues; tasks come, go and come back meanwhile."""
+    types = [f"type{n}" for n in range(20)]
+    pair = Pair()
+    pair.apply([c.SessionOpen(w, "w", t, ["a", "b"]) for w, t in ((W1, types[3:5]), (W2, types), (W3, types[::2]))])
+    n = seq = 0
+    granted: list[tuple[bytes, int, bytes]] = []
+    for _ in range(data.draw(st.integers(2, 8), "rounds")):
+        batch = data.draw(st.lists(st.tuples(st.integers(0, 19), st.booleans(), st.sampled_from([150, 10, 200])), max_size=25))
+        pair.apply(
+            [c.Submit([task(n + i, type=types[t], queue="ab"[q], priority=p) for i, (t, q, p) in enumerate(batch)])]
+        )
+        n += len(batch)
+        for session in data.draw(st.lists(st.sampled_from([W1, W2, W3]), min_size=1, max_size=3), "sessions"):
+            seq += 1
+            granted += pair.apply([c.Claim(session, seq, data.draw(st.sampled_from([[], ["b", "a"]])), n // 4 + 1)]).granted
+        back = granted[: data.draw(st.integers(0, 3), "back")]
+        granted = granted[len(back) :]
+        pair.apply([c.Report(W1, [[id, fence, int(Outcome.RELEASE), None] for id, fence, _ in back], 0)])
+        pair.check()
 
 
 def test_one_claim_gets_no_more_bytes_than_fit_a_reply() -> None:

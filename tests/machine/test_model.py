@@ -33,7 +33,7 @@ IDS = [name.ljust(16, b"\0") for name in NAMES]
 SESSIONS = [b"session-1".ljust(16, b"\0"), b"session-2".ljust(16, b"\0"), b"session-3".ljust(16, b"\0")]
 OPERATIONS = [(b"operation-%d" % n).ljust(16, b"\0") for n in range(4)]
 QUEUES = ["default", "q1", "q2"]
-TYPES = ["echo", "mail"]
+TYPES = ["echo", "mail", "t3", "t4", "t5"]
 
 ids = st.sampled_from(IDS)
 some_ids = st.lists(ids, min_size=1, max_size=4)
@@ -100,8 +100,8 @@ class MachineAgainstModel(RuleBasedStateMachine):
         self.waiting: list[c.Command] = []
         self.granted: list[tuple[bytes, int, bytes]] = []
         self.seqs = dict.fromkeys(SESSIONS, 0)
-        opened = [c.SessionOpen(s, "w", TYPES[: n + 1], QUEUES[:2]) for n, s in enumerate(SESSIONS[:2])]
-        plain = [spec.encode(spec.Spec(id, TYPES[n % 2], b"", QUEUES[n % 3])) for n, id in enumerate(IDS[:6])]
+        opened = [c.SessionOpen(s, "w", TYPES[: 1 + 2 * n], QUEUES[:2]) for n, s in enumerate(SESSIONS[:2])]
+        plain = [spec.encode(spec.Spec(id, TYPES[n % 5], b"", QUEUES[n % 3])) for n, id in enumerate(IDS[:6])]
         self.issue(opened[0], alone=False)
         self.issue(opened[1], alone=False)
         self.issue(c.Submit(plain))
@@ -128,7 +128,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def submit(self, batch: list[bytes], atomic: bool, alone: bool) -> None:
         self.issue(c.Submit(batch, atomic), alone)
 
-    @rule(session=st.sampled_from(SESSIONS), types=st.sampled_from([TYPES, TYPES[:1]]))
+    @rule(session=st.sampled_from(SESSIONS), types=st.sampled_from([TYPES, TYPES[:1], TYPES[1:4]]))
     def session_open(self, session: bytes, types: list[str]) -> None:
         self.issue(c.SessionOpen(session, "w", types, QUEUES[:2]))
 
