@@ -257,3 +257,37 @@ def test_a_filter_names_what_is_wrong(fields: dict[str, Any]) -> None:
 def test_a_filter_survives_its_command() -> None:
     wanted = Filter.of_map({"state": "dead", "queue": "q", "type": "t", "tag": "g", "ended_before_ms": 5})
     assert Filter.of_command(cbor.loads(cbor.dumps(wanted.command()))) == wanted
+
+
+def test_a_retry_forgets_the_crashes() -> None:
+    d = Driver(Settings(crashes_max=1))
+    d.open()
+    d.submit(1)
+    d.do(c.LeasesExpire([list(d.claim()[0])]))
+    assert (d.show(1)["reason"], d.show(1)["crashes"]) == ("poison", 1)
+    d.do(c.Retry(d.operation(), [id_of(1)]))
+    assert d.show(1)["crashes"] == 0
+
+
+def test_a_job_leaves_alone_what_ended_later_though_never_claimed() -> None:
+    d = Driver()
+    operation = d.operation()
+    d.do(c.JobStart(operation, RETRY, ALL))
+    d.now_ms += 1
+    d.submit(1)
+    d.do(c.Cancel([id_of(1)], 0))
+    assert steps(d, operation, 5)[-1][2:] == [0, 0, True]
+
+
+def test_a_job_does_not_retry_twice_what_dies_again_at_once() -> None:
+    """In the very millisecond in which the job began, behind its cursor."""
+    d = Driver()
+    d.open()
+    d.dead(1, 2)
+    operation = d.operation()
+    d.do(c.JobStart(operation, RETRY, ALL))
+    d.do(c.JobStep(operation, 1))
+    d.fail(*d.claim()[0], permanent=True)
+    d.dead(3)
+    assert steps(d, operation, 5)[-1][2:] == [2, 2, True]
+    assert d.state(3) == "dead"

@@ -175,3 +175,33 @@ def test_timers_begin_and_end_with_the_lease() -> None:
     assert {key[0] for key, _ in d.txn.scan(Table.TIMERS, b"\0", None, 9)} == {c.Timer.TIMEOUT, c.Timer.DEADLINE}
     d.complete(id_of(1), grant[3])
     assert d.txn.count(Table.TIMERS) == 0
+
+
+def test_a_lower_number_gets_nothing() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1, 2)
+    d.do(c.Claim(SESSION, 5, [], 1))
+    before = d.digest()
+    assert d.do(c.Claim(SESSION, 4, [], 1)) == []
+    assert d.digest() == before
+
+
+def test_what_is_completed_makes_room_in_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SESSION_TASKS_MAX", 2)
+    d = Driver()
+    d.open()
+    d.submit(*range(6))
+    for _ in range(3):
+        grants = d.claim(5)
+        assert len(grants) == 2
+        for grant in grants:
+            d.complete(*grant)
+
+
+def test_a_start_ends_the_expiry() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1, expires_in_ms=500)
+    d.claim()
+    assert d.show(1)["expires_ms"] is None

@@ -13,6 +13,7 @@ from tq.machine import commands as c
 from tq.machine.answers import EventKind
 from tq.machine.commands import Outcome, Timer
 from tq.machine.settings import Settings
+from tq.spec import Retry
 from tq.store.tables import Table
 
 
@@ -197,3 +198,35 @@ def test_what_reads_many_large_tasks_stops_and_goes_on_in_the_next_entry(monkeyp
     ]  # fmt: skip
     d.now_ms += limits.DEAD_KEEP_MS_DEFAULT
     assert [d.advance(Timer.RETENTION), d.advance(Timer.RETENTION), d.advance(Timer.RETENTION)] == [3, 1, 0]
+
+
+def test_a_lease_of_an_older_fence_is_passed_over() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1)
+    id, fence = d.claim()[0]
+    d.report(id, fence, Outcome.RELEASE)
+    d.claim()
+    before = d.digest()
+    d.do(c.LeasesExpire([[id, fence], [id_of(9), fence]]))
+    assert d.digest() == before
+
+
+def test_a_shortened_grace_leaves_one_timer() -> None:
+    d = Driver()
+    d.open()
+    d.submit(1)
+    d.claim()
+    d.do(c.Cancel([id_of(1)], 100))
+    d.do(c.Cancel([id_of(1)], 50))
+    assert d.txn.count(Table.TIMERS) == 1
+
+
+def test_timers_that_read_large_tasks_go_on_in_the_next_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENTRY_READ_BYTES_MAX", 2_500)
+    d = Driver()
+    d.open()
+    d.submit(*range(5), payload=bytes(1_000), timeout_ms=10, retry=Retry(3, 1_000, 1_000, 1_000, 0))
+    d.claim(5)
+    d.now_ms += 10
+    assert [d.advance(Timer.TIMEOUT), d.advance(Timer.TIMEOUT), d.advance(Timer.TIMEOUT)] == [3, 2, 0]

@@ -133,6 +133,8 @@ def test_a_page_examines_a_bounded_number_of_rows_and_bytes(monkeypatch: pytest.
     assert pages(d, {"tag": "none"}, 5) == []
     monkeypatch.setattr(limits, "FRAME_BYTES_MAX", 300)
     assert len(queries.list_tasks(d.txn, {}, 100, None)[0]) == 3
+    monkeypatch.setattr(limits, "LIST_ROWS_EXAMINED_MAX", 100)
+    assert queries.list_tasks(d.txn, {"tag": "none"}, 100, None)[1] is not None
 
 
 def test_ended_before_bounds_a_list() -> None:
@@ -161,7 +163,7 @@ def test_a_page_has_a_size(limit: int) -> None:
     ("n", "words"),
     [
         (0, "first in line of type 'echo' in queue 'default'"),
-        (1, "behind 1 of type"),
+        (1, "behind 1 of type 'echo' in queue 'default'"),
         (2, "asked to start later; due in 1.0 s"),
         (3, "running on worker for 11 ms (attempt 1 of 5)"),
         (4, "completed by worker in attempt 1"),
@@ -190,6 +192,12 @@ def test_explanations_of_what_failed_snoozed_and_is_being_cancelled() -> None:
     assert "attempt 1 of 5 failed and the next one waits" in said[0]
     assert "put it off; due in 500 ms" in said[1]
     assert "a cancel was asked for, its grace ends in 2.5 s" in said[2]
+
+
+def test_the_place_in_a_line_counts_all_before_it() -> None:
+    d = Driver()
+    d.submit(*range(4))
+    assert [queries.explain(d.txn, id_of(n), d.now_ms, None)[1]["ahead"] for n in range(4)] == [0, 1, 2, 3]
 
 
 def test_explaining_what_is_not_there() -> None:
@@ -223,6 +231,9 @@ def test_the_oldest_ready_task_may_have_any_priority_and_waits_anew_after_a_rele
     d.submit(2, priority=255)
     since = d.now_ms - 50
     assert queries.queues(d.txn)[0]["oldest_ready_ms"] == since
+    d.submit(3, priority=100, type="other")
+    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == since
+    d.do(c.Cancel([id_of(3)], 0))
     grants = d.claim(2)
     d.now_ms += 10
     assert queries.queues(d.txn)[0]["oldest_ready_ms"] is None

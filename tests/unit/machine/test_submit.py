@@ -14,6 +14,7 @@ from tq.machine import commands as c
 from tq.machine import submit as submit_module
 from tq.machine.answers import EventKind, SubmitOutcome
 from tq.spec import Spec, encode
+from tq.store import keys
 from tq.store.tables import Table
 
 plain = st.builds(
@@ -119,3 +120,68 @@ def test_long_keys_and_names_fit_the_store() -> None:
     assert d.show(1)["queue"] == name
     d.restart()
     assert d.machine.number_of_queue(name) == 0
+
+
+def test_twins_in_one_batch() -> None:
+    d = Driver()
+    one, same, other = (encode(Spec(id_of(1), "t", payload)) for payload in (b"x", b"x", b"y"))
+    items = d.do(c.Submit([one, same, other]))
+    assert items[:2] == [0, [SubmitOutcome.DUPLICATE, 2, id_of(1), None]]
+    assert items[2][:3] == [SubmitOutcome.CONFLICT, 2, id_of(1)]
+    assert d.show(1)["payload"] == b"x"
+
+
+@pytest.mark.parametrize("field", [{"unique": ("k", 0)}, {"idempotency_key": "k"}])
+def test_keys_hold_inside_a_batch(field: dict[str, Any]) -> None:
+    d = Driver()
+    specs = [encode(Spec(id_of(n), "t", b"", **field)) for n in (1, 2)]
+    assert d.do(c.Submit(specs)) == [0, [SubmitOutcome.DUPLICATE, 2, id_of(1), None]]
+
+
+def test_an_id_and_a_key_that_name_different_tasks_are_a_conflict() -> None:
+    d = Driver()
+    d.submit(1, idempotency_key="k")
+    d.submit(2)
+    assert d.submit(2, idempotency_key="k")[0][:3] == [SubmitOutcome.CONFLICT, 2, id_of(2)]
+    assert d.submit(3, idempotency_key="l") == [0]
+    assert d.submit(1, idempotency_key="l")[0][0] == SubmitOutcome.CONFLICT
+
+
+def test_an_id_and_a_key_that_name_different_tasks_conflict_although_the_content_is_the_same() -> None:
+    """Only possible where the key's task was made by other means than this id's; judged before the content is."""
+    d = Driver()
+    d.submit(1, idempotency_key="k")
+    d.submit(2, idempotency_key="l")
+    key = keys.idempotency("l")
+    d.txn.put(Table.KEYS, key, id_of(1))
+    item = d.submit(2, idempotency_key="l")[0]
+    assert item[:3] == [SubmitOutcome.CONFLICT, 2, id_of(2)]
+    assert "different tasks" in item[3][1]
+
+
+@pytest.mark.parametrize(("during", "free_while_running"), [(0, True), (1, False)])
+def test_a_unique_key_is_held_as_long_as_it_says(during: int, free_while_running: bool) -> None:
+    d = Driver()
+    d.open()
+    d.submit(1, unique=("k", during))
+    grant = d.claim()[0]
+    assert (d.submit(2, unique=("k", during), delay_ms=10) == [[0, 1, id_of(2), None]]) is free_while_running
+    if not free_while_running:
+        d.complete(*grant)
+        assert d.submit(2, unique=("k", during), delay_ms=10) == [[0, 1, id_of(2), None]]
+    d.do(c.Cancel([id_of(2)], 0))
+    assert d.txn.count(Table.KEYS) == 0
+
+
+def test_the_bulk_path_tells_the_fronts_of_queues() -> None:
+    d = Driver()
+    d.open(types=("x", "y"))
+    d.submit(1, type="x")
+    d.submit(2, type="y")
+    assert len(d.claim()) == 1  # the front of the queue is known from here on
+    specs = [encode(Spec(id_of(n), "xyz"[n % 3], b"", priority=[100, 200][n % 2])) for n in range(10, 20)]
+    d.do(c.Submit(specs))
+    types = set(range(3))
+    known = list(d.machine._ready.in_order(d.txn, 0, types))
+    d.restart()
+    assert known == list(d.machine._ready.in_order(d.txn, 0, types))
