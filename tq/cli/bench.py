@@ -15,7 +15,7 @@ def add(app: typer.Typer) -> None:
 def run(context: typer.Context) -> None:
     """Run the scenarios of docs/performance.md and print our figures beside the budgets.
 
-    Arguments go to the benchmark: tq bench --help-bench lists them.
+    Arguments go to the benchmark as they are.
 
     Example: tq bench S1 S2
     """

@@ -28,7 +28,7 @@ CONTENT_TYPE_DEFAULT = "application/octet-stream"
 
 
 class Priority(enum.IntEnum):
-    """Names for the middle of each band; any whole number from 0 to 255 is a priority."""
+    """A name in each band; any whole number from 0 to 255 is a priority."""
 
     LOW = 50
     NORMAL = 150
