@@ -7,55 +7,12 @@ from typing import Any
 from tq.raft.journal import Journal
 from tq.raft.node import Entry, Node
 from tq.raft.recovery import open_journal
-from tq.raft.sync import InlineSync, Job, SyncDone, SyncStatistics, SyncStrategy
+from tq.raft.sync import InlineSync, SyncStrategy
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 from tq.sim.random import SeededRandom
 
 SEGMENT_BYTES = 600
-
-
-class LateSync:
-    """A sync thread whose jobs run when the test says so."""
-
-    def __init__(self) -> None:
-        self.wake: Any = None
-        self.jobs: list[Job] = []
-        self._done: SyncDone | None = None
-        self._in_flight = False
-
-    def start(self, job: Job) -> None:
-        assert not self._in_flight
-        self._in_flight = True
-        self.jobs.append(job)
-
-    def complete(self) -> None:
-        """Run the job that waits, as the thread would."""
-        failure: OSError | None = None
-        try:
-            self.jobs.pop()()
-        except OSError as error:
-            failure = error
-        self._done = SyncDone(failure, 1.0)
-        if self.wake is not None:
-            self.wake()
-
-    def take(self) -> SyncDone | None:
-        done, self._done = self._done, None
-        if done is not None:
-            self._in_flight = False
-        return done
-
-    @property
-    def in_flight(self) -> bool:
-        return self._in_flight
-
-    def statistics(self) -> SyncStatistics:
-        return SyncStatistics("late", 0, 0.0, 0.0, 0.0)
-
-    def close(self) -> None:
-        while self.jobs:
-            self.complete()
 
 
 def journal_on(disk: SimDisk, *, floor: int = 0, segment_bytes: int = SEGMENT_BYTES, tail_bytes: int = 1000) -> Journal:

@@ -130,6 +130,17 @@ def test_what_is_not_synced_stays_in_memory_whatever_its_size():
     assert stored(journal) == expected(2, 21)
 
 
+def test_what_comes_while_a_sync_runs_stays_in_memory():
+    journal = journal_on(SimDisk(), tail_bytes=0)
+    fill(journal, 3, synced=False)
+    job = journal.begin_sync()
+    fill(journal, 3, synced=False)
+    job.run()
+    journal.end_sync(job, None)
+    assert [journal.in_memory(index) is None for index in range(2, 8)] == [True] * 3 + [False] * 3
+    assert stored(journal) == expected(2, 7)
+
+
 @pytest.mark.parametrize(("index", "term", "payload"), [(4, 1, b"\x01"), (2, 1, b"\x01"), (3, 0, b"\x01"), (3, 1, b"")])
 def test_an_entry_that_cannot_follow_is_a_bug(index, term, payload):
     journal = journal_on(SimDisk())
@@ -323,7 +334,7 @@ def test_damage_at_the_end_of_a_segment_that_is_not_the_last():
     disk.crash()
     file = disk.open(first)
     file.truncate(file.size() - 1)
-    with pytest.raises(DataDamaged, match=r"entry 7 was synced|offset"):
+    with pytest.raises(DataDamaged, match="entry 7 was synced"):
         journal_on(disk)
 
 
@@ -561,36 +572,42 @@ def test_what_is_committed_is_never_cut():
         journal.truncate_from(12)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_cut_is_safe_at_every_step(seed):
-    """The log is then a prefix of the old one, never a mixture with what came after."""
+    """The log is then a prefix of the old one or of the new one, never a mixture.
+
+    The entries that are cut have a higher term than those that follow, so that no order of terms gives them away.
+    """
+    old = expected(2, 14) + expected(15, 31, term=4)
+    new = expected(2, 14) + expected(15, 24, term=3)
     steps = 0
     while True:
         disk = SimDisk()
-        journal = journal_on(disk)
-        fill(journal, 30, term=4)
+        journal = journal_on(disk, segment_bytes=2_000)
+        fill(journal, 13)
+        fill(journal, 17, term=4)
         journal.set_term(5, None)
         journal.sync()
         steps += 1
         disk.stop_at(disk.steps + steps)
         try:
             journal.truncate_from(15)
-            fill(journal, 8, term=5)
+            for index in range(15, 25):
+                journal.append(b"\x01" + content(index), index, 3)
+            journal.sync()
             break
         except PowerLoss:
             disk.power_loss(SeededRandom(seed * 100 + steps))
         got = stored(journal_on(disk))
-        old = expected(2, 31, term=4)
-        new = expected(2, 14, term=4) + expected(15, 22, term=5)
-        assert got == old[: len(got)] or got == new[: len(got)]
+        assert got in (old[: len(got)], new[: len(got)])
         assert len(got) >= 13
-    assert steps > 15
+    assert steps > 5
 
 
 # ---- creation -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(40))
 def test_creation_is_safe_at_every_step(seed):
     steps = 0
     while True:

@@ -8,9 +8,10 @@ from tq.raft.node import Entry, Role
 from tq.raft.sync import ThreadSync
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
+from tq.sim.late_sync import LateSync
 from tq.sim.random import SeededRandom
 
-from .rig import LateSync, commit, leader_on, node_on, take_all
+from .rig import commit, leader_on, node_on, take_all
 
 
 def test_one_turn_makes_a_leader_and_one_commits_an_entry():
@@ -97,7 +98,7 @@ def test_with_a_thread_nothing_is_committed_before_the_sync_and_the_turn_does_no
     assert (node.commit_index, node.durable_index, node.last_index) == (1, 1, 2)
     node.turn()  # nothing to do, and no harm
     assert node.wait_ms() > 0
-    late.complete()
+    late.run()
     assert rings == [1]
     node.turn()
     assert node.is_leader
@@ -107,11 +108,11 @@ def test_with_a_thread_nothing_is_committed_before_the_sync_and_the_turn_does_no
     node.turn()
     assert [entry.data for entry in take_all(node)] == [b"", b""]
     assert (node.last_index, node.durable_index) == (3, 2)
-    late.complete()
+    late.run()
     assert [entry.data for entry in take_all(node)] == []  # the turn takes note, not the thread
     node.turn()
     assert [entry.data for entry in take_all(node)] == [b"a"]
-    late.complete()
+    late.run()
     node.turn()
     assert [entry.data for entry in take_all(node)] == [b"b"]
     assert node.wait_ms() == limits.RAFT_ALONE_WAKE_MS
@@ -125,7 +126,7 @@ def test_a_failing_disk_stops_the_node_before_it_commits(late, fault):
     node = node_on(disk, sync=sync)
     node.turn()
     if sync is not None:
-        sync.complete()
+        sync.run()
         node.turn()
     take_all(node)
     node.propose(b"a")
@@ -135,7 +136,7 @@ def test_a_failing_disk_stops_the_node_before_it_commits(late, fault):
         disk.fill_after(10)
     if sync is not None:
         node.turn()
-        sync.complete()
+        sync.run()
     with pytest.raises(StorageFailed):
         node.turn()
     disk.fill_after(1 << 30)
