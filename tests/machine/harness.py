@@ -56,6 +56,10 @@ class Pair:
             self.fence_last = fence
         return applied
 
+    def restart(self) -> None:
+        """The machine is made anew from the store, as after a crash."""
+        self.machine = Machine(self.store.txn)
+
     def check(self) -> None:
         """Everything visible is as the model has it, and the tables agree with each other."""
         for id in self.model.tasks:

@@ -79,6 +79,9 @@ def check(txn: ReadTxn, ids: set[bytes], tombstones: set[bytes]) -> None:
     running = [(id, task.session, task.fence) for id, task in tasks.items() if task.state is State.RUNNING]
     assert sorted(held) == sorted(running)
 
+    for task in tasks.values():
+        assert bool(task.session) == (task.state in (State.RUNNING, State.COMPLETED)), "whose session"
+
     ended = [keys.ENDED.unpack(key) for key, _ in rows(txn, Table.ENDED)]
     assert sorted(ended) == sorted(
         (int(task.state), task.ended, id) for id, task in tasks.items() if task.state in ENDS
@@ -103,6 +106,7 @@ def _check_counts(txn: ReadTxn, tasks: dict[bytes, t.Task]) -> None:
 
 def check_sessions(txn: ReadTxn, model: Model) -> None:
     found = {key: cbor.loads(value) for key, value in rows(txn, Table.SESSIONS) if len(key) == 16}
+    assert {key[:16] for key, _ in rows(txn, Table.SESSIONS)} == set(found), "a row of a session that is over"
     wanted = {id: [s.name, list(s.types), list(s.queues)] for id, s in model.sessions.items()}
     assert found == wanted
 

@@ -16,7 +16,7 @@ moves log time before the entry. Several items of one command stand apart by ``|
     advance due|expires|deadline|timeout|grace|result_ttl|retention|tombstone|operation [limit=500]
     form CLUSTER
 
-Not entries: ``show NAME ...``, ``history NAME``, ``counts``.
+Not entries: ``show NAME ...``, ``history NAME``, ``counts``, ``restart``.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Session:
 @dataclass
 class Job:
     verb: int
-    walk: list[bytes]  # ended tasks that it has not looked at
+    walk: list[tuple[State, int | None, bytes]]  # (state, end, id) of ended tasks that it has not looked at
     matches: Callable[[Task], bool]
     limit: int | None
     delay: int
@@ -525,7 +525,7 @@ class Model:
 
         states = possible if state is None else [state]
         walk = sorted((t.state, t.ended, id) for id, t in self.tasks.items() if t.state in states)
-        job = Job(command.verb, [id for _, _, id in walk], matches, command.limit, command.delay_ms)
+        job = Job(command.verb, walk, matches, command.limit, command.delay_ms)
         self.jobs[command.operation] = job
         return self._status(command.operation)
 
@@ -534,16 +534,24 @@ class Model:
         job = self.jobs.get(operation)
         if job is None:
             return self._remembered(operation, "job") or NotFound("")
-        slice_, job.walk = job.walk[:limit], job.walk[limit:]
-        for id in slice_:
-            task = self.tasks.get(id)
-            if task is not None and task.state in ENDS and job.matches(task) and job.done != job.limit:
+        walk = self._left(job)
+        slice_, job.walk = walk[:limit], walk[limit:]
+        for _, _, id in slice_:
+            if job.matches(self.tasks[id]) and job.done != job.limit:
                 job.done += 1
                 if job.verb == PURGE:
                     self.purge(id)
                 else:
                     self.retry(id, job.delay)
         return self._status(operation)
+
+    def _left(self, job: Job) -> list[tuple[State, int | None, bytes]]:
+        """What of its walk is still as it was when the job started."""
+        return [
+            (state, ended, id)
+            for state, ended, id in job.walk
+            if id in self.tasks and (self.tasks[id].state, self.tasks[id].ended) == (state, ended)
+        ]
 
     def _status(self, operation: bytes) -> list[Any]:
         job = self.jobs[operation]
@@ -552,7 +560,7 @@ class Model:
     def finish(self, operation: bytes) -> None:
         """The real machine says that this job is finished: nothing may be left of it."""
         job = self.jobs[operation]
-        left = [id for id in job.walk if id in self.tasks and job.matches(self.tasks[id])]
+        left = [id for _, _, id in self._left(job) if job.matches(self.tasks[id])]
         assert not left or job.done == job.limit, f"a job ended with {left} left"
         status = [*self._status(operation)[:4], True]
         del self.jobs[operation]

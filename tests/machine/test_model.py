@@ -120,6 +120,10 @@ class MachineAgainstModel(RuleBasedStateMachine):
         """(id, fence, session) of a grant, old ones too, counted from the newest."""
         return self.granted[-1 - back % len(self.granted)]
 
+    @rule()
+    def restart(self) -> None:
+        self.pair.restart()
+
     @rule(step=st.sampled_from([1, 999, 1_000, 5_000, 60_000, -3_000, 3_600_000]))
     def time_passes(self, step: int) -> None:
         self.pair.time_ms += step
@@ -240,12 +244,20 @@ class MachineAgainstModel(RuleBasedStateMachine):
         command = c.Purge(operation, named) if purge else c.Retry(operation, named, delay)
         self.issue(command, alone)
 
-    @rule(purge=st.booleans(), found=filters, limit=st.none() | st.just(1), data=st.data())
-    def job(self, purge: bool, found: dict[str, str], limit: int | None, data: st.DataObject) -> None:
-        operation = b"job".ljust(12, b"\0") + self.pair.index.to_bytes(4, "big")
-        self.issue(c.JobStart(operation, int(purge), job_filter(found), limit))
-        while operation in self.pair.model.jobs:
-            self.issue(c.JobStep(operation, data.draw(st.sampled_from([1, 2, 500]), "slice")))
+    @rule(
+        purge=st.booleans(),
+        found=filters,
+        limit=st.none() | st.just(1),
+        operation=st.sampled_from(OPERATIONS),
+        delay=st.sampled_from([0, 0, 5_000]),
+    )
+    def job_start(self, purge: bool, found: dict[str, str], limit: int | None, operation: bytes, delay: int) -> None:
+        self.issue(c.JobStart(operation, int(purge), job_filter(found), limit, 0 if purge else delay))
+        self.pair.time_ms += 1  # who ends in the very millisecond may be the job's or not
+
+    @rule(operation=st.sampled_from(OPERATIONS), limit=st.sampled_from([1, 2, 500]))
+    def job_step(self, operation: bytes, limit: int) -> None:
+        self.issue(c.JobStep(operation, limit))
 
     # ---- at the end: the same bytes again --------------------------------------------------------
 

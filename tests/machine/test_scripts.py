@@ -41,6 +41,9 @@ def block(asked: str, pair: Pair, reader: Reader, printer: Printer) -> list[str]
         pair.time_ms += duration_ms(step[2]) * (1 if step[1] == "+" else -1)
     if lines and lines[0].split()[0] in QUESTIONS:
         return [answer for line in lines for answer in printer.question(line)]
+    if lines == ["restart"]:
+        pair.restart()
+        return ["ok"]
     if not lines:
         return [printer.clock()]
     commands = [reader.command(line) for line in lines]
