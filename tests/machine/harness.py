@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import indexes
+import queried
 from model import Model
 
 from tq.errors import TqError, from_wire
@@ -68,6 +69,7 @@ class Pair:
         indexes.check(self.store.txn, set(self.model.tasks), set(self.model.tombstones))
         indexes.check_sessions(self.store.txn, self.model)
         indexes.check_order(self.store.txn, self.model)
+        queried.check(self.store.txn, self.model)
 
     def wanted(self, id: bytes) -> dict[str, Any]:
         task = self.model.tasks[id]

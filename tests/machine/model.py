@@ -50,6 +50,7 @@ class Task:
     fence: int = 0
     session: bytes | None = None
     entered: tuple[int, int] = (0, 0)  # (index, ordinal) of entering pending
+    ready_since: int = 0
     due: int | None = None
     due_bounds: tuple[int, int] | None = None  # while the jitter of ``due`` is unknown
     expires: int | None = None
@@ -227,6 +228,7 @@ class Model:
     def pending(self, task: Task) -> None:
         task.state, task.due, task.due_bounds = State.PENDING, None, None
         task.entered = (self.index, self.ordinal)
+        task.ready_since = self.time
         self.ordinal += 1
 
     def scheduled(self, task: Task, due: int | None, bounds: tuple[int, int] | None = None) -> None:
