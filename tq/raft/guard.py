@@ -197,7 +197,7 @@ class Guard:
         if committed > self.committed_index:
             self.committed_index = committed
             self._end_committed()
-        if core.role != self._core_role or self.role is not Role.LEADER:
+        if core.role != self._core_role or self.role is not Role.LEADER or core.term != self.term:
             self._core_role = core.role
             self._tell_role()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pysyncobj.node import Node as Member
+
+from tq.raft.guard import Guard
 from tq.raft.journal import Journal
 from tq.raft.node import Entry, Node
 from tq.raft.recovery import open_journal
@@ -55,6 +58,12 @@ def commit(node: Node, *datas: bytes) -> list[Entry]:
         node.propose(data)
     node.turn()
     return take_all(node)
+
+
+def depose(guard: Guard, term: int) -> None:
+    """What a message of a higher term does to SyncObj: a vote request that cannot be granted."""
+    request = {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0}
+    guard._core._feed(Member("n2"), request, 0.0)
 
 
 def fill(journal: Journal, count: int, *, term: int = 1, size: int = 50, synced: bool = True) -> None:

@@ -15,7 +15,7 @@ from tq.raft.sync import ThreadSync
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 
-from .rig import node_on
+from .rig import depose, node_on
 
 
 class Broker:
@@ -101,6 +101,17 @@ async def test_others_run_between_passes(broker, autojump_clock, nursery):
         seen.append(len(broker.log))
         await trio.lowlevel.checkpoint()
     assert len(seen) > 100
+
+
+async def test_lost_leadership_is_told_before_it_is_won_again(broker, autojump_clock, nursery):
+    start(nursery, broker)
+    await settle()
+    depose(broker.node._guard, term=5)
+    assert broker.node.wake is not None
+    broker.node.wake()
+    await settle()
+    assert broker.log == [b"", b"", True, b"", False, True]
+    assert broker.node.term == 6
 
 
 async def test_a_failing_disk_ends_it(autojump_clock):

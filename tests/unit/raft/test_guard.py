@@ -9,7 +9,7 @@ from tq.raft.journal import Journal
 from tq.sim.disk import SimDisk
 from tq.sim.random import SeededRandom
 
-from .rig import journal_on
+from .rig import depose, journal_on
 
 
 def guard_on(journal: Journal, peers: list[str] | None = None) -> Guard:
@@ -100,16 +100,23 @@ def test_proposals_get_the_term_and_index_they_are_committed_at(leader, journal)
 
 
 def test_when_leadership_goes_all_proposals_end(leader, journal):
-    """H9: none may hang. (Core's role is set by hand: a group of one loses leadership in no other way.)"""
+    """H9: none may hang."""
     leader.propose(b"in the log")
     leader.tick(0.1)
     leader.propose(b"waiting")
-    leader._core.role = 0
-    leader.synced()
-    assert leader.role is Role.FOLLOWER
+    depose(leader, term=7)
+    sync(leader, journal)
+    assert (leader.role, leader.term, leader.leader_id) == (Role.FOLLOWER, 7, None)
     assert leader.take_outcomes() == [Outcome(1, 3, ProposalEnd.UNKNOWN), Outcome(1, 4, ProposalEnd.LOST)]
     with pytest.raises(NotLeader):
         leader.propose(b"x")
+    leader.tick(0.2)
+    sync(leader, journal)
+    leader.tick(0.3)
+    assert (leader.role, leader.term, leader.committed_index) == (Role.LEADER, 8, 4)
+    assert [change.term for change in leader.take_changes()] == [7, 8, 8]
+    assert leader.propose(b"y") == (8, 5)
+    assert leader.take_outcomes() == []
 
 
 @pytest.mark.parametrize("size", [0, limits.ENTRY_BYTES_MAX + 1])

@@ -4,12 +4,13 @@ import pytest
 
 from tq import limits
 from tq.errors import DataDamaged, InternalError, NotLeader, StorageFailed, Unsupported
-from tq.raft.node import Entry, Role
-from tq.raft.sync import ThreadSync
+from tq.raft.node import Entry, Node, Role
+from tq.raft.sync import InlineSync, ThreadSync
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 from tq.sim.late_sync import LateSync
 from tq.sim.random import SeededRandom
+from tq.world import RealClock, RealDisk, RealRandom
 
 from .rig import commit, leader_on, node_on, take_all
 
@@ -232,6 +233,33 @@ def test_statistics():
     assert (facts.syncs, facts.sync_mode, facts.terms_begun, facts.election_is_short) == (2, "inline", 1, False)
     assert facts.journal_bytes == 40 + 2 * 44 + 3
     assert facts.journal_segments == 1
+
+
+def test_a_real_disk(tmp_path):
+    """The same through the kernel's files: segments roll, are compacted, and come back."""
+    clock = RealClock()
+
+    def start(applied: int) -> Node:
+        return Node(
+            node_id="n1", peers=[], disk=RealDisk(str(tmp_path)), clock=clock, random=RealRandom(),
+            sync=InlineSync(clock), applied_index=applied, election_ms=(600, 1_200), heartbeat_ms=150,
+            segment_bytes=2_000, tail_bytes_max=0,
+        )  # fmt: skip
+
+    node = start(0)
+    node.turn()
+    take_all(node)
+    for number in range(50):
+        commit(node, b"%d" % number * 50)
+    node.compact(30)
+    node.close()
+    node = start(30)
+    node.turn()
+    entries = take_all(node)
+    assert [entry.index for entry in entries] == list(range(31, 54))
+    assert entries[0].data == b"28" * 50
+    assert node.is_leader
+    node.close()
 
 
 def test_close_waits_for_the_thread_and_is_final():
