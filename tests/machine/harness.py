@@ -109,9 +109,9 @@ class Pair:
 
     def _finish(self, commands: Sequence[c.Command], answers: list[Any]) -> None:
         for command, answer in zip(commands, answers, strict=True):
-            if isinstance(command, c.JobStep) and isinstance(answer, list) and answer[4]:
-                if command.operation in self.model.jobs:
-                    self.model.finish(command.operation)
+            is_finished = isinstance(answer, list) and isinstance(command, c.JobStep) and answer[4]
+            if is_finished and command.operation in self.model.jobs:
+                self.model.finish(command.operation)
 
     def _holders(self, command: c.Command) -> set[bytes]:
         """All that hold a unique key before the command."""
@@ -140,7 +140,9 @@ def plain(answer: Any) -> Any:
 
 def same(command: c.Command, got: Any, want: Any, held: set[bytes]) -> bool:
     if isinstance(command, c.Submit) and isinstance(got, list) and len(got) == len(want):
-        return all(_same_item(raw, g, w, held) for raw, g, w in zip(command.specs, plain(got), plain(want), strict=True))
+        return all(
+            _same_item(raw, g, w, held) for raw, g, w in zip(command.specs, plain(got), plain(want), strict=True)
+        )
     if isinstance(command, c.JobStep) and isinstance(got, list) and isinstance(want, list):
         return bool(plain(got[:4]) == plain(want[:4]))  # the rest is judged by Model.finish
     return bool(plain(got) == plain(want))

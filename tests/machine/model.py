@@ -145,7 +145,9 @@ class Model:
             case c.Advance():
                 return self.advance(Timer(command.kind), command.limit)
             case c.Retry():
-                return self.once(command.operation, "retry", lambda: [self.retry(id, command.delay_ms) for id in command.ids])
+                return self.once(
+                    command.operation, "retry", lambda: [self.retry(id, command.delay_ms) for id in command.ids]
+                )
             case c.Purge():
                 return self.once(command.operation, "purge", lambda: [self.purge(id) for id in command.ids])
             case c.JobStart():
@@ -294,9 +296,7 @@ class Model:
 
     def _holds(self, session: bytes, id: bytes, fence: int) -> bool:
         task = self.tasks.get(id)
-        return (
-            task is not None and task.state is State.RUNNING and task.session == session and task.fence == fence
-        )
+        return task is not None and task.state is State.RUNNING and task.session == session and task.fence == fence
 
     def _start(self, task: Task, session: bytes) -> None:
         task.state = State.RUNNING
@@ -309,7 +309,15 @@ class Model:
 
     def grant(self, task: Task) -> list[Any]:
         spec = task.spec
-        return [task.raw, task.attempt, task.crashes, task.fence, limits.LEASE_MS_DEFAULT, spec.timeout_ms, task.deadline]
+        return [
+            task.raw,
+            task.attempt,
+            task.crashes,
+            task.fence,
+            limits.LEASE_MS_DEFAULT,
+            spec.timeout_ms,
+            task.deadline,
+        ]
 
     # ---- what becomes of a running task ------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from model import Model, Task
 
 from tq.errors import NotFound
@@ -21,12 +22,9 @@ def check(txn: ReadTxn, model: Model) -> None:
     for id, task in model.tasks.items():
         _check_task(queries.get_task(txn, id, ALL_PARTS), task)
     for id in model.tombstones:
-        try:
+        with pytest.raises(NotFound) as error:
             queries.get_task(txn, id, ALL_PARTS)
-        except NotFound as error:
-            assert error.detail["purged"] is True
-        else:
-            raise AssertionError("a purged task is shown")
+        assert error.value.detail["purged"] is True
     for kind in Timer:
         waits = model.timers(kind)
         assert queries.next_due_ms(txn, kind, Settings()) == (waits[0][0] if waits else None), kind

@@ -77,14 +77,18 @@ def test_claims_among_many_types_keep_the_order(data: st.DataObject) -> None:
     n = seq = 0
     granted: list[tuple[bytes, int, bytes]] = []
     for _ in range(data.draw(st.integers(2, 8), "rounds")):
-        batch = data.draw(st.lists(st.tuples(st.integers(0, 19), st.booleans(), st.sampled_from([150, 10, 200])), max_size=25))
+        batch = data.draw(
+            st.lists(st.tuples(st.integers(0, 19), st.booleans(), st.sampled_from([150, 10, 200])), max_size=25)
+        )
         pair.apply(
             [c.Submit([task(n + i, type=types[t], queue="ab"[q], priority=p) for i, (t, q, p) in enumerate(batch)])]
         )
         n += len(batch)
         for session in data.draw(st.lists(st.sampled_from([W1, W2, W3]), min_size=1, max_size=3), "sessions"):
             seq += 1
-            granted += pair.apply([c.Claim(session, seq, data.draw(st.sampled_from([[], ["b", "a"]])), n // 4 + 1)]).granted
+            granted += pair.apply(
+                [c.Claim(session, seq, data.draw(st.sampled_from([[], ["b", "a"]])), n // 4 + 1)]
+            ).granted
         back = granted[: data.draw(st.integers(0, 3), "back")]
         granted = granted[len(back) :]
         pair.apply([c.Report(W1, [[id, fence, int(Outcome.RELEASE), None] for id, fence, _ in back], 0)])
