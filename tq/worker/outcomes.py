@@ -1,0 +1,89 @@
+"""What became of an attempt, as it goes over the wire: ``(outcome, body)``."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final
+
+from tq import limits
+from tq.verdicts import Fatal, RetryAfter, Snooze
+
+Said = tuple[int, Any]
+
+COMPLETE: Final = 0  # the numbers of the protocol, as in docs/protocol.md
+FAIL: Final = 1
+RELEASE: Final = 2
+SNOOZE: Final = 3
+CANCELLED: Final = 4
+CRASH: Final = 5
+
+STOPPED: Final = -1
+"""Not on the wire: the handler was stopped by the worker, which knows what to say of it."""
+
+SAID_STOPPED: Final[Said] = (STOPPED, None)
+SAID_NOTHING: Final[Said] = (COMPLETE, ["", b""])
+
+CUT: Final = "\n… (cut)"
+MESSAGE_CHARS_MAX: Final = 4_096
+
+
+def completed(content_type: str, result: object) -> Said:
+    """What a handler returned: bytes, or None for no result."""
+    if result is None:
+        return (COMPLETE, [content_type, b""])
+    if result.__class__ is not bytes:
+        if not isinstance(result, (bytes, bytearray, memoryview)):
+            kind = type(result).__name__
+            return failed("TypeError", f"a handler returns bytes or None; this one returned {kind}", "", permanent=True)
+        result = bytes(result)
+    if len(result) > limits.RESULT_BYTES_MAX:
+        text = f"the result has {len(result)} bytes; at most {limits.RESULT_BYTES_MAX} are kept"
+        return failed("ResultTooLarge", text, "", permanent=True)
+    return (COMPLETE, [content_type, result])
+
+
+def raised(error: BaseException) -> Said:
+    """What a handler raised."""
+    if isinstance(error, Snooze):
+        return (SNOOZE, round(error.seconds * 1000))
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as second:  # noqa: BLE001 - still users' code: an exception whose __str__ raises
+        message = f"(its text could not be made: {type(second).__name__})"
+    # The first frame is ours, which called the handler.
+    tb = error.__traceback__
+    lines = traceback.format_exception(kind, error, tb.tb_next if tb is not None and tb.tb_next is not None else tb)
+    after_ms = round(error.seconds * 1000) if isinstance(error, RetryAfter) else None
+    return failed(name, message, "".join(lines), permanent=isinstance(error, Fatal), retry_after_ms=after_ms)
+
+
+def failed(
+    type_: str, message: str, trace: str, *, permanent: bool = False, retry_after_ms: int | None = None
+) -> Said:
+    return (FAIL, [error_of(type_, message, trace), permanent, retry_after_ms])
+
+
+def crashed(type_: str, message: str) -> Said:
+    """The attempt ended as if the worker had been killed; counted as a crash."""
+    return (CRASH, error_of(type_, message, ""))
+
+
+def error_of(type_: str, message: str, trace: str) -> list[str]:
+    """``[type, message, traceback]`` within the bound; of a long traceback the end is kept, where it was raised."""
+    type_ = type_[: limits.NAME_CHARS_MAX]
+    message = _sound(message)
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = message[:MESSAGE_CHARS_MAX] + CUT
+    left = limits.ERROR_TEXT_BYTES_MAX - len(type_.encode()) - len(message.encode())
+    raw = _sound(trace).encode()
+    if len(raw) > left:
+        keep = left - len(CUT.encode()) - 1
+        raw = CUT[1:].encode() + b"\n" + raw[len(raw) - keep :]
+    return [_sound(type_), message, raw.decode(errors="ignore")]
+
+
+def _sound(text: str) -> str:
+    """Without lone surrogates, which are no UTF-8."""
+    return text.encode(errors="replace").decode()
