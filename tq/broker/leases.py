@@ -30,6 +30,7 @@ class Lease:
     id: bytes
     session: bytes
     due_ms: int  # in lease time
+    quiet_until_ms: int = 0  # its end is proposed; not again before this
     cancel_grace_ms: int | None = None
 
 
@@ -43,6 +44,7 @@ class SessionLife:
     due_ms: int
     heard_wall_ms: int
     opened_wall_ms: int
+    quiet_until_ms: int = 0
     fences: set[int] = attrs.field(factory=set)
     stats: dict[str, Any] = attrs.field(factory=dict)
     info: dict[str, Any] = attrs.field(factory=dict)
@@ -142,23 +144,21 @@ class Leases:
         for fence, lease in self._leases.items():
             if lease.due_ms > now_ms or len(due) == limit:
                 break
-            due.append([lease.id, fence])
-        for _id, fence in due:
-            assert isinstance(fence, int)
-            self._leases[fence].due_ms = now_ms + PROPOSE_AGAIN_MS
-            self._leases.move_to_end(fence)
+            if lease.quiet_until_ms <= now_ms:
+                lease.quiet_until_ms = now_ms + PROPOSE_AGAIN_MS
+                due.append([lease.id, fence])
         return due
 
     def sessions_due(self, limit: int) -> list[bytes]:
+        """Sessions without a sign of life for ``session_ms``; named again only if still there after a while."""
         now_ms = self._look()
         due: list[bytes] = []
         for session, life in self.sessions.items():
             if life.due_ms > now_ms or len(due) == limit:
                 break
-            due.append(session)
-        for session in due:
-            self.sessions[session].due_ms = now_ms + PROPOSE_AGAIN_MS
-            self.sessions.move_to_end(session)
+            if life.quiet_until_ms <= now_ms:
+                life.quiet_until_ms = now_ms + PROPOSE_AGAIN_MS
+                due.append(session)
         return due
 
     def __len__(self) -> int:

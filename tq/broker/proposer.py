@@ -73,7 +73,10 @@ class Proposer:
 
         Raises:
             Backpressure: the queue is at its bound.
+            NotLeader: this node does not lead.
         """
+        if not self._node.is_leader:
+            raise NotLeader("this node is not the leader; nothing was done", retry_after=0.1)
         if (
             len(self._queue) >= limits.PROPOSER_QUEUE_COMMANDS_MAX
             or self._queued_bytes + size > limits.PROPOSER_QUEUE_BYTES_MAX

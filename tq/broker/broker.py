@@ -1,0 +1,390 @@
+"""The broker as a plain object: the parts of one node, joined. It sees no socket, no task of trio and no clock but
+the one it is given, so the simulator runs the very same object.
+
+The shell (``run.py``) calls, on the one thread that decides:
+    ``before_turn`` → ``node.turn`` → ``on_committed`` whenever something may have changed (``raft/driver.py``),
+    ``on_role`` when leadership changes, ``look`` every ``services.PERIOD_MS``, ``request`` for each request.
+
+Leadership: a new leader proposes an entry of its own term, which also forms the cluster if it is the first. When
+that entry is applied here, it knows all that was decided before: then it serves. It takes the leases and sessions
+from the store and gives each one full term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import structlog
+
+from tq import limits
+from tq.broker.advance_timers import AdvanceTimers
+from tq.broker.applier import Applier, LogEntry
+from tq.broker.bulk_jobs import BulkJobs
+from tq.broker.claims import Claims, ReadyView
+from tq.broker.connection import Connection
+from tq.broker.deadlines import Deadlines
+from tq.broker.disk_watch import DiskWatch
+from tq.broker.dispatch import Dispatch, Heartbeats, session_lost
+from tq.broker.events import Events
+from tq.broker.expire_leases import ExpireLeases
+from tq.broker.leases import Leases
+from tq.broker.log_time import LogTime
+from tq.broker.proposer import Proposer
+from tq.broker.services import Service
+from tq.broker.waits import Waits
+from tq.config import Config
+from tq.errors import NotLeader
+from tq.machine import commands, queries
+from tq.machine.answers import Applied, EventKind
+from tq.machine.apply import Machine, Settings
+from tq.protocol import messages as m
+from tq.raft.node import Node
+from tq.store.store import Store
+from tq.store.txn import ReadTxn
+from tq.version import VERSION
+from tq.world import Clock, Disk, Random
+
+
+@attrs.define
+class Counters:
+    """Since this node started."""
+
+    events: dict[tuple[str, str], int] = attrs.field(factory=dict)  # (queue, event) -> count
+    leases_expired: int = 0
+    stale_results: int = 0
+    requests: int = 0
+    connections_refused: int = 0
+
+
+class Broker:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        disk: Disk,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._log = structlog.get_logger("tq.broker").bind(node=config.node.id)
+        self.config = config
+        self.node = node
+        self.clock = clock
+        self.started_monotonic_ms = clock.monotonic_ms()
+        self.started_wall_ms = clock.wall_ms()
+        self.is_stopping = False
+        self.is_serving = False
+        self.counters = Counters()
+        self.dirty: set[Connection] = set()
+        self.connections: set[Connection] = set()
+        self._random = random
+        self._store = store
+        settings = _settings(config)
+        self.applier = Applier(
+            store, lambda: Machine(store.txn, settings), node.read, clock.monotonic_s, self._on_applied
+        )  # fmt: skip
+        self.log_time = LogTime(clock, queries.log_time_ms(store.txn))
+        self.deadlines = Deadlines(clock)
+        self.proposer = Proposer(node, self.log_time, self._wake)
+        self.leases = Leases(clock, config.leases.lease_ms, config.leases.session_ms)
+        self.waits = Waits(self.deadlines)
+        self.events = Events(self._queue_name, self._type_name)
+        self.events.start(self.applier.applied_index)
+        self.disk_watch = DiskWatch(disk, clock, config.limits.disk_free_min_bytes)
+        self.claims = Claims(
+            clock,
+            self.deadlines,
+            ReadyView(lambda: self.applier.machine.ready, self._queue_name, self._type_name),
+            lambda session, seq: queries.last_seq(store.txn, session) >= seq,
+            lambda claim, done: self.proposer.propose(claim, claim.max_n, 64, done),
+        )
+        self.dispatch = Dispatch(
+            self,
+            self.claims,
+            self.leases,
+            self.waits,
+            self.events,
+            Heartbeats(config.leases.lease_ms, config.leases.heartbeat_ms, config.leases.session_ms),
+            random,
+        )
+        self._services: list[Service] = [
+            ExpireLeases(self.leases, self.proposer.propose),
+            AdvanceTimers(
+                lambda kind: queries.next_due_ms(store.txn, kind, settings),
+                self.log_time.now_ms,
+                random,
+                self.proposer.propose,
+            ),
+            BulkJobs(lambda: queries.jobs_unfinished(store.txn), self.proposer.propose),
+        ]
+        self._checkpoint_due_ms = clock.monotonic_ms() + config.storage.checkpoint_ms
+
+    # ---- called by the shell -----------------------------------------------------------------------
+
+    def before_turn(self) -> None:
+        self.proposer.before_turn()
+
+    def on_committed(self, entries: Sequence[LogEntry]) -> None:
+        """Apply, answer, and send what was answered."""
+        self.applier.apply(entries)
+        self.flush()
+
+    def on_role(self, is_leader: bool) -> None:
+        if is_leader:
+            self._log.info("leads", term=self.node.term)
+            # An entry of this term, so that all before it is known to be committed; the first forms the cluster.
+            forming = commands.ClusterForm(self._random.bytes(16), self.config.cluster.name)
+            self.proposer.propose(forming, 1, 64, self._formed)
+            return
+        self.is_serving = False
+        leader = self.leader_address
+        self.proposer.leadership_lost(leader)
+        self.claims.clear(NotLeader("this node is not the leader any more", retry_after=0.1, leader=leader))
+        self.leases.clear()
+        self.flush()
+        self._log.info("follows", term=self.node.term, leader=self.node.leader_id)
+
+    def look(self) -> None:
+        """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
+        self.deadlines.run()
+        self.disk_watch.run_once()
+        if self.is_serving and not self.is_stopping:
+            for service in self._services:
+                service.run_once()
+        now_ms = self.clock.monotonic_ms()
+        if now_ms >= self._checkpoint_due_ms:
+            self._checkpoint_due_ms = now_ms + self.config.storage.checkpoint_ms
+            self.checkpoint()
+        self.flush()
+
+    def checkpoint(self) -> None:
+        if self.applier.checkpoint():
+            self.node.compact(self._store.checkpointed_index)
+
+    def request(self, connection: Connection, message: m.Message) -> None:
+        self.counters.requests += 1
+        self.dispatch.request(connection, message)
+
+    def flush(self) -> None:
+        """Hand all queued replies to the kernel."""
+        while self.dirty:
+            self.dirty.pop().flush()
+
+    def stop(self) -> None:
+        """No new work from now on: tell the peers, answer what is only waiting."""
+        self.is_stopping = True
+        for connection in list(self.connections):
+            connection.send(m.GoAway("the broker is stopping", self.leader_address))
+        self.claims.clear(None)
+        self.waits.clear()
+        self.flush()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing in flight, nothing unsent: a stopping broker may close."""
+        return self.proposer.is_idle and all(connection.out_bytes == 0 for connection in self.connections)
+
+    # ---- what dispatch asks (tq.broker.dispatch.Facts) -----------------------------------------------
+
+    @property
+    def txn(self) -> ReadTxn:
+        return self._store.txn
+
+    @property
+    def applied_index(self) -> int:
+        return self.applier.applied_index
+
+    @property
+    def leader_address(self) -> str | None:
+        """Client address of the leader, if it is known. In a group of one that is this node."""
+        return self.config.node.listen if self.node.leader_id == self.config.node.id else None
+
+    @property
+    def disk_is_low(self) -> bool:
+        return self.disk_watch.is_low
+
+    def propose(
+        self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
+    ) -> None:
+        self.proposer.propose(command, operations, size, done)
+
+    def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None:
+        return queries.session_record(self.txn, session)
+
+    def log_time_ms(self) -> int:
+        return self.log_time.now_ms()
+
+    def hello(self, rid: int) -> m.HelloReply:
+        return m.HelloReply(
+            rid,
+            m.PROTOCOL_VERSION,
+            ["events", "bulk", "explain"],
+            {
+                "payload_bytes_max": limits.PAYLOAD_BYTES_MAX,
+                "result_bytes_max": limits.RESULT_BYTES_MAX,
+                "frame_bytes_max": limits.FRAME_BYTES_MAX,
+                "batch_tasks_max": limits.BATCH_TASKS_MAX,
+                "batch_bytes_max": limits.BATCH_BYTES_MAX,
+                "requests_in_flight_max": limits.REQUESTS_IN_FLIGHT_MAX,
+                "claim_wait_ms_max": limits.CLAIM_WAIT_MS_MAX,
+                "wait_ms_max": limits.WAIT_MS_MAX,
+                "idle_timeout_ms": limits.IDLE_TIMEOUT_MS,
+            },
+            self.config.retention.tombstone_keep_ms,
+            queries.cluster_id(self.txn) or bytes(limits.ID_BYTES),
+            self.config.node.id,
+            self.leader_address,
+            f"tq/{VERSION}",
+            self.log_time.now_ms(),
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers for people and for metrics; all since this node started, or of now."""
+        counts = queries.counts(self.txn)
+        return {
+            "node": self.config.node.id,
+            "version": VERSION,
+            "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
+            "tasks": counts,
+            "workers": len(self.leases.sessions),
+            "leases": len(self.leases),
+            "claims_parked": len(self.claims),
+            "waits": len(self.waits),
+            "subscriptions": len(self.events),
+            "connections": len(self.connections),
+            "requests": self.counters.requests,
+            "leases_expired": self.counters.leases_expired,
+            "stale_results": self.counters.stale_results,
+            "events": [[queue, event, count] for (queue, event), count in sorted(self.counters.events.items())],
+            "disk_free_bytes": self.disk_watch.free_bytes,
+            "disk_is_low": self.disk_watch.is_low,
+            "proposer": attrs.asdict(self.proposer.statistics()),
+            "applier": attrs.asdict(self.applier.statistics()),
+            "raft": _plain(attrs.asdict(self.node.statistics())),
+            "store": _plain(attrs.asdict(self._store.statistics())),
+        }
+
+    def cluster_status(self) -> dict[str, Any]:
+        raft = _plain(attrs.asdict(self.node.statistics()))
+        node = {
+            "id": self.config.node.id,
+            "address": self.config.node.listen,
+            "reachable": True,
+            "role": self.node.role.name.lower(),
+            "term": self.node.term,
+            "leader": self.node.leader_id,
+            "last": self.node.last_index,
+            "commit": self.node.commit_index,
+            "applied": self.applied_index,
+            "checkpointed": self._store.checkpointed_index,
+            "serving": self.is_serving,
+            "disk_free_bytes": self.disk_watch.free_bytes,
+            "clock_offset_ms": self.log_time.offset_ms(),
+            "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
+            "version": VERSION,
+            "raft": raft,
+        }
+        cluster_id = queries.cluster_id(self.txn)
+        return {
+            "cluster": {"id": cluster_id.hex() if cluster_id else None, "name": self.config.cluster.name},
+            "may_lose": 0,
+            "nodes": [node],
+        }
+
+    # ---- inside ------------------------------------------------------------------------------------
+
+    def _formed(self, answer: object, index: int) -> None:
+        if isinstance(answer, Exception):
+            self._log.warning("could not begin to lead", error=str(answer))
+            return
+        self.leases.clear()
+        for session, name, types, queues in queries.sessions(self.txn):
+            self.leases.open(session, name, types, queues)
+        for session, id, fence, grace_ms in queries.held(self.txn):
+            self.leases.granted([(id, fence, session)])
+            if grace_ms is not None:
+                self.leases.cancelling(fence, grace_ms)
+        self.is_serving = True
+        self._log.info("serves", index=index, sessions=len(self.leases.sessions), leases=len(self.leases))
+
+    def _on_applied(self, entry: LogEntry, applied: Applied | None) -> None:
+        if applied is None:
+            self.proposer.applied(entry.term, entry.index, [])
+            self.waits.applied(entry.index, [])
+            return
+        self.log_time.seen(applied.time_ms)
+        if self.is_serving:
+            self._lead(applied)
+        self.proposer.applied(entry.term, entry.index, applied.answers)
+        self.waits.applied(entry.index, applied.events)
+        self.events.applied(applied)
+        self._count(applied)
+        if self.is_serving:
+            if applied.cancels:
+                self.dispatch.push_cancels(applied.cancels)
+            if applied.ready:
+                self.claims.became_ready(applied.ready)
+
+    def _lead(self, applied: Applied) -> None:
+        """The leader's memory follows the log."""
+        leases = self.leases
+        for session in applied.sessions_opened:
+            record = queries.session_record(self.txn, session)
+            if record is not None:
+                leases.open(session, *record)
+        leases.granted(applied.granted)
+        leases.released(applied.released)
+        for session in applied.sessions_ended:
+            leases.close(session)
+            self.claims.session_ended(session, session_lost())
+
+    def _count(self, applied: Applied) -> None:
+        counts: dict[tuple[int, int], int] = {}
+        for kind, _id, queue, _type, _fence, _extra in applied.events:
+            key = (queue, kind)
+            counts[key] = counts.get(key, 0) + 1
+        totals = self.counters.events
+        for (queue, kind), count in counts.items():
+            name = (self._queue_name(queue), EventKind(kind).name.lower())
+            totals[name] = totals.get(name, 0) + count
+            if kind == EventKind.CRASHED:
+                self.counters.leases_expired += count
+            elif kind == EventKind.STALE_REFUSED:
+                self.counters.stale_results += count
+
+    def _wake(self) -> None:
+        """Ask the shell for a turn."""
+        if self.node.wake is not None:
+            self.node.wake()
+
+    def _queue_name(self, number: int) -> str:
+        return self.applier.machine.queue_name(number)
+
+    def _type_name(self, number: int) -> str:
+        return self.applier.machine.type_name(number)
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        lease_ms=config.leases.lease_ms,
+        crashes_max=config.leases.crashes_max,
+        finished_keep_ms=config.retention.finished_keep_ms,
+        finished_keep_tasks=config.retention.finished_keep_tasks,
+        dead_keep_ms=config.retention.dead_keep_ms,
+        tombstone_keep_ms=config.retention.tombstone_keep_ms,
+    )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Enums and odd keys to text, for CBOR and JSON."""
+    return {
+        str(key): value if isinstance(value, (int, float, str, bytes, type(None))) and type(value) in _SCALARS
+        else _plain(value) if isinstance(value, dict)
+        else getattr(value, "name", str(value))
+        for key, value in values.items()
+    }  # fmt: skip
+
+
+_SCALARS = frozenset({int, float, str, bytes, bool, type(None)})

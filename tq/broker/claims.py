@@ -1,0 +1,192 @@
+"""Claims: fed when something is ready, parked when nothing is.
+
+Rules
+- A claim is proposed only when this leader sees a ready task for it, or when it repeats the number of the
+  session's last grant (its reply may be lost); what is granted is decided by the log.
+- Tasks that become ready wake parked claims in the order in which those were parked, and exactly as many as
+  the tasks can feed.
+- A parked claim dies with its connection and at its time. A session has one parked claim; a second one (after a
+  reconnect) takes its place, and the first is answered with nothing.
+- A claim that was beaten to its tasks goes back to where it was parked; its wait is not renewed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+
+import attrs
+
+from tq import limits
+from tq.broker.connection import Connection
+from tq.broker.deadlines import Deadline, Deadlines
+from tq.errors import TqError
+from tq.machine.commands import Claim
+from tq.world import Clock
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """One claim that is not answered yet."""
+
+    connection: Connection
+    rid: int
+    claim: Claim
+    queues: tuple[str, ...]
+    types: frozenset[str]
+    until_ms: int
+    is_proposed: bool = False
+    deadline: Deadline | None = None
+
+
+class ReadyView:
+    """What the claims see of the machine: which (queue, type) have ready tasks, by name."""
+
+    def __init__(
+        self,
+        ready: Callable[[], Mapping[tuple[int, int], int]],
+        queue_name: Callable[[int], str],
+        type_name: Callable[[int], str],
+    ) -> None:
+        self._ready = ready
+        self.queue_name = queue_name
+        self.type_name = type_name
+
+    def has_any(self, queues: tuple[str, ...], types: frozenset[str]) -> bool:
+        queue_name, type_name = self.queue_name, self.type_name
+        return any(type_name(type_) in types and queue_name(queue) in queues for queue, type_ in self._ready())
+
+
+Propose = Callable[[Claim, Callable[[object, int], None]], None]
+
+
+class Claims:
+    def __init__(
+        self,
+        clock: Clock,
+        deadlines: Deadlines,
+        ready: ReadyView,
+        is_repeated: Callable[[bytes, int], bool],
+        propose: Propose,
+    ) -> None:
+        """is_repeated: whether the session's last grant had this number (or a higher one)."""
+        self._clock = clock
+        self._deadlines = deadlines
+        self._ready = ready
+        self._is_repeated = is_repeated
+        self._propose = propose
+        self._parked: dict[bytes, Waiting] = {}
+        self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
+
+    def claim(
+        self,
+        connection: Connection,
+        rid: int,
+        claim: Claim,
+        queues: tuple[str, ...],
+        types: Iterable[str],
+        wait_ms: int,
+    ) -> None:
+        """Answer a claim now, or park it for ``wait_ms``. Raises Backpressure."""
+        waiting = Waiting(
+            connection, rid, claim, queues, frozenset(types), self._clock.monotonic_ms() + wait_ms
+        )  # fmt: skip
+        former = self._parked.get(claim.session)
+        if former is not None:
+            self._unpark(former)
+            self._answer(former, [], 0)
+        if self._ready.has_any(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
+            self._feed(waiting)
+        elif wait_ms <= 0:
+            self._answer(waiting, [], 0)
+        else:
+            self._park(waiting, wait_ms)
+
+    def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
+        """``{(queue, type): tasks}`` entered pending."""
+        for (queue_number, type_number), count in ready.items():
+            queue = self._ready.queue_name(queue_number)
+            waiting_here = self._by_queue.get(queue)
+            if not waiting_here:
+                continue
+            type_ = self._ready.type_name(type_number)
+            for waiting in [w for w in waiting_here.values() if type_ in w.types]:
+                if count <= 0:
+                    break
+                count -= waiting.claim.max_n
+                self._unpark(waiting)
+                self._feed(waiting)
+
+    def clear(self, error: TqError | None) -> None:
+        """Answer all parked claims: with the error, or with nothing granted."""
+        for waiting in list(self._parked.values()):
+            self._unpark(waiting)
+            if error is None:
+                self._answer(waiting, [], 0)
+            else:
+                waiting.connection.send_error(waiting.rid, error)
+
+    def session_ended(self, session: bytes, error: TqError) -> None:
+        waiting = self._parked.get(session)
+        if waiting is not None:
+            self._unpark(waiting)
+            waiting.connection.send_error(waiting.rid, error)
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    # ---- one claim ---------------------------------------------------------------------------------
+
+    def _feed(self, waiting: Waiting) -> None:
+        waiting.is_proposed = True
+        self._propose(waiting.claim, lambda answer, index: self._fed(waiting, answer, index))
+
+    def _fed(self, waiting: Waiting, answer: object, index: int) -> None:
+        waiting.is_proposed = False
+        if isinstance(answer, TqError):
+            waiting.connection.send_error(waiting.rid, answer)
+            return
+        assert isinstance(answer, list)
+        if answer:
+            self._answer(waiting, answer, index)
+            return
+        left_ms = waiting.until_ms - self._clock.monotonic_ms()
+        if waiting.connection.is_closed or left_ms <= 0 or waiting.claim.session in self._parked:
+            self._answer(waiting, [], index)
+        elif self._ready.has_any(waiting.queues, waiting.types):
+            # Ready tasks, and yet nothing: others in the same entry took what there was, or the session holds
+            # all it may. Ask again only when something changes; here the worker decides.
+            self._answer(waiting, [], index)
+        else:
+            self._park(waiting, left_ms)
+
+    def _park(self, waiting: Waiting, left_ms: int) -> None:
+        self._parked[waiting.claim.session] = waiting
+        for queue in waiting.queues:
+            self._by_queue.setdefault(queue, OrderedDict())[waiting.claim.session] = waiting
+        waiting.deadline = self._deadlines.after(left_ms, lambda: self._timed_out(waiting))
+        waiting.connection.on_close[waiting] = lambda: self._unpark(waiting)
+
+    def _unpark(self, waiting: Waiting) -> None:
+        session = waiting.claim.session
+        if self._parked.get(session) is not waiting:
+            return
+        del self._parked[session]
+        waiting.connection.on_close.pop(waiting, None)
+        for queue in waiting.queues:
+            here = self._by_queue[queue]
+            del here[session]
+            if not here:
+                del self._by_queue[queue]
+        if waiting.deadline is not None:
+            waiting.deadline.cancel()
+
+    def _timed_out(self, waiting: Waiting) -> None:
+        self._unpark(waiting)
+        self._answer(waiting, [], 0)
+
+    def _answer(self, waiting: Waiting, grants: list[object], index: int) -> None:
+        waiting.connection.send_grants(waiting.rid, index, waiting.claim.session, grants)
+
+
+assert limits.SESSION_CLAIMS_PARKED_MAX == 1  # what `_parked` is keyed by

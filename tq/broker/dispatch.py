@@ -1,0 +1,501 @@
+"""What each request asks for, and who answers it.
+
+A request is a query, answered here and now from the open transaction at the applied index; or a write, made a
+command and given to the proposer, which calls back with the answer of the log; or it belongs to the leader's
+memory (claims, heartbeats, workers). Requests are judged here only as far as the machine cannot: sizes before
+they enter the log, who may answer, whether there is room.
+
+Every request is answered exactly once, by a reply or an error with its rid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+
+from tq import limits
+from tq.broker.claims import Claims
+from tq.broker.connection import Connection
+from tq.broker.events import CONNECTION_SUBSCRIPTIONS_MAX, Events
+from tq.broker.leases import Leases
+from tq.broker.waits import Waits
+from tq.errors import (
+    Backpressure,
+    BrokerUnavailable,
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    NotLeader,
+    PayloadTooLarge,
+    SessionLost,
+    TqError,
+    Unsupported,
+)
+from tq.machine import commands, queries
+from tq.machine.states import ENDS, State
+from tq.protocol import messages as m
+from tq.store.txn import ReadTxn
+from tq.world import Random
+
+Answer = Callable[[object, int], m.Message]
+"""Makes the reply out of a command's answer and the index of its entry."""
+
+ID_BYTES = limits.ID_BYTES
+END_NAMES = frozenset(state.name.lower() for state in ENDS)
+
+
+class Facts(Protocol):
+    """What dispatch asks of the node around it (``tq.broker.broker.Broker``)."""
+
+    @property
+    def txn(self) -> ReadTxn: ...
+    @property
+    def applied_index(self) -> int: ...
+    @property
+    def is_serving(self) -> bool: ...
+    @property
+    def leader_address(self) -> str | None: ...
+    @property
+    def disk_is_low(self) -> bool: ...
+    @property
+    def is_stopping(self) -> bool: ...
+    def hello(self, rid: int) -> m.HelloReply: ...
+    def propose(
+        self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
+    ) -> None: ...
+    def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None: ...
+    def stats(self) -> dict[str, Any]: ...
+    def cluster_status(self) -> dict[str, Any]: ...
+    def log_time_ms(self) -> int: ...
+
+
+@attrs.frozen
+class Heartbeats:
+    """What a worker is told when it registers."""
+
+    lease_ms: int
+    heartbeat_ms: int
+    session_ms: int
+
+
+class Dispatch:
+    def __init__(
+        self,
+        facts: Facts,
+        claims: Claims,
+        leases: Leases,
+        waits: Waits,
+        events: Events,
+        heartbeats: Heartbeats,
+        random: Random,
+    ) -> None:
+        self._facts = facts
+        self._claims = claims
+        self._leases = leases
+        self._waits = waits
+        self._events = events
+        self._heartbeats = heartbeats
+        self._random = random
+        self._holders: dict[bytes, Connection] = {}  # session -> where its claims come from
+        self._handlers: dict[type[m.Message], Callable[[Connection, Any], None]] = {
+            m.Hello: self._hello,
+            m.Ping: self._ping,
+            m.SubmitTask: self._submit,
+            m.ClaimTask: self._claim,
+            m.TaskResult: self._report,
+            m.Heartbeat: self._heartbeat,
+            m.RegisterWorker: self._register,
+            m.DeregisterWorker: self._deregister,
+            m.GetTask: self._get,
+            m.ListTasks: self._list,
+            m.WaitTask: self._wait,
+            m.CancelTask: self._cancel,
+            m.RetryTasks: self._retry,
+            m.PurgeTasks: self._purge,
+            m.ExplainTask: self._explain,
+            m.Queues: self._queues,
+            m.Workers: self._workers,
+            m.Stats: self._stats,
+            m.ClusterStatus: self._cluster_status,
+            m.Subscribe: self._subscribe,
+            m.Unsubscribe: self._unsubscribe,
+        }
+
+    def request(self, connection: Connection, message: m.Message) -> None:
+        """Answer ``message``, now or later. Raises nothing that the peer can cause."""
+        handler = self._handlers.get(type(message))
+        rid: int = message.rid  # type: ignore[attr-defined]  # every request has one
+        try:
+            if handler is None:
+                raise Unsupported(f"{type(message).__name__} is not a request that this broker answers")
+            if self._facts.is_stopping:
+                raise BrokerUnavailable("this broker is stopping; nothing was done", retry_after=0.2)
+            handler(connection, message)
+        except TqError as error:
+            connection.send_error(rid, error)
+
+    # ---- writes ------------------------------------------------------------------------------------
+
+    def _write(
+        self, connection: Connection, rid: int, command: commands.Command, operations: int, size: int, reply: Answer
+    ) -> None:
+        def done(answer: object, index: int) -> None:
+            if isinstance(answer, TqError):
+                connection.send_error(rid, answer)
+            else:
+                connection.send(reply(answer, index))
+
+        self._need_leader()
+        self._facts.propose(command, operations, size, done)
+
+    def _need_leader(self) -> None:
+        if not self._facts.is_serving:
+            raise NotLeader(
+                "this node does not lead the cluster", retry_after=0.1, leader=self._facts.leader_address
+            )  # fmt: skip
+
+    def _submit(self, connection: Connection, message: m.SubmitTask) -> None:
+        specs = message.specs
+        _bounded("specs", len(specs), 1, limits.BATCH_TASKS_MAX)
+        size = sum(map(len, specs))
+        if size > limits.BATCH_BYTES_MAX:
+            raise PayloadTooLarge(
+                f"this batch has {size} bytes: at most {limits.BATCH_BYTES_MAX} go into one; send smaller batches",
+                detail={"field": "specs", "value": size, "bound": limits.BATCH_BYTES_MAX},
+            )
+        if self._facts.disk_is_low:
+            raise DiskFull(
+                "the broker's disk is below its watermark (limits.disk_free_min_bytes): submissions are refused "
+                "until there is room; workers go on",
+                retry_after=5,
+            )
+        rid = message.rid
+        self._write(
+            connection,
+            rid,
+            commands.Submit(specs, message.atomic),
+            len(specs),
+            size,
+            lambda answer, index: m.SubmitReply(rid, index, answer),  # type: ignore[arg-type]
+        )
+
+    def _cancel(self, connection: Connection, message: m.CancelTask) -> None:
+        _bounded("ids", len(message.ids), 1, limits.BATCH_TASKS_MAX)
+        _bounded("grace_ms", message.grace_ms, 0, limits.DAY_MS)
+        rid = message.rid
+        self._write(
+            connection,
+            rid,
+            commands.Cancel(message.ids, message.grace_ms),
+            len(message.ids),
+            len(message.ids) * ID_BYTES,
+            lambda answer, index: m.CancelReply(rid, index, answer),  # type: ignore[arg-type]
+        )
+
+    def _retry(self, connection: Connection, message: m.RetryTasks) -> None:
+        _bounded("delay_ms", message.delay_ms, 0, limits.DURATION_MS_MAX)
+        if message.ids is not None:
+            command: commands.Command = commands.Retry(message.operation, message.ids, message.delay_ms)
+        else:
+            command = commands.JobStart(
+                message.operation, 0, _filter(message.filter), message.limit, message.delay_ms
+            )  # fmt: skip
+        self._bulk(connection, message.rid, command, message.ids, m.RetryReply)
+
+    def _purge(self, connection: Connection, message: m.PurgeTasks) -> None:
+        if message.ids is not None:
+            command: commands.Command = commands.Purge(message.operation, message.ids)
+        else:
+            command = commands.JobStart(message.operation, 1, _filter(message.filter), message.limit)
+        self._bulk(connection, message.rid, command, message.ids, m.PurgeReply)
+
+    def _bulk(
+        self,
+        connection: Connection,
+        rid: int,
+        command: commands.Command,
+        ids: list[bytes] | None,
+        reply: Callable[[int, int, Any, Any], m.Message],
+    ) -> None:
+        if ids is None:
+            self._write(connection, rid, command, 1, 256, lambda answer, index: reply(rid, index, None, answer))
+        else:
+            _bounded("ids", len(ids), 1, limits.BATCH_TASKS_MAX)
+            size = len(ids) * ID_BYTES
+            self._write(
+                connection, rid, command, len(ids), size, lambda answer, index: reply(rid, index, answer, None)
+            )  # fmt: skip
+
+    # ---- workers -----------------------------------------------------------------------------------
+
+    def _register(self, connection: Connection, message: m.RegisterWorker) -> None:
+        _bounded("types", len(message.types), 1, limits.SESSION_TYPES_MAX)
+        _bounded("queues", len(message.queues), 1, limits.SESSION_QUEUES_MAX)
+        session = message.session
+
+        def reply(_answer: object, index: int) -> m.Message:
+            life = self._leases.sessions.get(session)
+            if life is not None:
+                life.info = message.info
+            told = self._heartbeats
+            return m.RegisterReply(message.rid, index, told.lease_ms, told.heartbeat_ms, told.session_ms)
+
+        command = commands.SessionOpen(session, message.name, message.types, message.queues)
+        size = sum(map(len, message.types)) + sum(map(len, message.queues)) + 64
+        self._write(connection, message.rid, command, 1, size, reply)
+
+    def _deregister(self, connection: Connection, message: m.DeregisterWorker) -> None:
+        self._write(
+            connection,
+            message.rid,
+            commands.SessionClose(message.session),
+            limits.SESSION_TASKS_MAX,
+            32,
+            lambda _answer, index: m.DeregisterReply(message.rid, index),
+        )
+
+    def _claim(self, connection: Connection, message: m.ClaimTask) -> None:
+        self._need_leader()
+        _bounded("max_n", message.max_n, 1, limits.CLAIM_TASKS_MAX)
+        _bounded("wait_ms", message.wait_ms, 0, limits.CLAIM_WAIT_MS_MAX)
+        session = message.session
+        life = self._leases.sessions.get(session)
+        if life is None:
+            raise session_lost()
+        self._leases.touch(session)
+        holder = self._holders.get(session)
+        if holder is not connection:
+            self._holders[session] = connection
+            connection.on_close[session] = lambda: self._forget_holder(session, connection)
+        queues = tuple(message.queues) or life.queues
+        claim = commands.Claim(session, message.seq, list(queues), message.max_n)
+        self._claims.claim(connection, message.rid, claim, queues, life.types, message.wait_ms)
+
+    def _report(self, connection: Connection, message: m.TaskResult) -> None:
+        items = message.items
+        _bounded("items", len(items), 1, limits.BATCH_TASKS_MAX)
+        self._leases.touch(message.session)
+        rid = message.rid
+        size = 0
+        for item in items:
+            body = item[3]
+            if body is not None and body.__class__ is list and item[2] == commands.Outcome.COMPLETE:
+                size += len(body[1])
+            size += 40
+        if size > limits.BATCH_BYTES_MAX + len(items) * 40:
+            raise PayloadTooLarge(
+                f"these results have {size} bytes: at most {limits.BATCH_BYTES_MAX} go into one batch",
+                detail={"field": "items", "value": size, "bound": limits.BATCH_BYTES_MAX},
+            )
+        self._write(
+            connection,
+            rid,
+            commands.Report(message.session, items, self._random.below(1 << 32)),
+            len(items),
+            size,
+            lambda answer, index: m.ResultReply(rid, index, answer),  # type: ignore[arg-type]
+        )
+
+    def _heartbeat(self, connection: Connection, message: m.Heartbeat) -> None:
+        self._need_leader()
+        _bounded("tasks", len(message.tasks), 0, limits.SESSION_TASKS_MAX)
+        if not self._leases.touch(message.session):
+            raise session_lost()
+        life = self._leases.sessions[message.session]
+        life.stats = message.stats
+        cancel, lost = self._leases.heartbeat(message.session, message.tasks)
+        connection.send(m.HeartbeatReply(message.rid, cancel, lost, life.draining))
+
+    def push_cancels(self, cancels: list[tuple[bytes, int, bytes, int]]) -> None:
+        """Tell the holders of running tasks that were cancelled; each heartbeat's reply repeats it."""
+        for id, fence, session, grace_ms in cancels:
+            self._leases.cancelling(fence, grace_ms)
+            holder = self._holders.get(session)
+            if holder is not None:
+                holder.send(m.CancelRunning(session, [[id, fence, grace_ms]]))
+
+    def release_undelivered(self, session: bytes, grants: list[Any]) -> None:
+        """Give back grants that never left this node: no attempt, no crash. If that is refused, the leases run out."""
+        items: list[list[object]] = [
+            [bytes(queries.id_of_spec(grant[0])), grant[3], int(commands.Outcome.RELEASE), None] for grant in grants
+        ]
+        try:
+            self._need_leader()
+            self._facts.propose(
+                commands.Report(session, items, 0), len(items), len(items) * 40, lambda _answer, _index: None
+            )  # fmt: skip
+        except (NotLeader, Backpressure):
+            return
+
+    def _forget_holder(self, session: bytes, connection: Connection) -> None:
+        if self._holders.get(session) is connection:
+            del self._holders[session]
+
+    # ---- queries -----------------------------------------------------------------------------------
+
+    def _at(self, connection: Connection, rid: int, min_index: int, answer: Callable[[], m.Message]) -> None:
+        """Answer a read, once ``min_index`` is applied here."""
+        if min_index <= self._facts.applied_index:
+            connection.send(answer())
+            return
+
+        def reached(in_time: bool) -> None:
+            try:
+                if not in_time:
+                    raise BrokerUnavailable(f"this node has not applied index {min_index} in time", retry_after=0.1)
+                connection.send(answer())
+            except TqError as error:
+                connection.send_error(rid, error)
+
+        self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
+
+    def _need_linearizable(self, wanted: bool) -> None:
+        # A group of one is its own quorum: while it serves, nobody else can have written.
+        if wanted:
+            self._need_leader()
+
+    def _get(self, connection: Connection, message: m.GetTask) -> None:
+        self._need_linearizable(message.linearizable)
+        facts = self._facts
+        self._at(
+            connection,
+            message.rid,
+            message.min_index,
+            lambda: m.GetReply(
+                message.rid, facts.applied_index, queries.get_task(facts.txn, message.id, message.parts)
+            ),
+        )
+
+    def _list(self, connection: Connection, message: m.ListTasks) -> None:
+        self._need_linearizable(message.linearizable)
+        _bounded("limit", message.limit, 1, limits.LIST_TASKS_MAX)
+
+        def answer() -> m.Message:
+            tasks, cursor = queries.list_tasks(self._facts.txn, message.filter, message.limit, message.cursor)
+            return m.ListReply(message.rid, self._facts.applied_index, tasks, cursor)
+
+        self._at(connection, message.rid, message.min_index, answer)
+
+    def _wait(self, connection: Connection, message: m.WaitTask) -> None:
+        _bounded("wait_ms", message.wait_ms, 0, limits.WAIT_MS_MAX)
+        id, rid, parts = message.id, message.rid, message.parts
+
+        def reply() -> m.WaitReply:
+            task = queries.get_task(self._facts.txn, id, parts)
+            return m.WaitReply(rid, self._facts.applied_index, task["state"] in END_NAMES, task)
+
+        def later(_ended: bool) -> None:
+            connection.on_close.pop(later, None)
+            try:
+                connection.send(reply())
+            except NotFound as error:  # purged meanwhile
+                connection.send_error(rid, error)
+
+        def now() -> None:
+            """Answer if it has ended or does not wait; else park."""
+            first = reply()
+            if first.ended or message.wait_ms == 0:
+                connection.send(first)
+                return
+            connection.on_close[later] = self._waits.for_end(id, message.wait_ms, later)
+
+        if message.min_index <= self._facts.applied_index:
+            now()
+            return
+
+        def reached(in_time: bool) -> None:
+            try:
+                if not in_time:
+                    raise BrokerUnavailable(f"this node has not applied index {message.min_index} in time")
+                now()
+            except TqError as error:
+                connection.send_error(rid, error)
+
+        self._waits.for_index(message.min_index, limits.CLAIM_WAIT_MS_MAX, reached)
+
+    def _explain(self, connection: Connection, message: m.ExplainTask) -> None:
+        def answer() -> m.Message:
+            workers = {
+                (queue, type_)
+                for life in self._leases.sessions.values()
+                for queue in life.queues
+                for type_ in life.types
+            }  # fmt: skip
+            why, facts = queries.explain(self._facts.txn, message.id, self._facts.log_time_ms(), workers)
+            return m.ExplainReply(message.rid, self._facts.applied_index, why, facts)
+
+        self._at(connection, message.rid, message.min_index, answer)
+
+    def _queues(self, connection: Connection, message: m.Queues) -> None:
+        facts = self._facts
+        self._at(
+            connection,
+            message.rid,
+            message.min_index,
+            lambda: m.QueuesReply(message.rid, facts.applied_index, queries.queues(facts.txn)),
+        )
+
+    def _workers(self, connection: Connection, message: m.Workers) -> None:
+        self._need_leader()
+        workers = [
+            {
+                "session": session,
+                "name": life.name,
+                "types": list(life.types),
+                "queues": list(life.queues),
+                "running": len(life.fences),
+                "opened_ms": life.opened_wall_ms,
+                "heard_ms": life.heard_wall_ms,
+                "draining": life.draining,
+                "info": life.info,
+                "stats": life.stats,
+            }
+            for session, life in sorted(self._leases.sessions.items(), key=lambda item: item[1].name)
+        ]
+        connection.send(m.WorkersReply(message.rid, self._facts.applied_index, workers))
+
+    def _stats(self, connection: Connection, message: m.Stats) -> None:
+        connection.send(m.StatsReply(message.rid, self._facts.applied_index, self._facts.stats()))
+
+    def _cluster_status(self, connection: Connection, message: m.ClusterStatus) -> None:
+        connection.send(m.ClusterStatusReply(message.rid, self._facts.cluster_status()))
+
+    def _subscribe(self, connection: Connection, message: m.Subscribe) -> None:
+        if self._events.count(connection) >= CONNECTION_SUBSCRIPTIONS_MAX:
+            raise Backpressure(f"a connection has at most {CONNECTION_SUBSCRIPTIONS_MAX} subscriptions")
+        if message.after is not None and len(message.after) != 2:
+            raise InvalidRequest.of("after", message.after, "an index and an ordinal")
+        is_complete = self._events.subscribe(connection, message.rid, message.id, message.after)
+        connection.send(m.SubscribeReply(message.rid, self._facts.applied_index, is_complete))
+        if message.after is not None:
+            self._events.replay(connection, message.rid, message.after)
+
+    def _unsubscribe(self, connection: Connection, message: m.Unsubscribe) -> None:
+        self._events.unsubscribe(connection, message.subscription)
+        connection.send(m.UnsubscribeReply(message.rid))
+
+    def _ping(self, connection: Connection, message: m.Ping) -> None:
+        connection.send(m.PingReply(message.rid, self._facts.applied_index))
+
+    def _hello(self, connection: Connection, message: m.Hello) -> None:
+        connection.send(self._facts.hello(message.rid))
+
+
+def session_lost() -> SessionLost:
+    return SessionLost("this worker session has ended: open a new one with REGISTER_WORKER")
+
+
+def _bounded(field: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidRequest.of(field, value, f"must be between {low} and {high}")
+
+
+def _filter(filter_: dict[str, Any] | None) -> list[object]:
+    if filter_ is None:
+        raise InvalidRequest.of("ids", None, "give ids or a filter")
+    return queries.filter_to_command(filter_)
+
+
+assert State.COMPLETED in ENDS

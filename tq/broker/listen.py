@@ -1,0 +1,165 @@
+"""The sockets of clients and workers: accept, read, feed requests to the broker, write what it could not write at once.
+
+One task a connection reads; replies are written where they arise (``Connection.flush``), and a second task lives
+only while the kernel's buffer is full. Plain non-blocking sockets and trio's readiness, not streams: a stream costs
+a task and a checkpoint a message.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from tq import limits
+from tq.broker.connection import READ_PAUSE_BYTES, Connection
+from tq.config import parse_address
+from tq.errors import Backpressure, ConfigError, ProtocolError, to_wire
+from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused
+from tq.protocol.messages import ErrorReply
+
+if TYPE_CHECKING:
+    from tq.broker.broker import Broker
+
+READ_BYTES = 256 * limits.KIB
+BACKLOG = 1_024
+ACCEPTS_MAX = 64  # before the loop goes on
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_DESCRIPTORS_PAUSE_S = 0.1
+
+
+def open_listener(field: str, address: str) -> socket.socket:
+    """A listening, non-blocking TCP socket. Only loopback: without authentication nothing else may reach a broker.
+
+    Raises:
+        ConfigError: not loopback, or the address cannot be bound; says what to do.
+    """
+    host, port = parse_address(field, address)
+    try:
+        family, kind, proto, _name, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ConfigError(f'{field} = "{address}": {error.strerror}; write an IP address or a known host') from error
+    ip = str(where[0])
+    if not (ip.startswith("127.") or ip == "::1"):
+        raise ConfigError(
+            f'{field} = "{address}" can be reached from other machines, and this broker has no authentication: '
+            "listen on 127.0.0.1, and bring remote clients in over an SSH tunnel or a private proxy"
+        )
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f'{field} = "{address}" cannot be used: {error.strerror}; is another broker running there?'
+        ) from error
+    return listener
+
+
+async def accept_clients(broker: Broker, listener: socket.socket, nursery: trio.Nursery) -> None:
+    """Accept until cancelled. The connections live on in ``nursery``."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        for _ in range(ACCEPTS_MAX):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    # Wait for a connection to end; the others in the backlog wait with us.
+                    await trio.sleep(NO_DESCRIPTORS_PAUSE_S)
+                    break
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                raise
+            _accept(broker, nursery, sock, f"{address[0]}:{address[1]}")
+
+
+def _accept(broker: Broker, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = Connection(sock, peer, broker.dirty, broker.dispatch.release_undelivered)
+    if len(broker.connections) >= broker.config.limits.connections_max:
+        broker.counters.connections_refused += 1
+        full = Backpressure("this broker has as many connections as it takes", retry_after=1)
+        connection.send_error(None, full)
+        connection.flush()
+        connection.close()
+        return
+    broker.connections.add(connection)
+    writing: set[Connection] = set()
+
+    def wait_for_room(slow: Connection) -> None:
+        if slow not in writing:
+            writing.add(slow)
+            nursery.start_soon(_write, slow, writing)
+
+    connection.wait_for_room = wait_for_room
+    connection.closing = trio.lowlevel.notify_closing
+    nursery.start_soon(_serve, broker, connection)
+
+
+async def _serve(broker: Broker, connection: Connection) -> None:
+    log = structlog.get_logger("tq.connection").bind(node=broker.config.node.id, peer=connection.peer)
+    try:
+        with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
+            while not connection.is_closed:
+                if connection.out_bytes > READ_PAUSE_BYTES:
+                    await trio.lowlevel.wait_writable(connection.socket)
+                    connection.flush()
+                    continue
+                await trio.lowlevel.wait_readable(connection.socket)
+                if not _read(broker, connection):
+                    break
+                deadline.deadline = trio.current_time() + limits.IDLE_TIMEOUT_MS / 1000
+        if deadline.cancelled_caught:
+            log.info("closed an idle connection")
+    except ProtocolError as error:
+        log.warning("closed a connection that broke the protocol", error=error.message)
+        connection.send(ErrorReply(None, to_wire(error)))
+        connection.flush()
+    except (trio.ClosedResourceError, ConnectionError, OSError):
+        pass  # the peer is gone, or the broker closed this connection; both end it the same way
+    finally:
+        connection.close()
+        broker.connections.discard(connection)
+
+
+def _read(broker: Broker, connection: Connection) -> bool:
+    """Take what the socket has, answer what can be answered. False at the end of the stream."""
+    try:
+        data = connection.socket.recv(READ_BYTES)
+    except BlockingIOError:
+        return True
+    protocol = connection.protocol
+    protocol.receive_data(data)
+    while True:
+        event = protocol.next_event()
+        if event is NEED_DATA:
+            break
+        if isinstance(event, ConnectionClosed):
+            return False
+        if isinstance(event, Refused):
+            connection.send_error(event.rid, event.error)
+            continue
+        broker.request(connection, event)
+    broker.flush()
+    return True
+
+
+async def _write(connection: Connection, writing: set[Connection]) -> None:
+    try:
+        while not connection.is_closed and connection.out_bytes:
+            await trio.lowlevel.wait_writable(connection.socket)
+            connection.flush()
+    except (trio.ClosedResourceError, OSError):
+        connection.close()
+    finally:
+        writing.discard(connection)

@@ -1,0 +1,173 @@
+"""The main loop of a broker: its parts, started top to bottom, stopped bottom to top.
+
+SIGTERM or SIGINT: peers are told (GOAWAY), what is in flight is answered, the store is checkpointed, and the
+process ends with 0. A broken invariant, a failed sync or damaged data end it at once with a message and 1;
+nothing is acknowledged after that.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from socket import socket
+
+import structlog
+import trio
+
+from tq import limits, logs
+from tq.broker import health, listen, services
+from tq.broker.broker import Broker
+from tq.config import Config
+from tq.errors import ConfigError, StorageFailed, TqError
+from tq.machine import queries
+from tq.metrics import CONTENT_TYPE, BrokerCollector, render
+from tq.raft import driver
+from tq.raft.node import Node
+from tq.raft.sync import new_sync
+from tq.store.lmdb_store import LmdbStore
+from tq.version import VERSION
+from tq.world import RealClock, RealDisk, RealRandom
+
+STORE_DIRECTORY = "store"
+ELECTION_MS = {"default": limits.RAFT_ELECTION_MS_DEFAULT, "fast": limits.RAFT_ELECTION_MS_FAST}
+HEARTBEAT_MS = {"default": limits.RAFT_HEARTBEAT_MS_DEFAULT, "fast": limits.RAFT_HEARTBEAT_MS_FAST}
+
+
+def main(config: Config) -> int:
+    """Run a broker until it is told to stop. Returns the exit code; what went wrong is on standard error."""
+    logs.configure(config.log.level, config.log.format)
+    failures: list[TqError] = []
+    try:
+        trio.run(serve, config)
+    except* TqError as group:
+        failures = list(_leaves(group))
+    for error in failures:
+        print(f"tq broker: {error.message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+async def serve(config: Config) -> None:
+    """The broker, from its files to its sockets and back.
+
+    Raises:
+        ConfigError: an address or the data directory cannot be used; another broker has it.
+        StorageFailed, DataDamaged: of the disk; nothing that it concerns was acknowledged.
+    """
+    log = structlog.get_logger("tq.broker").bind(node=config.node.id)
+    clock, random = RealClock(), RealRandom()
+    with ExitStack() as stack:
+        disk = _open_disk(config.node.data_dir)
+        stack.callback(disk.unlock)
+        store = LmdbStore.open(disk, STORE_DIRECTORY, clock)
+        stack.callback(store.close)
+        node = Node(
+            node_id=config.node.id,
+            peers=[],
+            disk=disk,
+            clock=clock,
+            random=random,
+            sync=new_sync(config.storage.sync, clock),
+            applied_index=store.checkpointed_index,
+            election_ms=ELECTION_MS[config.cluster.profile],
+            heartbeat_ms=HEARTBEAT_MS[config.cluster.profile],
+        )
+        stack.callback(node.close)
+        broker = Broker(config, store, node, disk, clock, random)
+        clients = listen.open_listener("node.listen", config.node.listen)
+        stack.callback(clients.close)
+        metrics = listen.open_listener("node.metrics_listen", config.node.metrics_listen)
+        stack.callback(metrics.close)
+        _freeze_garbage()
+        log.info(
+            "starts",
+            version=VERSION,
+            listen=config.node.listen,
+            metrics=config.node.metrics_listen,
+            data=config.node.data_dir,
+            applied=broker.applied_index,
+        )
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(driver.run, node, broker.before_turn, broker.on_committed, broker.on_role)
+                nursery.start_soon(_look, broker)
+                nursery.start_soon(health.serve_health, metrics, _routes(broker))
+                accepting = trio.CancelScope()
+                nursery.start_soon(_accept, accepting, broker, clients, nursery)
+                await _until_signal(signals)
+                accepting.cancel()
+                log.info("stops", connections=len(broker.connections))
+                await _stop(broker)
+                nursery.cancel_scope.cancel()
+        broker.checkpoint()
+        log.info("stopped", applied=broker.applied_index)
+
+
+def _open_disk(data_dir: str) -> RealDisk:
+    """The data directory, locked for this process."""
+    try:
+        disk = RealDisk(data_dir)
+        disk.lock()
+    except BlockingIOError as error:
+        raise ConfigError(
+            f'node.data_dir = "{data_dir}" is in use: another broker runs on it; stop that one, or use another folder'
+        ) from error
+    except OSError as error:
+        raise StorageFailed(f'node.data_dir = "{data_dir}" cannot be used: {error.strerror}') from error
+    return disk
+
+
+async def _look(broker: Broker) -> None:
+    while True:
+        await trio.sleep(services.PERIOD_MS / 1000)
+        broker.look()
+
+
+async def _accept(scope: trio.CancelScope, broker: Broker, listener: socket, nursery: trio.Nursery) -> None:
+    with scope:
+        await listen.accept_clients(broker, listener, nursery)
+
+
+async def _until_signal(signals: AsyncIterator[int]) -> None:
+    async for _signal in signals:
+        return
+
+
+async def _stop(broker: Broker) -> None:
+    """Until nothing is in flight any more, but not longer than GRACEFUL_STOP_MS."""
+    broker.stop()
+    with trio.move_on_after(limits.GRACEFUL_STOP_MS / 1000):
+        while not broker.is_idle:
+            await trio.sleep(0.01)
+
+
+def _leaves(group: BaseExceptionGroup[TqError]) -> list[TqError]:
+    found: list[TqError] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def _freeze_garbage() -> None:
+    """What is alive now lives as long as the process: keep the collector from walking it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _routes(broker: Broker) -> health.Routes:
+    collector = BrokerCollector(broker.stats, lambda: queries.queues(broker.txn))
+
+    def ready() -> health.Answer:
+        status = 200 if broker.is_serving and not broker.is_stopping else 503
+        return health.json_answer(
+            status, {"ready": status == 200, "role": broker.node.role.name.lower(), "leader": broker.node.leader_id}
+        )
+
+    return {
+        "/metrics": lambda: (200, CONTENT_TYPE, render(collector)),
+        "/health/live": lambda: health.json_answer(200, {"live": True}),
+        "/health/ready": ready,
+    }

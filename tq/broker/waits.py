@@ -1,0 +1,103 @@
+"""Waits for the end of a task, and for an index: answered by push, on every node, at its applied index.
+
+A wait is bounded in time (the client asks again) and in number; it dies with its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from tq import limits
+from tq.broker.deadlines import Deadline, Deadlines
+from tq.errors import Backpressure
+from tq.machine.answers import EventKind
+
+ENDING = frozenset(
+    {EventKind.COMPLETED, EventKind.CANCELLED, EventKind.EXPIRED, EventKind.DEAD, EventKind.PURGED}
+)  # fmt: skip
+
+
+@attrs.define(eq=False)
+class Wait:
+    call: Callable[[bool], None]  # with True: it happened; False: the time is over
+    deadline: Deadline | None = None
+
+
+class Waits:
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._by_task: dict[bytes, set[Wait]] = {}
+        self._by_index: dict[int, list[Wait]] = {}
+        self._count = 0
+
+    def for_end(self, id: bytes, wait_ms: int, call: Callable[[bool], None]) -> Callable[[], object]:
+        """Call once: with True when the task ends, with False after ``wait_ms``. Returns what forgets the wait."""
+        wait = self._new(call)
+        self._by_task.setdefault(id, set()).add(wait)
+        wait.deadline = self._deadlines.after(wait_ms, lambda: self._end(id, wait, False))
+        return lambda: self._forget(id, wait)
+
+    def for_index(self, index: int, wait_ms: int, call: Callable[[bool], None]) -> None:
+        """Call once: with True when ``index`` is applied here, with False after ``wait_ms``."""
+        wait = self._new(call)
+        self._by_index.setdefault(index, []).append(wait)
+        wait.deadline = self._deadlines.after(wait_ms, lambda: self._index_late(index, wait))
+
+    def applied(self, index: int, events: list[tuple[int, bytes, int, int, int, object]]) -> None:
+        if self._by_task:
+            by_task = self._by_task
+            for kind, id, *_rest in events:
+                if id in by_task and kind in ENDING:
+                    for wait in list(by_task[id]):
+                        self._end(id, wait, True)
+        if self._by_index:
+            for reached in [at for at in self._by_index if at <= index]:
+                for wait in self._by_index.pop(reached):
+                    self._count -= 1
+                    if wait.deadline is not None:
+                        wait.deadline.cancel()
+                    wait.call(True)
+
+    def clear(self) -> None:
+        """The node stops: all waits are over."""
+        for id in list(self._by_task):
+            for wait in list(self._by_task.get(id, ())):
+                self._end(id, wait, False)
+        for index in list(self._by_index):
+            for wait in list(self._by_index.get(index, ())):
+                self._index_late(index, wait)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _new(self, call: Callable[[bool], None]) -> Wait:
+        if self._count >= limits.WAITERS_MAX:
+            raise Backpressure("as many waits as this node holds; try again later", retry_after=1)
+        self._count += 1
+        return Wait(call)
+
+    def _forget(self, id: bytes, wait: Wait) -> bool:
+        waits = self._by_task.get(id)
+        if waits is None or wait not in waits:
+            return False
+        waits.discard(wait)
+        if not waits:
+            del self._by_task[id]
+        self._count -= 1
+        if wait.deadline is not None:
+            wait.deadline.cancel()
+        return True
+
+    def _end(self, id: bytes, wait: Wait, ended: bool) -> None:
+        if self._forget(id, wait):
+            wait.call(ended)
+
+    def _index_late(self, index: int, wait: Wait) -> None:
+        waits = self._by_index[index]
+        waits.remove(wait)
+        if not waits:
+            del self._by_index[index]
+        self._count -= 1
+        wait.call(False)
