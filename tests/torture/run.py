@@ -131,8 +131,7 @@ class _Round:
                     raise TortureFailed(f"{process.name} ended with {process.exit_code}\n{process.tail()}")
             ids = sorted({submit.id for submit in self._history().submits})
             read_ends(client, Recorder(self._folder, f"{self._name}-ends"), ids)
-            history = self._history()
-        return history
+            return self._history()
 
     def _workers(self) -> list[Process]:
         environ = {"TQ_TORTURE_HISTORY": str(self._folder)}
