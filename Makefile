@@ -1,0 +1,52 @@
+# From a bare machine with Python (3.11 to 3.13) and make: every target makes its own environment in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MINUTES ?= 10
+SEED ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench torture sim powerloss clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## the environment in .venv, with tq and its tools
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("tq needs Python 3.11 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## index the standard library while a worker and the broker are killed (under two minutes)
+	$(BIN)/python -m cluster.demo
+
+test: $(INSTALLED)  ## all tests, in their short forms
+	$(BIN)/python -m pytest --durations=15
+
+check: $(INSTALLED)  ## types, lint, format
+	$(BIN)/python -m mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(INSTALLED)  ## format the code and mend what the linter can
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+bench: $(INSTALLED)  ## measure, and write docs/performance.md
+	$(BIN)/tq bench --output docs/performance.md
+
+torture: $(INSTALLED)  ## kill and stop real brokers and workers for MINUTES=10, and judge what they did [SEED=n]
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+sim: $(INSTALLED)  ## the simulations, for MINUTES=10
+	TQ_SIM_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/sim --timeout=0
+
+powerloss: $(INSTALLED)  ## rebuild the disk as of each sync of a real store, and start from each
+	$(BIN)/python -m tests.powerloss
+
+clean:  ## remove the environment and what tools left behind
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
