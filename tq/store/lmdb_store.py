@@ -5,7 +5,8 @@ meta pages, synced too. So after a power loss the file shows the last commit tha
 whole. That holds only with sync on and without writemap, so both are fixed here. What LMDB does not do for us:
 
 - It never syncs the directory, and an environment cut off in its first moments does not open. So a new one is made
-  under another name, synced, and then renamed.
+  under another name, synced, and then renamed. Each open syncs file and directory before it speaks of a checkpoint:
+  the process before us may have been killed between a write and its sync.
 - A file that is shorter than its meta page says makes the first read end the process (SIGBUS). It is lengthened with
   zeros at open, which LMDB then reports as damage. (A file may lack pages at its end that were never used.)
 - The map must be large enough. It costs address space only and grows when no transaction is open: at checkpoints,
@@ -31,10 +32,11 @@ from typing import Any, Final, NoReturn
 import lmdb
 
 from tq import limits
-from tq.errors import DataDamaged, StorageFailed, Unsupported
+from tq.errors import Backpressure, DataDamaged, StorageFailed, Unsupported
 from tq.store.store import (
     APPLIED_INDEX,
     READER_LIMIT_MS_DEFAULT,
+    READERS_MAX,
     STORE_FORMAT,
     STORE_FORMAT_KEY,
     BadKey,
@@ -52,7 +54,7 @@ FILE_NAME: Final = "data.mdb"
 UNFINISHED_SUFFIX: Final = ".new"
 ROW_OVERHEAD_BYTES: Final = 32  # of a change, for the estimate of dirty bytes
 MAP_GROWTH_BYTES_MAX: Final = 16 << 30  # the map doubles, up to this much at once
-READERS_MAX: Final = 32
+READERS_FOREIGN_MAX: Final = 16  # of other processes, such as `python -m lmdb copy`
 
 # The meta pages, 0 and 1, as far as the length of the file depends on them (LMDB 0.9, data version 1).
 META_BYTES: Final = 152
@@ -275,8 +277,10 @@ class LmdbStore:
         try:
             if not disk.exists(directory):
                 _make(disk, directory, map_bytes)
+            disk.sync_directory()
             _lengthen(disk, directory)
             environment = _environment(disk.real_path(directory), map_bytes)
+            environment.sync(True)
         except lmdb.Error as error:
             raise _typed(error, path) from error
         except OSError as error:
@@ -305,8 +309,7 @@ class LmdbStore:
     def checkpoint(self, applied_index: int) -> None:
         if applied_index < self._index:
             raise AssertionError(f"applied index fell from {self._index} to {applied_index}")
-        if self._failed:
-            raise StorageFailed(f"{self._path}: an earlier error closed the store")
+        self._check()
         self._end_readers(until_ms=self._clock.monotonic_ms())
         if applied_index == self._index and not self._txn.dirty_bytes:
             return
@@ -328,10 +331,12 @@ class LmdbStore:
         self._keep_headroom()
 
     def rollback(self) -> None:
+        self._check()
         self._inner.abort()
         self._begin()
 
     def grow(self) -> None:
+        self._check()
         if self._txn.dirty_bytes:
             raise AssertionError("grow() with changes open: roll back first")
         map_bytes = self._environment.info()["map_size"]
@@ -339,6 +344,9 @@ class LmdbStore:
 
     @contextmanager
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> Iterator[ReadTxn]:
+        self._check()
+        if len(self._readers) >= READERS_MAX:
+            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
         txn = self._environment.begin(write=False)
         reader = _LmdbReader(self, txn, self._databases, self._clock.monotonic_ms() + limit_ms)
         self._readers.append(reader)
@@ -383,6 +391,10 @@ class LmdbStore:
             raise StoreFull from error
         self._failed = True
         raise _typed(error, self._path) from error
+
+    def _check(self) -> None:
+        if self._failed or self._closed:
+            raise StorageFailed(f"{self._path}: closed{' by an earlier error' if self._failed else ''}")
 
     def _begin(self) -> None:
         try:
@@ -437,7 +449,7 @@ def _environment(real_directory: str, map_bytes: int) -> lmdb.Environment:
         real_directory,
         map_size=map_bytes,
         max_dbs=len(Table),
-        max_readers=READERS_MAX,
+        max_readers=READERS_MAX + READERS_FOREIGN_MAX,
         sync=True,
         metasync=True,
         writemap=False,
@@ -465,7 +477,6 @@ def _make(disk: RealDisk, directory: str, map_bytes: int) -> None:
         file.close()
     disk.sync_directory(unfinished)
     disk.rename(unfinished, directory)
-    disk.sync_directory()
 
 
 def _lengthen(disk: RealDisk, directory: str) -> None:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 from sortedcontainers import SortedList
 
-from tq.errors import StorageFailed
+from tq.errors import Backpressure, StorageFailed
 from tq.store.store import (
     APPLIED_INDEX,
     KEY_BYTES_MAX,
     READER_LIMIT_MS_DEFAULT,
+    READERS_MAX,
     STORE_FORMAT,
     STORE_FORMAT_KEY,
     BadKey,
@@ -27,6 +28,7 @@ from tq.store.store import (
 )
 from tq.store.tables import Table
 from tq.store.txn import Pair, ReadTxn
+from tq.world import Clock
 
 ROW_OVERHEAD_BYTES = 32
 
@@ -96,12 +98,11 @@ class _Rows:
 class _MemoryReads:
     def __init__(self, tables: list[_Rows]) -> None:
         self._tables = tables
-        self._ended = False
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         value = self._tables[table].data.get(key)
-        if value is None:
-            self._check(table, key)
+        if value is None and not key:
+            raise BadKey(table, key)
         return value
 
     def get_many(self, table: Table, keys: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -111,12 +112,12 @@ class _MemoryReads:
             value = data.get(key)
             if value is not None:
                 found[key] = value
-            else:
-                self._check(table, key)
+            elif not key:
+                raise BadKey(table, key)
         return found
 
     def first(self, table: Table, start: bytes, stop: bytes) -> Pair | None:
-        rows = self._rows(table)
+        rows = self._tables[table]
         order = rows.settled()
         at = order.bisect_left(start)
         if at == len(order):
@@ -125,7 +126,7 @@ class _MemoryReads:
         return (key, rows.data[key]) if key < stop else None
 
     def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
-        rows = self._rows(table)
+        rows = self._tables[table]
         data = rows.data
         order = rows.settled()
         begin = order.bisect_left(start)
@@ -133,7 +134,7 @@ class _MemoryReads:
         return [(key, data[key]) for key in order.islice(begin, end)] if begin < end else []
 
     def scan_back(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
-        rows = self._rows(table)
+        rows = self._tables[table]
         data = rows.data
         order = rows.settled()
         end = len(order) if stop is None else order.bisect_left(stop)
@@ -141,18 +142,39 @@ class _MemoryReads:
         return [(key, data[key]) for key in order.islice(begin, end, reverse=True)] if begin < end else []
 
     def count(self, table: Table) -> int:
-        return len(self._rows(table).data)
+        return len(self._tables[table].data)
 
-    def _rows(self, table: Table) -> _Rows:
-        if self._ended:
-            raise ReaderEnded
-        return self._tables[table]
 
-    def _check(self, table: Table, key: bytes) -> None:
-        if self._ended:
+class _MemoryReader:
+    """The last checkpoint, copied, until it is ended."""
+
+    def __init__(self, tables: list[_Rows], end_ms: int | None) -> None:
+        self._reads = _MemoryReads(tables)
+        self.end_ms = end_ms
+        self.ended = False
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        return self._live().get(table, key)
+
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return self._live().get_many(table, keys)
+
+    def first(self, table: Table, start: bytes, stop: bytes) -> Pair | None:
+        return self._live().first(table, start, stop)
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        return self._live().scan(table, start, stop, limit)
+
+    def scan_back(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
+        return self._live().scan_back(table, start, stop, limit)
+
+    def count(self, table: Table) -> int:
+        return self._live().count(table)
+
+    def _live(self) -> _MemoryReads:
+        if self.ended:
             raise ReaderEnded
-        if not key:
-            raise BadKey(table, key)
+        return self._reads
 
 
 class MemoryTxn(_MemoryReads):
@@ -186,7 +208,8 @@ class MemoryTxn(_MemoryReads):
         rows = self._tables[table]
         old = rows.data.get(key)
         if old is None:
-            self._check(table, key)
+            if not key:
+                raise BadKey(table, key)
             return False
         rows.remove(key)
         if key not in rows.undo:
@@ -203,20 +226,23 @@ class MemoryTxn(_MemoryReads):
 
 class MemoryStore:
     """Plays ``Store``. ``between`` is called twice in a checkpoint, where the power may go: before it is durable and
-    after; a simulated disk's ``step`` fits.
+    after; a simulated disk's ``step`` fits. Without a ``clock`` readers have no time limit.
 
     Faults to set: ``full_after(puts)`` (StoreFull until ``grow``), ``fail_checkpoint()`` (StorageFailed).
     """
 
-    def __init__(self, between: Callable[[], None] | None = None) -> None:
+    def __init__(self, between: Callable[[], None] | None = None, clock: Clock | None = None) -> None:
         self._tables = [_Rows() for _ in Table]
         self._txn = MemoryTxn(self._tables)
         self._between = between
+        self._clock = clock
         self._index = 0
         self._checkpoints = 0
-        self._readers: list[_MemoryReads] = []
+        self._readers: list[_MemoryReader] = []
         self._readers_ended = 0
-        self._fails = False
+        self._fails = False  # the next checkpoint will
+        self._failed = False
+        self._closed = False
         self._txn.put(Table.META, STORE_FORMAT_KEY, STORE_FORMAT.to_bytes(4, "big"))
         self._settle()
 
@@ -235,14 +261,15 @@ class MemoryStore:
     def checkpoint(self, applied_index: int) -> None:
         if applied_index < self._index:
             raise AssertionError(f"applied index fell from {self._index} to {applied_index}")
+        self._check()
+        self._end_late_readers()
         if applied_index == self._index and not self._txn.dirty_bytes:
             return
         self._txn.put(Table.META, APPLIED_INDEX, pack_index(applied_index))
         if self._between is not None:
             self._between()
         if self._fails:
-            self.rollback()
-            self.close()
+            self._failed = True
             raise StorageFailed("the checkpoint failed, as a test asked")
         self._settle()
         self._index = applied_index
@@ -256,32 +283,51 @@ class MemoryStore:
         self._txn.dirty_bytes = 0
 
     def rollback(self) -> None:
+        self._check()
+        self._take_back()
+
+    def _take_back(self) -> None:
         for rows in self._tables:
             rows.take_back()
         self._txn.dirty_bytes = 0
 
     def grow(self) -> None:
+        self._check()
         if self._txn.dirty_bytes:
             raise AssertionError("grow() with changes open: roll back first")
         self._txn.puts_until_full = None
-        self._end_readers()
+        self._end_all_readers()
 
     @contextmanager
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> Iterator[ReadTxn]:
-        reads = _MemoryReads([_Rows(rows.before()) for rows in self._tables])
-        self._readers.append(reads)
+        self._check()
+        if len(self._readers) >= READERS_MAX:
+            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
+        end_ms = None if self._clock is None else self._clock.monotonic_ms() + limit_ms
+        reader = _MemoryReader([_Rows(rows.before()) for rows in self._tables], end_ms)
+        self._readers.append(reader)
         try:
-            yield reads
+            yield reader
         finally:
-            reads._ended = True
-            if reads in self._readers:
-                self._readers.remove(reads)
+            reader.ended = True
+            if reader in self._readers:
+                self._readers.remove(reader)
 
-    def _end_readers(self) -> None:
+    def _end_all_readers(self) -> None:
+        for reader in self._readers:
+            reader.ended = True
         self._readers_ended += len(self._readers)
-        for reads in self._readers:
-            reads._ended = True
         self._readers.clear()
+
+    def _end_late_readers(self) -> None:
+        if self._clock is None or not self._readers:
+            return
+        now_ms = self._clock.monotonic_ms()
+        for reader in list(self._readers):
+            if reader.end_ms is not None and reader.end_ms <= now_ms:
+                reader.ended = True
+                self._readers_ended += 1
+                self._readers.remove(reader)
 
     def statistics(self) -> StoreStatistics:
         used = sum(len(key) + len(value) for rows in self._tables for key, value in rows.data.items())
@@ -300,14 +346,20 @@ class MemoryStore:
         )
 
     def close(self) -> None:
-        self._end_readers()
+        self._closed = True
+        self._end_all_readers()
+
+    def _check(self) -> None:
+        if self._failed or self._closed:
+            raise StorageFailed(f"the store is closed{' by an earlier error' if self._failed else ''}")
 
     # ---- what a test may do to it -----------------------------------------------------------------
 
     def power_loss(self) -> None:
         """The node dies and opens it again: the last checkpoint is what is left."""
-        self._end_readers()
-        self.rollback()
+        self._end_all_readers()
+        self._take_back()
+        self._fails = self._failed = self._closed = False
 
     def full_after(self, puts: int) -> None:
         self._txn.puts_until_full = puts

@@ -30,6 +30,7 @@ STORE_FORMAT: Final = 1
 LOCAL_PREFIX: Final = b"local."  # META: keys that belong to one node; neither dumped nor digested
 KEY_BYTES_MAX: Final = 511  # LMDB's own bound
 READER_LIMIT_MS_DEFAULT: Final = 30_000
+READERS_MAX: Final = 32
 
 
 class StoreFull(Exception):
@@ -98,7 +99,7 @@ class Store(Protocol):
 
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> AbstractContextManager[ReadTxn]:
         """The state of the last checkpoint. Enter and leave it in the store's thread; what it yields may be used
-        by one other thread meanwhile."""
+        by one other thread meanwhile. Raises Backpressure with READERS_MAX of them open."""
         ...
 
     def statistics(self) -> StoreStatistics: ...
