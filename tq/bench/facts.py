@@ -1,0 +1,90 @@
+"""Facts of this machine that a figure is worth nothing without."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+import attrs
+import psutil
+
+from tq.bench.measure import Spread, spread
+
+SYNC_BYTES = 4_096
+LIBRARIES = ("tq", "trio", "cbor2", "lmdb", "pysyncobj")
+
+
+@attrs.frozen
+class Facts:
+    cores: int
+    memory_gb: float
+    processor: str
+    kernel: str
+    python: str
+    libraries: dict[str, str]
+    sync: Spread
+    load_before: float
+
+    def lines(self) -> list[str]:
+        versions = " · ".join(f"{name} {version}" for name, version in self.libraries.items())
+        return [
+            f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}, load before {self.load_before:.2f}",
+            f"Python {self.python} · {versions}",
+            f"write and fdatasync of 4 KiB: p50 {self.sync.p50_ms:.2f} ms, p99 {self.sync.p99_ms:.2f} ms",
+        ]
+
+
+def gather(folder: Path, syncs: int = 200) -> Facts:
+    """Look at this machine; the disk is the one of ``folder``."""
+    return Facts(
+        cores=len(os.sched_getaffinity(0)),
+        memory_gb=psutil.virtual_memory().total / 1e9,
+        processor=_processor(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        libraries={name: metadata.version(name) for name in LIBRARIES},
+        sync=spread(_sync_seconds(folder / "sync-probe", syncs)),
+        load_before=os.getloadavg()[0],
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _sync_seconds(path: Path, count: int) -> list[float]:
+    block = b"\xa5" * SYNC_BYTES
+    times = []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        for _ in range(count):
+            begun = time.perf_counter()
+            os.write(descriptor, block)
+            os.fdatasync(descriptor)
+            times.append(time.perf_counter() - begun)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return times
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Anonymous and resident memory of a process in MB. Mapped pages of the store count in the second alone."""
+    fields = {}
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name in ("RssAnon", "VmRSS"):
+            fields[name] = int(value.split()[0]) / 1024
+    return fields["RssAnon"], fields["VmRSS"]
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,53 @@
+"""The lines of a run for people, for programs and for docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from tq.bench.facts import Facts
+from tq.bench.measure import Line, shown
+
+BEGIN = "<!-- bench: begin (written by make bench) -->"
+END = "<!-- bench: end -->"
+HEADER = ("", "what", "measured", "budget", "", "note")
+
+
+def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for line in lines:
+        mark = {True: "kept", False: "MISSED", None: ""}[line.kept]
+        sign = "≥" if line.better == "higher" else "≤"
+        budget = "" if line.budget is None else f"{sign} {shown(line.budget)} {line.unit}"
+        rows.append((line.scenario, line.what, f"{shown(line.value)} {line.unit}", budget, mark, line.note))
+    return rows
+
+
+def as_text(facts: Facts, lines: Sequence[Line]) -> str:
+    rows = [HEADER, *table(lines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*facts.lines(), "", *body])
+
+
+def as_markdown(facts: Facts, lines: Sequence[Line]) -> str:
+    head = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    body = ["| " + " | ".join(row) + " |" for row in table(lines)]
+    return "\n".join([*(f"{line}  " for line in facts.lines()), "", *head, *body])
+
+
+def as_json(facts: Facts, lines: Sequence[Line]) -> str:
+    measured = [{**attrs.asdict(line), "kept": line.kept} for line in lines]
+    return json.dumps({"facts": attrs.asdict(facts), "lines": measured}, indent=2)
+
+
+def write(path: Path, markdown: str) -> None:
+    """Replace what stands between the markers. ValueError if they are not both there, in order."""
+    text = path.read_text("utf-8")
+    begin, end = text.find(BEGIN), text.find(END)
+    if begin < 0 or end < begin:
+        raise ValueError(f"{path} lacks the markers {BEGIN!r} and {END!r}")
+    path.write_text(text[: begin + len(BEGIN)] + "\n" + markdown + "\n" + text[end:], "utf-8")
