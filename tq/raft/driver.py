@@ -43,42 +43,66 @@ class Bell:
         self._event = trio.Event()
 
 
-async def run(
-    node: Node,
-    before_turn: Callable[[], None],
-    on_committed: Callable[[list[Entry]], None],
-    on_role: Callable[[bool], None],
-) -> None:
-    """Drive ``node`` until cancelled. An exception out of it or a callback ends this: the process must stop.
+class Passes:
+    """One pass after the other, without waiting in between: what the shell below and the simulator both drive.
 
     Args:
         before_turn: may propose.
         on_committed: gets each entry once, in order.
         on_role: called with True when the node leads, with False when it does no more.
     """
+
+    def __init__(
+        self,
+        node: Node,
+        before_turn: Callable[[], None],
+        on_committed: Callable[[list[Entry]], None],
+        on_role: Callable[[bool], None],
+    ) -> None:
+        self._node = node
+        self._before_turn = before_turn
+        self._on_committed = on_committed
+        self._on_role = on_role
+        self._led_term = 0
+
+    def run_once(self) -> bool:
+        """Whether anything was done; then another pass may find more. Raises what the node or a callback does."""
+        node = self._node
+        last_index = node.last_index
+        self._before_turn()
+        node.turn()
+        worked = node.last_index != last_index
+        while entries := node.take_committed(limits.ENTRY_TARGET_BYTES):
+            worked = True
+            self._on_committed(entries)
+        for change in node.take_changes():
+            leads = node.is_leader and change.term == node.term
+            if self._led_term and (not leads or change.term != self._led_term):
+                self._led_term = 0
+                self._on_role(False)
+            if leads and self._led_term == 0:
+                self._led_term = change.term
+                self._on_role(True)
+            worked = True
+        node.take_outcomes()  # the proposer goes by entries and role
+        return worked
+
+
+async def run(
+    node: Node,
+    before_turn: Callable[[], None],
+    on_committed: Callable[[list[Entry]], None],
+    on_role: Callable[[bool], None],
+) -> None:
+    """Drive ``node`` until cancelled, with the callbacks of ``Passes``. An exception out of it or a callback ends
+    this: the process must stop.
+    """
     bell = Bell()
     node.wake = bell.ring
+    passes = Passes(node, before_turn, on_committed, on_role)
     try:
-        led_term = 0
         while True:
-            last_index = node.last_index
-            before_turn()
-            node.turn()
-            worked = node.last_index != last_index
-            while entries := node.take_committed(limits.ENTRY_TARGET_BYTES):
-                worked = True
-                on_committed(entries)
-            for change in node.take_changes():
-                leads = node.is_leader and change.term == node.term
-                if led_term and (not leads or change.term != led_term):
-                    led_term = 0
-                    on_role(False)
-                if leads and led_term == 0:
-                    led_term = change.term
-                    on_role(True)
-                worked = True
-            node.take_outcomes()  # the proposer goes by entries and role
-            wait_ms = 0 if worked else node.wait_ms()
+            wait_ms = 0 if passes.run_once() else node.wait_ms()
             if wait_ms == 0:
                 await trio.lowlevel.checkpoint()
             else:
