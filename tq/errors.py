@@ -28,8 +28,8 @@ class TqError(Exception):
     """
 
     code: ClassVar[str] = "INTERNAL"
-    retryable: ClassVar[bool] = False
-    fault: ClassVar[Fault] = "broker"
+    retryable: bool = False
+    fault: Fault = "broker"
 
     def __init__(
         self,
@@ -234,9 +234,14 @@ def to_wire(error: TqError) -> list[Any]:
 
 
 def from_wire(fields: list[Any]) -> TqError:
-    """The error a peer sent. A code that this version does not know becomes a plain ``TqError``."""
-    code, message, _retryable, after_ms, leader, _fault, detail = fields
-    cls = ERRORS.get(code, TqError)
-    text = message if cls is not TqError else f"{code}: {message}"
+    """The error a peer sent. A code that this version does not know becomes a plain ``TqError``, which says what the
+    peer said of retries and fault."""
+    code, message, retryable, after_ms, leader, fault, detail = fields
     after = None if after_ms is None else after_ms / 1000
-    return cls(text, retry_after=after, leader=leader, detail=detail)
+    cls = ERRORS.get(code)
+    if cls is not None:
+        return cls(message, retry_after=after, leader=leader, detail=detail)
+    error = TqError(f"{code}: {message}", retry_after=after, leader=leader, detail=detail)
+    error.retryable = retryable
+    error.fault = fault
+    return error

@@ -48,6 +48,8 @@ def test_a_code_of_a_later_version() -> None:
     assert type(error) is TqError
     assert "NEW_CODE" in str(error)
     assert "something new" in str(error)
+    assert error.retryable
+    assert error.fault == "caller"
 
 
 def test_a_code_is_registered_once() -> None:

@@ -22,7 +22,7 @@ from tq import limits
 from tq.broker.advance_timers import AdvanceTimers
 from tq.broker.applier import Applier, LogEntry
 from tq.broker.bulk_jobs import BulkJobs
-from tq.broker.claims import Claims, ReadyView
+from tq.broker.claims import Claims
 from tq.broker.connection import Connection
 from tq.broker.deadlines import Deadlines
 from tq.broker.disk_watch import DiskWatch
@@ -96,7 +96,7 @@ class Broker:
         self.claims = Claims(
             clock,
             self.deadlines,
-            ReadyView(lambda: self.applier.machine.ready, self._queue_name, self._type_name),
+            lambda: self.applier.machine,
             lambda session, seq: queries.last_seq(store.txn, session) >= seq,
             lambda claim, done: self.proposer.propose(claim, claim.max_n, 64, done),
         )

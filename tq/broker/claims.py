@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import attrs
 
@@ -39,22 +40,12 @@ class Waiting:
     deadline: Deadline | None = None
 
 
-class ReadyView:
-    """What the claims see of the machine: which (queue, type) have ready tasks, by name."""
+class ReadyView(Protocol):
+    """What the claims see of the machine (``tq.machine.apply.Machine``)."""
 
-    def __init__(
-        self,
-        ready: Callable[[], Mapping[tuple[int, int], int]],
-        queue_name: Callable[[int], str],
-        type_name: Callable[[int], str],
-    ) -> None:
-        self._ready = ready
-        self.queue_name = queue_name
-        self.type_name = type_name
-
-    def has_any(self, queues: tuple[str, ...], types: frozenset[str]) -> bool:
-        queue_name, type_name = self.queue_name, self.type_name
-        return any(type_name(type_) in types and queue_name(queue) in queues for queue, type_ in self._ready())
+    def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool: ...
+    def queue_name(self, number: int) -> str: ...
+    def type_name(self, number: int) -> str: ...
 
 
 Propose = Callable[[Claim, Callable[[object, int], None]], None]
@@ -65,14 +56,14 @@ class Claims:
         self,
         clock: Clock,
         deadlines: Deadlines,
-        ready: ReadyView,
+        machine: Callable[[], ReadyView],
         is_repeated: Callable[[bytes, int], bool],
         propose: Propose,
     ) -> None:
-        """is_repeated: whether the session's last grant had this number (or a higher one)."""
+        """machine: the present one. is_repeated: whether the session's last grant had this number (or a higher one)."""
         self._clock = clock
         self._deadlines = deadlines
-        self._ready = ready
+        self._machine = machine
         self._is_repeated = is_repeated
         self._propose = propose
         self._parked: dict[bytes, Waiting] = {}
@@ -95,7 +86,7 @@ class Claims:
         if former is not None:
             self._unpark(former)
             self._answer(former, [], 0)
-        if self._ready.has_any(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
+        if self._machine().has_ready(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
             self._feed(waiting)
         elif wait_ms <= 0:
             self._answer(waiting, [], 0)
@@ -104,12 +95,13 @@ class Claims:
 
     def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
         """``{(queue, type): tasks}`` entered pending."""
+        machine = self._machine()
         for (queue_number, type_number), count in ready.items():
-            queue = self._ready.queue_name(queue_number)
+            queue = machine.queue_name(queue_number)
             waiting_here = self._by_queue.get(queue)
             if not waiting_here:
                 continue
-            type_ = self._ready.type_name(type_number)
+            type_ = machine.type_name(type_number)
             for waiting in [w for w in waiting_here.values() if type_ in w.types]:
                 if count <= 0:
                     break
@@ -153,7 +145,7 @@ class Claims:
         left_ms = waiting.until_ms - self._clock.monotonic_ms()
         if waiting.connection.is_closed or left_ms <= 0 or waiting.claim.session in self._parked:
             self._answer(waiting, [], index)
-        elif self._ready.has_any(waiting.queues, waiting.types):
+        elif self._machine().has_ready(waiting.queues, waiting.types):
             # Ready tasks, and yet nothing: others in the same entry took what there was, or the session holds
             # all it may. Ask again only when something changes; here the worker decides.
             self._answer(waiting, [], index)

@@ -26,7 +26,6 @@ from tq.errors import (
     BrokerUnavailable,
     DiskFull,
     InvalidRequest,
-    NotFound,
     NotLeader,
     PayloadTooLarge,
     SessionLost,
@@ -196,6 +195,7 @@ class Dispatch:
 
     def _retry(self, connection: Connection, message: m.RetryTasks) -> None:
         _bounded("delay_ms", message.delay_ms, 0, limits.DURATION_MS_MAX)
+        _one_selection(message.ids, message.filter)
         if message.ids is not None:
             command: commands.Command = commands.Retry(message.operation, message.ids, message.delay_ms)
         else:
@@ -205,6 +205,7 @@ class Dispatch:
         self._bulk(connection, message.rid, command, message.ids, m.RetryReply)
 
     def _purge(self, connection: Connection, message: m.PurgeTasks) -> None:
+        _one_selection(message.ids, message.filter)
         if message.ids is not None:
             command: commands.Command = commands.Purge(message.operation, message.ids)
         else:
@@ -390,7 +391,7 @@ class Dispatch:
             connection.on_close.pop(later, None)
             try:
                 connection.send(reply())
-            except NotFound as error:  # purged meanwhile
+            except TqError as error:  # purged meanwhile
                 connection.send_error(rid, error)
 
         def now() -> None:
@@ -490,6 +491,12 @@ def session_lost() -> SessionLost:
 def _bounded(field: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise InvalidRequest.of(field, value, f"must be between {low} and {high}")
+
+
+def _one_selection(ids: list[bytes] | None, filter_: dict[str, Any] | None) -> None:
+    if (ids is None) == (filter_ is None):
+        given = "neither" if ids is None else "both"
+        raise InvalidRequest.of("filter", given, "give either ids or a filter, not " + given)
 
 
 def _filter(filter_: dict[str, Any] | None) -> list[object]:

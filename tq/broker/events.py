@@ -6,6 +6,7 @@ that does not read is told so with ``last`` and cut off; nothing is buffered for
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -43,21 +44,21 @@ class Events:
         self._type_name = type_name
         self._memory: deque[Batch] = deque()
         self._memory_events = 0
-        self._forgotten_index = 0  # events up to this index may be missing from the memory
+        self._forgotten: list[float] = [0, 0]  # (index, ordinal) of the last event that is not in the memory
         self._subscriptions: dict[tuple[int, int], Subscription] = {}
 
     def start(self, applied_index: int) -> None:
         """Nothing is remembered of what was applied before."""
         self._memory.clear()
         self._memory_events = 0
-        self._forgotten_index = applied_index
+        self._forgotten = [applied_index, math.inf if applied_index else 0]
 
     def subscribe(self, connection: Connection, rid: int, id: bytes | None, after: list[int] | None) -> bool:
         """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply."""
         key = (id_of(connection), rid)
         self._subscriptions[key] = Subscription(connection, rid, id)
         connection.on_close[key] = lambda: self._subscriptions.pop(key, None)
-        return after is None or after[0] > self._forgotten_index or self._forgotten_index == 0
+        return after is None or after >= self._forgotten
 
     def count(self, connection: Connection) -> int:
         return sum(1 for subscription in self._subscriptions.values() if subscription.connection is connection)
@@ -82,7 +83,7 @@ class Events:
         while self._memory_events > limits.EVENTS_REPLAY_MAX and len(self._memory) > 1:
             oldest = self._memory.popleft()
             self._memory_events -= len(oldest.events)
-            self._forgotten_index = oldest.index
+            self._forgotten = [oldest.index, len(oldest.events) - 1]
         for subscription in list(self._subscriptions.values()):
             self._send(subscription, batch, None)
 
@@ -97,7 +98,7 @@ class Events:
             if after is not None and [batch.index, ordinal] <= after:
                 continue
             names = [self._queue_name(queue), self._type_name(type_)]
-            rows.append([batch.index, ordinal, int(kind), id, batch.time_ms, *names, fence, extra])
+            rows.append([batch.index, ordinal, kind, id, batch.time_ms, *names, fence, extra])
         if not rows:
             return
         if subscription.connection.out_bytes > SUBSCRIBER_OUT_BYTES_MAX:

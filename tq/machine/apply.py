@@ -90,6 +90,14 @@ class Machine:
     def number_of_type(self, name: str) -> int | None:
         return self._types.numbers.get(name)
 
+    def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool:
+        """Whether a task of one of these types is ready to run in one of these queues."""
+        if not self.ready:
+            return False
+        queue_numbers = [number for name in queues if (number := self._queues.numbers.get(name)) is not None]
+        type_numbers = {number for name in types if (number := self._types.numbers.get(name)) is not None}
+        return bool(self._ready.candidates(queue_numbers, type_numbers))
+
     def apply(self, index: int, data: bytes) -> Applied:
         """Apply one entry, made by ``encode_entry``."""
         assert index > self.index, f"entry {index} is not above {self.index}"

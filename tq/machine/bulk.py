@@ -105,7 +105,10 @@ def _purge(entry: Entry, id: bytes) -> list[Any]:
     if task is None:
         return [None, to_wire(missing(entry.txn, id))]
     if task.state not in ENDS:
-        return [int(task.state), to_wire(InvalidState(f"a {task.state.name.lower()} task cannot be purged: cancel it first"))]
+        return [
+            int(task.state),
+            to_wire(InvalidState(f"a {task.state.name.lower()} task cannot be purged: cancel it first")),
+        ]
     if entry.has_read_enough:
         return _too_much(task)
     bury(entry, task)

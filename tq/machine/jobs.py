@@ -131,5 +131,3 @@ def _work(entry: Entry, job: list[Any], room: int) -> bool:
 
 def _status(operation: bytes, job: list[Any], is_finished: bool) -> list[Any]:
     return [operation, job[0], job[8], job[9], is_finished]
-
-

@@ -196,5 +196,3 @@ def _oldest_ready(txn: ReadTxn) -> dict[int, int]:
             break
         start = following
     return oldest
-
-

@@ -96,9 +96,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
 # ---- one at a time ------------------------------------------------------------------------------------
 
 
-def _one(
-    entry: Entry, session: bytes, id: bytes, fence: int, outcome: int, body: Any, draw: int, place: int
-) -> Item:
+def _one(entry: Entry, session: bytes, id: bytes, fence: int, outcome: int, body: Any, draw: int, place: int) -> Item:
     task = load(entry, id)
     if task is None:
         return [_STALE, None]

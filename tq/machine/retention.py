@@ -115,5 +115,3 @@ def _oldest(txn: ReadTxn, state: State) -> tuple[int, bytes] | None:
         return None
     _, ended_ms, id = keys.ENDED.unpack(row[0])
     return ended_ms, id
-
-

@@ -18,6 +18,7 @@ from tq.machine.states import State
 from tq.machine.task import Event, Reason, Task
 from tq.spec import Retry
 
+EVENT_TEXT_CHARS_MAX: Final = 200  # of an error in an event; the history has it whole
 _FRACTION_BITS: Final = 32
 _MASK64: Final = (1 << 64) - 1
 _DEFAULT: Final = Retry()
@@ -38,7 +39,7 @@ def fail(
     """A running attempt failed: again later, or dead. ``retry_after_ms`` is taken as it is, without jitter."""
     history.record(entry, task, what, outcome, error)
     kind = EventKind.TIMED_OUT if what == history.TIMED_OUT else EventKind.FAILED
-    emit(entry, kind, task, [error[0], error[1][:200]])
+    emit(entry, kind, task, [error[0][:EVENT_TEXT_CHARS_MAX], error[1][:EVENT_TEXT_CHARS_MAX]])
     if task.is_cancelling:
         to_end(entry, task, Event.FAIL, State.CANCELLED)
     elif permanent:

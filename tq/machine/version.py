@@ -10,4 +10,6 @@ FORMATS: Final = frozenset({FORMAT})
 
 
 def check_format(format_: object, index: int) -> None:
-    assert format_ in FORMATS, f"entry {index} has format {format_}; this version of tq knows {sorted(FORMATS)}: upgrade"
+    assert format_ in FORMATS, (
+        f"entry {index} has format {format_}; this version of tq knows {sorted(FORMATS)}: upgrade"
+    )
