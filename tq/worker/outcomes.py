@@ -59,9 +59,7 @@ def raised(error: BaseException) -> Said:
     return failed(name, message, "".join(lines), permanent=isinstance(error, Fatal), retry_after_ms=after_ms)
 
 
-def failed(
-    type_: str, message: str, trace: str, *, permanent: bool = False, retry_after_ms: int | None = None
-) -> Said:
+def failed(type_: str, message: str, trace: str, *, permanent: bool = False, retry_after_ms: int | None = None) -> Said:
     return (FAIL, [error_of(type_, message, trace), permanent, retry_after_ms])
 
 

@@ -1,0 +1,661 @@
+"""The worker without sockets, threads and time of its own: what to say to the broker, what to run, what to stop.
+
+Theory. The shell tells what happened (a connection opened or was lost, a message came, a handler ended, a signal)
+and then calls ``step``: it answers the messages to send now, and leaves the jobs to start, to stop and to kill in
+lists that the shell empties. ``wake_ms`` says when to call again though nothing happened. The clock is an argument.
+
+Rules
+- One claim at a time, for as many tasks as slots are free, and numbered. It is parked at the broker. If its
+  connection is lost before the answer, the same number is sent again: what was granted and not seen comes then.
+- A slot is taken from the grant to the end of the handler, also while a handler that was told to stop does not. So
+  the worker never holds what it cannot run: concurrency is the bound, and nothing is fetched ahead.
+- Outcomes gather while requests are under way and leave in batches, before the claim, so that one entry of the log
+  has both. They are sent again after a lost connection: the fence makes that safe.
+- A lease is ours until the broker answered the outcome, or says it is lost; ``held`` is what heartbeats renew.
+- SESSION_LOST: all leases are gone, so all handlers are told; a new session with a new id begins.
+- Draining: no claims; what a parked claim still brings goes back at once; with nothing left, or when the time is
+  over, the session is closed, which gives back what is held without counting an attempt.
+- A time-out or a deadline is the broker's to decide, and it does so at the same moment. The worker stops the
+  handler and then says nothing: its word would come second, and be refused as stale.
+
+Jobs are plain objects with slots and grants are taken apart by position: this is the path of each task.
+
+Rejected: replacing the parked claim whenever a slot gets free (two claims may be granted both, and the worker holds
+more than it can run); an outcome message for each task (three times the work at both ends).
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from typing import Any, Final
+
+import attrs
+
+from tq import cbor, limits
+from tq.errors import (
+    Backpressure,
+    BrokerUnavailable,
+    InternalError,
+    NotLeader,
+    SessionLost,
+    TqError,
+    from_wire,
+)
+from tq.protocol import messages as m
+from tq.spec import Option
+from tq.worker.context import Context
+from tq.worker.handlers import Handlers
+from tq.worker.job import Job, Why
+from tq.worker.outcomes import CANCELLED, COMPLETE, CRASH, RELEASE, STOPPED, Said, failed
+from tq.world import Clock, Random
+
+REPORTS_IN_FLIGHT_MAX: Final = 4
+REPORT_BYTES_MAX: Final = limits.BATCH_BYTES_MAX - limits.KIB * 64
+ITEM_OVERHEAD_BYTES: Final = 64
+QUIET_MS_MIN: Final = 50  # after "not now"
+EMPTY_PAUSE_MS_MAX: Final = 100  # between claims that come back empty at once
+STOP_GRACE_MS: Final = 2_000  # for a handler whose task is over anyhow, before its process is killed
+PING_MS: Final = 5_000  # silence after which the broker is asked
+DEAD_MS: Final = 15_000  # silence after which the connection is given up
+LEAVE_MS: Final = 1_000  # for what is in flight after GOAWAY
+RID_MAX: Final = (1 << 32) - 1
+CLOSE_MS: Final = 3_000  # for the last words
+GRACE: Final = 0  # kinds of timers
+TIMEOUT: Final = 1
+DEADLINE: Final = 2
+
+
+class State(enum.Enum):
+    RUNNING = "running"
+    DRAINING = "draining"
+    CLOSING = "closing"  # DEREGISTER_WORKER is to be answered
+    OVER = "over"
+
+
+@attrs.frozen
+class Settings:
+    name: str
+    queues: list[str]
+    concurrency: int
+    drain_ms: int
+    info: dict[str, Any]
+
+
+@attrs.define
+class Statistics:
+    """Counts since the start, and what is now."""
+
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    stopped: int = 0
+    stale: int = 0
+    sessions: int = 0
+    connections: int = 0
+    running: int = 0
+    stuck: int = 0
+    unreported: int = 0
+
+
+@attrs.define
+class Claim:
+    """One that is not answered. rid None: it must be sent (again)."""
+
+    seq: int
+    max_n: int
+    rid: int | None = None
+    sent_ms: int = 0
+
+
+class WorkerCore:
+    """See the theory above."""
+
+    def __init__(self, settings: Settings, handlers: Handlers, clock: Clock, random: Random) -> None:
+        self.state = State.RUNNING
+        self.statistics = Statistics()
+        self.held: dict[int, Job] = {}  # by fence; read by the heartbeat's thread too, which copies it first
+        self.running: dict[int, Job] = {}  # by fence: those that take a slot
+        self.session: bytes | None = None  # open at the cluster
+        self.told: m.RegisterReply | None = None
+        self.failure: TqError | None = None  # why the worker cannot go on
+        self.leader: str | None = None  # named by a broker that is not it
+        self.answers = 0  # that were no errors; the shell sees from it that a broker serves us
+        self.to_start: list[Job] = []
+        self.to_stop: list[Job] = []
+        self.to_kill: list[Job] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []  # for the log: event, values
+        self._settings = settings
+        self._handlers = handlers
+        self._clock = clock
+        self._random = random
+        self._is_connected = False
+        self._leave_ms: int | None = None  # GOAWAY: give up the connection then
+        self._is_dropped = False
+        self._rid = 0
+        self._new_session = random.bytes(limits.ID_BYTES)
+        self._register_rid: int | None = None
+        self._seq = 0
+        self._claim: Claim | None = None
+        self._empty_claims = 0  # in a row, that came back at once
+        self._claim_after_ms = 0
+        self._quiet_until_ms = 0
+        self._outcomes: list[list[Any]] = []  # to be reported
+        self._reports: dict[int, list[list[Any]]] = {}  # rid -> items in flight
+        self._is_report_refused = False  # send one item at a time, to find which
+        self._deregister_rid: int | None = None
+        self._ping_rid: int | None = None
+        self._heard_ms = 0
+        self._drain_until_ms = 0
+        self._timers: list[tuple[int, int, int]] = []  # (when, fence, kind); may name jobs that are over
+        self._log_offset_ms = 0  # log time less our monotonic clock
+        self._wall_offset_ms = 0
+
+    # ---- the connection ----------------------------------------------------------------------------
+
+    def connected(self, hello: m.HelloReply) -> None:
+        """HELLO was answered on a new connection."""
+        now_ms = self._clock.monotonic_ms()
+        self._is_connected = True
+        self._is_dropped = False
+        self._leave_ms = None
+        self._heard_ms = now_ms
+        self._quiet_until_ms = 0
+        self._log_offset_ms = hello.time_ms - now_ms
+        self._wall_offset_ms = self._clock.wall_ms() - now_ms
+        self.leader = None
+        self.statistics.connections += 1
+
+    def disconnected(self) -> None:
+        """The connection is gone: what it had in flight is sent again on the next one."""
+        self._is_connected = False
+        self._register_rid = self._deregister_rid = self._ping_rid = None
+        if self._claim is not None:
+            self._claim.rid = None
+        unanswered = [item for items in self._reports.values() for item in items]
+        self._reports.clear()
+        self._outcomes[:0] = unanswered
+
+    @property
+    def wants_reconnect(self) -> bool:
+        """The shell shall close this connection and open another."""
+        return self._is_connected and self._is_dropped
+
+    def received(self, message: m.Message) -> None:
+        self._heard_ms = self._clock.monotonic_ms()
+        kind = message.__class__
+        if kind is m.ClaimReply:
+            self._claimed(message)  # type: ignore[arg-type]
+        elif kind is m.ResultReply:
+            self._reported(message)  # type: ignore[arg-type]
+        elif isinstance(message, m.CancelRunning):
+            if message.session == self.session:
+                self._cancel(message.tasks)
+        elif isinstance(message, m.RegisterReply):
+            self._registered(message)
+        elif isinstance(message, m.ErrorReply):
+            self._refused(message.rid, from_wire(message.error))
+        elif isinstance(message, m.DeregisterReply):
+            if message.rid == self._deregister_rid:
+                self._over()
+        elif isinstance(message, m.PingReply):
+            self._ping_rid = None
+        elif isinstance(message, m.GoAway):
+            self.leader = message.leader
+            self._leave_ms = self._heard_ms + LEAVE_MS
+
+    # ---- time and messages -------------------------------------------------------------------------
+
+    def step(self) -> list[m.Message]:
+        """Let time pass; what to send on the present connection now."""
+        now_ms = self._clock.monotonic_ms()
+        if self._timers:
+            self._fire(now_ms)
+        if self.state is State.DRAINING:
+            self._drain_on(now_ms)
+        elif self.state is State.CLOSING and now_ms >= self._drain_until_ms:
+            self.notes.append(("could not take leave of the cluster", {"unreported": self.stats().unreported}))
+            self._over()
+        if not self._is_connected or self._is_dropped:
+            return []
+        if self._leave_ms is not None:
+            self._leave(now_ms)
+            return []
+        if now_ms < self._quiet_until_ms:
+            return []
+        out: list[m.Message] = []
+        if self._outcomes:
+            self._add_reports(out)
+        if self.session is None:
+            self._add_register(out)
+        elif self.state is State.RUNNING:
+            self._add_claim(out, now_ms)
+        elif self.state is State.CLOSING:
+            self._add_deregister(out)
+        self._watch(out, now_ms)
+        return out
+
+    def wake_ms(self) -> int | None:
+        """When ``step`` must be called again though nothing happened (monotonic), or None."""
+        times = []
+        if self._timers:
+            times.append(self._timers[0][0])
+        if self.state is State.DRAINING or self.state is State.CLOSING:
+            times.append(self._drain_until_ms)
+        if self._is_connected:
+            now_ms = self._clock.monotonic_ms()
+            times.append(self._heard_ms + (PING_MS if self._ping_rid is None else DEAD_MS))
+            if self._leave_ms is not None:
+                times.append(self._leave_ms)
+            if self._quiet_until_ms > now_ms:
+                times.append(self._quiet_until_ms)
+            if self._claim_after_ms > now_ms:
+                times.append(self._claim_after_ms)
+        return min(times) if times else None
+
+    def _next_rid(self) -> int:
+        self._rid = self._rid + 1 if self._rid < RID_MAX else 1
+        return self._rid
+
+    def _add_register(self, out: list[m.Message]) -> None:
+        if self._register_rid is not None or self.state is not State.RUNNING:
+            return
+        self._register_rid = self._next_rid()
+        settings = self._settings
+        out.append(
+            m.RegisterWorker(
+                self._register_rid, self._new_session, settings.name, self._handlers.types, settings.queues, settings.info
+            )
+        )  # fmt: skip
+
+    def _add_claim(self, out: list[m.Message], now_ms: int) -> None:
+        claim = self._claim
+        if claim is None:
+            if now_ms < self._claim_after_ms:
+                return
+            held_max = limits.SESSION_TASKS_MAX - len(self.held)
+            free = min(self._settings.concurrency - len(self.running), held_max)
+            if free <= 0:
+                return
+            self._seq += 1
+            claim = self._claim = Claim(self._seq, free)
+        elif claim.rid is not None:
+            return
+        claim.rid = self._next_rid()
+        claim.sent_ms = now_ms
+        assert self.session is not None
+        out.append(m.ClaimTask(claim.rid, self.session, claim.seq, [], claim.max_n, limits.CLAIM_WAIT_MS_MAX))
+
+    def _add_reports(self, out: list[m.Message]) -> None:
+        session = self.session or self._new_session  # the fence is what counts
+        count_max = 1 if self._is_report_refused else limits.BATCH_TASKS_MAX
+        while self._outcomes and len(self._reports) < REPORTS_IN_FLIGHT_MAX:
+            items = self._outcomes
+            count = min(len(items), count_max)
+            if count > 1:
+                count = _fitting(items, count)
+            batch, self._outcomes = items[:count], items[count:]
+            rid = self._next_rid()
+            self._reports[rid] = batch
+            out.append(m.TaskResult(rid, session, batch))
+
+    def _add_deregister(self, out: list[m.Message]) -> None:
+        if self._deregister_rid is None and not self._outcomes and not self._reports:
+            assert self.session is not None
+            self._deregister_rid = self._next_rid()
+            out.append(m.DeregisterWorker(self._deregister_rid, self.session))
+
+    def _watch(self, out: list[m.Message], now_ms: int) -> None:
+        """A broker that is silent is asked, then given up."""
+        silent_ms = now_ms - self._heard_ms
+        if silent_ms >= DEAD_MS:
+            self._drop("the broker is silent", silent_ms=silent_ms)
+        elif silent_ms >= PING_MS and self._ping_rid is None:
+            self._ping_rid = self._next_rid()
+            out.append(m.Ping(self._ping_rid))
+
+    def _leave(self, now_ms: int) -> None:
+        """After GOAWAY: wait a little for what is in flight, but not for a parked claim."""
+        assert self._leave_ms is not None
+        is_waiting = self._reports or self._register_rid is not None or self._deregister_rid is not None
+        if not is_waiting or now_ms >= self._leave_ms:
+            self._drop("the broker stops")
+
+    def _drop(self, event: str, **values: Any) -> None:
+        self._is_dropped = True
+        self.notes.append((event, values))
+
+    # ---- sessions ----------------------------------------------------------------------------------
+
+    def _registered(self, reply: m.RegisterReply) -> None:
+        if reply.rid != self._register_rid:
+            return
+        self.answers += 1
+        self._register_rid = None
+        self.session = self._new_session
+        self.told = reply
+        self._seq = 0
+        self._claim = None
+        self.statistics.sessions += 1
+        self.notes.append(("session opened", {"session": self.session.hex(), "lease_ms": reply.lease_ms}))
+
+    def session_lost(self, session: bytes) -> None:
+        """The cluster has ended the session: its leases are gone, another may have its tasks by now."""
+        if session != self.session:
+            return
+        if self.state is State.CLOSING:  # our own good-bye, seen from the parked claim; or it comes to the same
+            self._over()
+            return
+        self.notes.append(("session lost", {"session": session.hex(), "running": len(self.running)}))
+        self.session = None
+        self._new_session = self._random.bytes(limits.ID_BYTES)
+        self._claim = None
+        for job in list(self.held.values()):
+            self._lose(job)
+
+    # ---- grants ------------------------------------------------------------------------------------
+
+    def _claimed(self, reply: m.ClaimReply) -> None:
+        self.answers += 1
+        claim = self._claim
+        if claim is None or reply.rid != claim.rid:
+            self._give_back(reply.grants)
+            return
+        self._claim = None
+        grants = reply.grants
+        if not grants:
+            self._came_back_empty(claim)
+            return
+        self._empty_claims = 0
+        if self.state is not State.RUNNING:
+            self._give_back(grants)
+            return
+        self.statistics.claimed += len(grants)
+        held, running, start = self.held, self.running, self.to_start.append
+        for raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms in grants:
+            if fence in held:
+                continue
+            job = self._job(raw, attempt, crashes, fence, deadline_ms)
+            if job is None:
+                continue
+            held[fence] = job
+            running[fence] = job
+            start(job)
+            if timeout_ms is not None or deadline_ms is not None:
+                self._limit(job, timeout_ms, deadline_ms)
+
+    def _came_back_empty(self, claim: Claim) -> None:
+        """Nothing was ready to the end of the wait, or others were faster: then pause, a little longer each time."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - claim.sent_ms >= limits.CLAIM_WAIT_MS_MAX // 2:
+            self._empty_claims = 0
+            return
+        self._empty_claims += 1
+        if self._empty_claims > 1:
+            pause_ms = min(1 << min(self._empty_claims, 10), EMPTY_PAUSE_MS_MAX)
+            self._claim_after_ms = now_ms + pause_ms // 2 + self._random.below(pause_ms)
+
+    def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
+        fields = cbor.loads(raw)
+        id, type_, payload = fields[0], fields[1], fields[2]
+        handler = self._handlers.get(type_)
+        if handler is None:
+            # The session names its types, so this is the broker's slip; another worker may have the type.
+            self.notes.append(("granted a type that was not registered", {"type": type_, "id": id.hex()}))
+            self._outcomes.append([id, fence, RELEASE, None])
+            return None
+        queue = fields[3] if len(fields) > 3 else "default"
+        options = fields[5] if len(fields) > 5 else None
+        headers = options.get(Option.HEADERS, {}) if options else {}
+        deadline = None
+        if deadline_ms is not None:
+            deadline = (deadline_ms - self._log_offset_ms + self._wall_offset_ms) / 1000
+        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers)
+        return Job(id, fence, payload, handler, context)
+
+    def _give_back(self, grants: list[Any]) -> None:
+        for grant in grants:
+            self._outcomes.append([cbor.loads(grant[0])[0], grant[3], RELEASE, None])
+
+    # ---- the ends of handlers ----------------------------------------------------------------------
+
+    def finished(self, job: Job, said: Said) -> None:
+        """The handler is over and its slot is free."""
+        fence = job.fence
+        del self.running[fence]
+        job.is_ended = True
+        outcome = said[0]
+        if job.is_given_up:
+            self.statistics.stopped += 1
+            return
+        if outcome == COMPLETE:
+            self.statistics.completed += 1
+        elif outcome == STOPPED:
+            self.statistics.stopped += 1
+            if job.why is Why.CANCEL:
+                said = (CANCELLED, None)
+            elif job.why is Why.QUIT:
+                said = (RELEASE, None)
+            elif job.why is None:
+                said = failed("tq.verdicts.Stopped", "the handler stopped itself", "")
+            else:  # the broker knows
+                self.held.pop(fence, None)
+                return
+        else:
+            self.statistics.failed += 1
+            if outcome == CRASH:
+                # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
+                self.held.pop(fence, None)
+                self.notes.append(("a task's process crashed", {"id": job.context.id, "error": said[1][1]}))
+                return
+        self._outcomes.append([job.id, fence, said[0], said[1]])
+
+    def _reported(self, reply: m.ResultReply) -> None:
+        self.answers += 1
+        items = self._reports.pop(reply.rid, None)
+        if items is None:
+            return
+        if not self._reports and not self._outcomes:
+            self._is_report_refused = False
+        held = self.held
+        for item, answer in zip(items, reply.items, strict=True):
+            held.pop(item[1], None)
+            if answer.__class__ is list:
+                self.statistics.stale += 1
+                self.notes.append(("an outcome came too late", {"id": item[0].hex(), "fence": item[1]}))
+
+    # ---- stopping handlers -------------------------------------------------------------------------
+
+    def heard(self, session: bytes, reply: m.HeartbeatReply) -> None:
+        """What the heartbeat's connection brought."""
+        if session != self.session:
+            return
+        for _id, fence in reply.lost:
+            job = self.held.get(fence)
+            if job is not None and not job.is_ended:
+                self._lose(job)
+        self._cancel(reply.cancel)
+        if reply.drain:
+            self.drain()
+
+    def _cancel(self, tasks: list[list[Any]]) -> None:
+        for _id, fence, grace_ms in tasks:
+            job = self.held.get(fence)
+            if job is not None and not job.is_ended and job.why is None:
+                self._stop(job, Why.CANCEL, grace_ms)
+
+    def _lose(self, job: Job) -> None:
+        self.held.pop(job.fence, None)
+        job.is_given_up = True
+        if not job.is_ended:
+            self._stop(job, Why.LOST, STOP_GRACE_MS)
+
+    def _stop(self, job: Job, why: Why, grace_ms: int) -> None:
+        """Tell the handler to end. It is told once."""
+        context = job.context
+        context.cancel(lost=why is Why.LOST)
+        if job.why is None:
+            job.why = why
+            self.to_stop.append(job)
+            heapq.heappush(self._timers, (self._clock.monotonic_ms() + grace_ms, job.fence, GRACE))
+            values = {"id": context.id, "type": context.type, "why": why.value}
+            self.notes.append(("told a handler to stop", values))
+
+    def _limit(self, job: Job, timeout_ms: int | None, deadline_ms: int | None) -> None:
+        now_ms = self._clock.monotonic_ms()
+        ends = []
+        if timeout_ms is not None:
+            ends.append((now_ms + timeout_ms, job.fence, TIMEOUT))
+        if deadline_ms is not None:
+            ends.append((deadline_ms - self._log_offset_ms, job.fence, DEADLINE))
+        timers = self._timers
+        if len(timers) > 2 * len(self.running) + 1_000:
+            timers[:] = [timer for timer in timers if timer[1] in self.running]
+            heapq.heapify(timers)
+        heapq.heappush(timers, min(ends))
+
+    def _fire(self, now_ms: int) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now_ms:
+            _when, fence, kind = heapq.heappop(timers)
+            job = self.running.get(fence)
+            if job is None:
+                continue
+            if kind == GRACE:
+                self._give_up(job)
+            elif job.why is None:
+                self._stop(job, Why.DEADLINE if kind == DEADLINE else Why.TIMEOUT, STOP_GRACE_MS)
+
+    def _give_up(self, job: Job) -> None:
+        """It was told to stop, and its grace is over: a process is killed, a thread keeps its slot until it ends."""
+        if job.handler.executor == "process":
+            self.to_kill.append(job)
+            return
+        self.held.pop(job.fence, None)
+        job.is_given_up = True
+        values = {"id": job.context.id, "type": job.context.type, "executor": job.handler.executor}
+        self.notes.append(("a handler does not stop; it keeps its slot", values))
+
+    # ---- the end -----------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """No more claims; end when what runs has ended, or after ``drain_ms``."""
+        if self.state is not State.RUNNING:
+            return
+        self.state = State.DRAINING
+        self._drain_until_ms = self._clock.monotonic_ms() + self._settings.drain_ms
+        self.notes.append(("draining", {"running": len(self.running), "drain_ms": self._settings.drain_ms}))
+
+    def _drain_on(self, now_ms: int) -> None:
+        if now_ms >= self._drain_until_ms:
+            self._quit()
+        elif not self.running and not self._outcomes and not self._reports:
+            self._close()
+
+    def _quit(self) -> None:
+        """The time to drain is over: handlers are stopped, what they hold goes back with the session."""
+        for job in self.running.values():
+            if job.why is None:
+                self._stop(job, Why.QUIT, STOP_GRACE_MS)
+            self.to_kill.append(job)
+        if self.running:
+            self.notes.append(("gave back what did not end in time", {"tasks": len(self.running)}))
+        self._close()
+
+    def _close(self) -> None:
+        if self.session is None:
+            self._over()
+        else:
+            self.state = State.CLOSING
+            self._drain_until_ms = self._clock.monotonic_ms() + CLOSE_MS
+
+    def _over(self) -> None:
+        self.state = State.OVER
+
+    def give_up(self, error: TqError) -> None:
+        """The worker cannot go on, and another try would not help."""
+        self.failure = error
+        self._over()
+
+    def farewell(self) -> list[m.Message]:
+        """The last words of a worker that quits at once; nobody waits for the answer."""
+        is_over = self.state is State.OVER
+        self._over()
+        if is_over or not self._is_connected or self.session is None or self._is_dropped or self._leave_ms is not None:
+            return []
+        out: list[m.Message] = []
+        if self._outcomes and len(self._reports) < REPORTS_IN_FLIGHT_MAX:
+            self._add_reports(out)
+        out.append(m.DeregisterWorker(self._next_rid(), self.session))
+        return out
+
+    # ---- refusals ----------------------------------------------------------------------------------
+
+    def _refused(self, rid: int | None, error: TqError) -> None:
+        if rid is None:
+            self._drop("the broker closes the connection", error=error.message)
+            return
+        if rid in self._reports:
+            self._report_refused(rid, error)
+        elif rid == self._register_rid:
+            self._register_rid = None
+            self._not_now(error)
+        elif rid == self._deregister_rid:
+            self._deregister_rid = None
+            self._not_now(error)
+        elif self._claim is not None and rid == self._claim.rid:
+            self._claim.rid = None
+            if isinstance(error, SessionLost):
+                assert self.session is not None
+                self.session_lost(self.session)
+            else:
+                self._not_now(error)
+
+    def _not_now(self, error: TqError) -> None:
+        """Wait, and look for the leader; an error that will not pass ends the worker."""
+        if not isinstance(error, (NotLeader, BrokerUnavailable, Backpressure, InternalError)):
+            self.give_up(error)
+            return
+        wait_ms = QUIET_MS_MIN if error.retry_after is None else max(round(error.retry_after * 1000), QUIET_MS_MIN)
+        self._quiet_until_ms = self._clock.monotonic_ms() + wait_ms // 2 + self._random.below(wait_ms)
+        self.notes.append(("the broker asks to wait", {"error": error.message, "wait_ms": wait_ms}))
+        if isinstance(error, NotLeader):
+            self.leader = error.leader
+            self._drop("looking for the leader", leader=error.leader)
+
+    def _report_refused(self, rid: int, error: TqError) -> None:
+        items = self._reports.pop(rid)
+        if isinstance(error, (NotLeader, BrokerUnavailable, Backpressure, InternalError)):
+            self._outcomes[:0] = items
+            self._not_now(error)
+        elif len(items) > 1:
+            self._outcomes[:0] = items
+            self._is_report_refused = True
+        else:
+            # One outcome that the broker will not take: its lease runs out, and the task is tried again.
+            id, fence = items[0][0], items[0][1]
+            self.held.pop(fence, None)
+            self.notes.append(("an outcome was refused", {"id": id.hex(), "fence": fence, "error": error.message}))
+
+    # ---- looking -----------------------------------------------------------------------------------
+
+    def stats(self) -> Statistics:
+        statistics = self.statistics
+        statistics.running = len(self.running)
+        statistics.stuck = sum(1 for job in self.running.values() if job.is_given_up)
+        statistics.unreported = len(self._outcomes) + sum(map(len, self._reports.values()))
+        return statistics
+
+
+def _fitting(items: list[list[Any]], count: int) -> int:
+    """How many of the first ``count`` outcomes go into one message; at least one."""
+    size = 0
+    for place in range(count):
+        body = items[place][3]
+        if body.__class__ is list:
+            # A result, or an error of bounded length; characters outside ASCII count at most four-fold.
+            size += len(body[1]) if items[place][2] == COMPLETE else limits.ERROR_TEXT_BYTES_MAX
+        size += ITEM_OVERHEAD_BYTES
+        if size > REPORT_BYTES_MAX:
+            return max(place, 1)
+    return count

@@ -1,0 +1,91 @@
+"""``async def`` handlers, on the loop: a few runners that take one job after the other.
+
+Theory. A trio task for each job would cost more than most handlers do. So a runner is a task that runs jobs until
+none is left, each in a cancel scope of its own. Before it runs one while more wait, it wakes another runner, once:
+if its handler waits, the other goes on; if not, the other finds nothing and sleeps again. A batch of handlers that
+never wait costs two switches of tasks, whatever its size; one that waits costs as much as a task.
+
+A runner lets others run after SLICE_S: the network must not wait for a long batch.
+
+Rejected: running a coroutine a first step by hand, without a task, to find out whether it waits (what it does then
+would belong to the wrong task: trio's scopes and deadlines go astray).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import trio
+
+from tq.worker.frame import acall
+from tq.worker.job import Done, Job
+from tq.worker.outcomes import SAID_STOPPED
+
+SLICE_S: Final = 0.005
+
+
+class Coroutines:
+    """An executor. Its runners live in ``nursery``."""
+
+    def __init__(self, done: Done, nursery: trio.Nursery) -> None:
+        self._done = done
+        self._nursery = nursery
+        self._jobs: deque[Job] = deque()
+        self._idle: list[trio.lowlevel.Task] = []
+        self._is_waking = False  # a runner is on its way that will look for jobs
+
+    def start(self, job: Job) -> None:
+        self._jobs.append(job)
+        if not self._is_waking:
+            self._wake_one()
+
+    def stop(self, job: Job) -> None:
+        if job.handle is not None:
+            job.handle.cancel()
+
+    def kill(self, job: Job) -> None:
+        self.stop(job)
+
+    def close(self) -> None:
+        """The nursery's end is the runners' end."""
+
+    def _wake_one(self) -> None:
+        self._is_waking = True
+        if self._idle:
+            trio.lowlevel.reschedule(self._idle.pop())
+        else:
+            self._nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        jobs = self._jobs
+        task = trio.lowlevel.current_task()
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        while True:
+            self._is_waking = False
+            until = trio.current_time() + SLICE_S
+            while jobs:
+                job = jobs.popleft()
+                if jobs and not self._is_waking:
+                    self._wake_one()
+                await self._run_one(job)
+                if trio.current_time() > until:
+                    await trio.lowlevel.checkpoint()
+                    until = trio.current_time() + SLICE_S
+            self._idle.append(task)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _run_one(self, job: Job) -> None:
+        handler = job.handler
+        said = SAID_STOPPED
+        context = job.context
+        if not context.cancelled:
+            with trio.CancelScope() as scope:
+                job.handle = scope
+                said = await acall(handler.function, job.payload, context, handler.content_type, trio.Cancelled)
+            job.handle = None
+        self._done(job, said)

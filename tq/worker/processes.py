@@ -1,0 +1,187 @@
+"""Handlers in processes of their own: what crashes there crashes alone, and what does not stop is killed.
+
+A child is started when a job finds none idle, by spawning a fresh interpreter (never a fork of this one, which has
+threads), and runs one job after the other. If it ends while it has a job, whatever ended it (a signal, ``os._exit``,
+the kernel for want of memory), that attempt is a crash, and only that. Children end when the worker does.
+
+They are spawned on the main thread on purpose: the kernel's "die with your parent" means the thread that spawned.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import attrs
+import trio
+
+from tq.worker import pipe
+from tq.worker.job import Done, Job, Why
+from tq.worker.outcomes import SAID_STOPPED, Said, crashed, failed
+
+END_S = 1.0
+
+
+@attrs.define(eq=False)
+class Child:
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    unpacker: pipe.Unpacker = attrs.field(factory=pipe.Unpacker)
+    frames: list[list[Any]] = attrs.field(factory=list)
+    is_ready: bool = False
+    is_killed: bool = False
+
+    def kill(self) -> None:
+        self.is_killed = True
+        self.process.kill()
+
+
+class ChildEnded(Exception):
+    """The stream of a child is over."""
+
+
+class Processes:
+    """An executor. Its tasks live in ``nursery``; ``target`` is what children import."""
+
+    def __init__(self, done: Done, nursery: trio.Nursery, target: str) -> None:
+        self._done = done
+        self._nursery = nursery
+        self._target = target
+        self._idle: list[Child] = []
+        self._children: set[Child] = set()
+
+    def start(self, job: Job) -> None:
+        child = self._idle.pop() if self._idle else self._spawn()
+        job.handle = child
+        self._nursery.start_soon(self._run, job, child)
+
+    def stop(self, job: Job) -> None:
+        child: Child | None = job.handle
+        if child is None:
+            return
+        if not child.is_ready:
+            child.kill()  # it has not begun
+            return
+        try:
+            child.channel.send(pipe.pack([pipe.STOP, job.why is Why.LOST]))
+        except BlockingIOError:
+            child.kill()  # it does not even read its job
+        except OSError:
+            pass  # it has ended; the task that reads it finds out
+
+    def kill(self, job: Job) -> None:
+        if job.handle is not None:
+            job.handle.kill()
+
+    def close(self) -> None:
+        """End all children: idle ones by their stream, the others by force."""
+        for child in self._children:
+            if child not in self._idle:
+                child.kill()
+            child.channel.close()
+        for child in self._children:
+            try:
+                child.process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.process.wait()
+        self._children.clear()
+        self._idle.clear()
+
+    @property
+    def pids(self) -> list[int]:
+        return sorted(child.process.pid for child in list(self._children))
+
+    # ---- one job -----------------------------------------------------------------------------------
+
+    async def _run(self, job: Job, child: Child) -> None:
+        said: Said
+        try:
+            if not child.is_ready:
+                error = (await self._receive(child))[1]
+                if error is not None:
+                    await self._forget(child)
+                    self._end(
+                        job, failed(error[0], f"the child process cannot load its handlers: {error[1]}", error[2])
+                    )
+                    return
+                child.is_ready = True
+            await _send_all(child.channel, _job_frame(job))
+            _kind, outcome, body = await self._receive(child)
+        except ChildEnded:
+            code = await self._forget(child)
+            said = SAID_STOPPED if child.is_killed and job.why is not None else crashed("WorkerCrashed", _told(code))
+            self._end(job, said)
+            return
+        self._idle.append(child)
+        self._end(job, (outcome, body))
+
+    def _end(self, job: Job, said: Said) -> None:
+        job.handle = None
+        self._done(job, said)
+
+    def _spawn(self) -> Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = [sys.executable, "-m", "tq.worker.child", self._target, str(theirs.fileno()), str(os.getpid())]
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        ours.setblocking(False)
+        child = Child(process, ours)
+        self._children.add(child)
+        return child
+
+    async def _forget(self, child: Child) -> int:
+        """Its stream is over: see it end. Its exit code."""
+        with trio.move_on_after(END_S):
+            await trio.to_thread.run_sync(child.process.wait, abandon_on_cancel=True)
+        if child.process.poll() is None:
+            child.process.kill()  # it closed the stream and lives on: its attempt has ended for us
+            await trio.to_thread.run_sync(child.process.wait)
+        self._children.discard(child)
+        child.channel.close()
+        return child.process.returncode
+
+    async def _receive(self, child: Child) -> list[Any]:
+        while not child.frames:
+            await trio.lowlevel.wait_readable(child.channel)
+            try:
+                data = child.channel.recv(pipe.READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                raise ChildEnded
+            child.frames = child.unpacker.feed(data)
+        return child.frames.pop(0)
+
+
+async def _send_all(channel: socket.socket, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[channel.send(rest) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(channel)
+        except OSError as error:
+            raise ChildEnded from error
+
+
+def _job_frame(job: Job) -> bytes:
+    c = job.context
+    return pipe.pack(
+        [pipe.JOB, c.id_bytes, c.type, c.queue, c.attempt, c.crashes, c.fence, c.deadline, c.headers, job.payload]
+    )
+
+
+def _told(code: int) -> str:
+    if code < 0:
+        try:
+            return f"its process was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"its process was ended by signal {-code}"
+    return f"its process ended with exit code {code}"
