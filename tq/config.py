@@ -2,17 +2,18 @@
 
 ``load`` merges the three layers (file < ``TQ_SECTION__KEY`` < flag) into one plain tree, remembers where each
 value came from, and structures it into frozen records. An unknown key is refused with the nearest known one;
-all that is wrong is reported at once.
+all that is wrong is reported at once, with where it came from.
 
 Sections that all nodes of a group must agree on are marked (cluster); the others are this node's own.
-Adding a key: one attribute with its comment below; documentation and ``tq config show`` follow.
+Adding a key: one attribute with its comment below, one row in docs/configuration.md; ``tq config show`` follows.
 """
 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,39 +28,73 @@ def _key(default: Any, comment: str, **kwargs: Any) -> Any:
     return attrs.field(default=default, metadata={"comment": comment}, **kwargs)
 
 
-def _between(low: int, high: int) -> Any:
-    def check(_instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
-        if not low <= value <= high:
-            raise ValueError(f"{attribute.name} = {value}: must be between {low} and {high}")
+class Between:
+    """Validator: a whole number from ``low`` to ``high``."""
 
-    return check
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{attribute.name} = {value}: must be between {self.low:,} and {self.high:,}")
 
 
-def _address(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    parse_address(attribute.name, value)
+def is_name(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not value.strip() or len(value) > limits.NAME_CHARS_MAX:
+        raise ValueError(f'{attribute.name} = "{value}": must have 1 to {limits.NAME_CHARS_MAX} characters')
+
+
+def is_folder(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not value.strip():
+        raise ValueError(f'{attribute.name} = "{value}": name a folder')
+
+
+def is_address(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    host, _port = parse_address(attribute.name, value)
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return  # a name: what it stands for is seen when the socket is opened
+    if not is_loopback:
+        raise ValueError(
+            f'{attribute.name} = "{value}": can be reached from other machines, and this broker has no '
+            "authentication; listen on 127.0.0.1"
+        )
 
 
 def parse_address(field: str, value: str) -> tuple[str, int]:
-    """``"127.0.0.1:7379"`` -> host and port. Raises ValueError naming the field."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    """``"127.0.0.1:7379"`` or ``"[::1]:7379"`` -> host and port. Raises ValueError naming the field."""
+    host, _colon, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in host and bare is host) or not _is_port(port):
         raise ValueError(f'{field} = "{value}": write "host:port", for example "127.0.0.1:{limits.PORT_CLIENT}"')
-    return host.strip("[]"), int(port)
+    return bare, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536
 
 
 @attrs.frozen
 class NodeSection:
-    id: str = _key("n1", "Name of this node, unique in its cluster.")
-    data_dir: str = _key("tq-data", "Folder of the journal and the store; relative to the configuration file.")
-    listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=_address)
-    metrics_listen: str = _key(
-        f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=_address
+    id: str = _key("n1", "Name of this node, unique in its cluster.", validator=is_name)
+    data_dir: str = _key(
+        "tq-data", "Folder of the journal and the store; relative to the configuration file.", validator=is_folder
     )
+    listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=is_address)
+    metrics_listen: str = _key(
+        f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=is_address
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.listen == self.metrics_listen:
+            raise ValueError(f'metrics_listen = "{self.metrics_listen}": is the address of listen; take another port')
 
 
 @attrs.frozen
 class ClusterSection:
-    name: str = _key("tq", "Name of the cluster, for people.")
+    name: str = _key("tq", "Name of the cluster, for people.", validator=is_name)
     profile: Literal["default", "fast"] = _key(
         "default", "Raft timing: default = 150 ms heartbeats, 600-1,200 ms elections; fast = 50, 200-400."
     )
@@ -71,18 +106,18 @@ class LeasesSection:
 
     lease_ms: int = _key(
         limits.LEASE_MS_DEFAULT, "A task is given to another when its lease was not renewed for this long.",
-        validator=_between(200, limits.DAY_MS),
+        validator=Between(200, limits.DAY_MS),
     )  # fmt: skip
     heartbeat_ms: int = _key(
-        limits.HEARTBEAT_MS_DEFAULT, "How often workers send a heartbeat.", validator=_between(50, limits.HOUR_MS)
+        limits.HEARTBEAT_MS_DEFAULT, "How often workers send a heartbeat.", validator=Between(50, limits.HOUR_MS)
     )
     session_ms: int = _key(
         limits.SESSION_MS_DEFAULT, "A worker that sent nothing for this long has lost its session.",
-        validator=_between(200, limits.DAY_MS),
+        validator=Between(200, limits.DAY_MS),
     )  # fmt: skip
     crashes_max: int = _key(
         limits.CRASHES_MAX_DEFAULT, "Crashes (lost leases) after which a task is dead, reason poison.",
-        validator=_between(1, 1_000),
+        validator=Between(1, 1_000),
     )  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
@@ -99,18 +134,18 @@ class RetentionSection:
 
     finished_keep_ms: int = _key(
         limits.FINISHED_KEEP_MS_DEFAULT, "Completed, cancelled and expired tasks are kept this long.",
-        validator=_between(0, limits.DURATION_MS_MAX),
+        validator=Between(0, limits.DURATION_MS_MAX),
     )  # fmt: skip
     finished_keep_tasks: int = _key(
-        limits.FINISHED_KEEP_TASKS_DEFAULT, "... and at most so many of them.", validator=_between(0, 100_000_000)
+        limits.FINISHED_KEEP_TASKS_DEFAULT, "... and at most so many of them.", validator=Between(0, 100_000_000)
     )
     dead_keep_ms: int = _key(
-        limits.DEAD_KEEP_MS_DEFAULT, "Dead tasks are kept this long.", validator=_between(0, limits.DURATION_MS_MAX)
+        limits.DEAD_KEEP_MS_DEFAULT, "Dead tasks are kept this long.", validator=Between(0, limits.DURATION_MS_MAX)
     )
     tombstone_keep_ms: int = _key(
         limits.TOMBSTONE_KEEP_MS_DEFAULT,
         "The memory window: ids of purged tasks and of operations are remembered this long.",
-        validator=_between(0, limits.DURATION_MS_MAX),
+        validator=Between(0, limits.DURATION_MS_MAX),
     )
 
 
@@ -121,7 +156,7 @@ class StorageSection:
     )
     checkpoint_ms: int = _key(
         limits.CHECKPOINT_MS_DEFAULT, "How often the store is made durable; the journal covers what is between.",
-        validator=_between(10, 10_000),
+        validator=Between(10, 10_000),
     )  # fmt: skip
 
 
@@ -129,10 +164,10 @@ class StorageSection:
 class LimitsSection:
     disk_free_min_bytes: int = _key(
         limits.DISK_FREE_BYTES_MIN_DEFAULT, "Below this much free disk, submissions are refused and all else goes on.",
-        validator=_between(0, 1 << 60),
+        validator=Between(0, 1 << 60),
     )  # fmt: skip
     connections_max: int = _key(
-        limits.CONNECTIONS_MAX, "Connections of clients and workers at once.", validator=_between(1, 1_000_000)
+        limits.CONNECTIONS_MAX, "Connections of clients and workers at once.", validator=Between(1, 1_000_000)
     )
 
 
@@ -157,7 +192,7 @@ class Config:
 
 @attrs.frozen
 class Loaded:
-    """config, and where each of its values came from: ``{"node.listen": "file" | "TQ_NODE__LISTEN" | "--..." | "default"}``."""
+    """config, and where each of its values came from: ``{"node.listen": "file" | "TQ_NODE__LISTEN" | "flag" | "default"}``."""
 
     config: Config
     origins: dict[str, str]
@@ -182,6 +217,9 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         environ: usually ``os.environ``; only ``TQ_SECTION__KEY`` names are looked at.
         flags: ``{"node.listen": value}``; None values are passed over.
 
+    A relative ``node.data_dir`` of the file, or the default beside a file, is below the file's folder; one from the
+    environment or a flag is below the current one, as the person who typed it means it.
+
     Raises:
         ConfigError: names every key that cannot be used.
     """
@@ -196,12 +234,12 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
             section, _, name = key.partition(".")
             tree[section][name] = value
             origins[key] = "flag"
-    sections = {name: _structure(name, cls, tree[name], problems) for name, cls in SECTIONS.items()}
+    sections = {name: _structure(name, cls, tree[name], origins, problems) for name, cls in SECTIONS.items()}
     if problems:
         where = f" in {path}" if path else ""
         raise ConfigError(f"the configuration{where} cannot be used:\n  " + "\n  ".join(problems))
     config = Config(**sections)
-    if path is not None and not Path(config.node.data_dir).is_absolute():
+    if path is not None and origins["node.data_dir"] in ("file", "default"):
         data_dir = str((path.parent / config.node.data_dir).resolve())
         config = attrs.evolve(config, node=attrs.evolve(config.node, data_dir=data_dir))
     return Loaded(config, origins)
@@ -215,8 +253,11 @@ def _merge_file(path: Path, tree: dict[str, dict[str, Any]], origins: dict[str, 
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
     for section, values in document.items():
-        if section not in SECTIONS or not isinstance(values, dict):
+        if section not in SECTIONS:
             problems.append(f"[{section}] is not a section{_nearest(section, SECTIONS)}")
+            continue
+        if not isinstance(values, dict):
+            problems.append(f"{section} must be a section: write [{section}], and its keys below")
             continue
         for name, value in values.items():
             tree[section][name] = value
@@ -232,66 +273,90 @@ def _merge_environment(
         section, _, name = variable[3:].lower().partition("__")
         if section not in SECTIONS:
             problems.append(f"environment {variable}: {section} is not a section{_nearest(section, SECTIONS)}")
-            continue
-        tree[section][name] = _Text(text)
-        origins[f"{section}.{name}"] = variable
+        elif variable != variable.upper():
+            problems.append(f"environment {variable}: write it in capitals, {variable.upper()}")
+        else:
+            tree[section][name] = _Text(text)
+            origins[f"{section}.{name}"] = variable
+
+
+WHOLE_NUMBER_DIGITS_MAX = 30
+"""More are no number of ours, and int() refuses thousands with a message about itself."""
 
 
 class _Text(str):
     """A value from the environment: the one layer in which "300" may stand for 300."""
 
 
-def _structure(section: str, cls: type, values: dict[str, Any], problems: list[str]) -> Any:
-    known = {field.name for field in attrs.fields(cls)}
-    for name in sorted(set(values) - known):
-        problems.append(f"{section}.{name} is not a key{_nearest(name, known)}")
-    usable = {name: value for name, value in values.items() if name in known}
+def _structure(section: str, cls: type, values: dict[str, Any], origins: Mapping[str, str], problems: list[str]) -> Any:
+    """The section's record; None where there are problems, and then they are told, each with where it came from."""
+    told = len(problems)
+    fields = {field.name: field for field in attrs.fields(attrs.resolve_types(cls))}
+    usable: dict[str, Any] = {}
+    for name, value in values.items():
+        field = fields.get(name)
+        try:
+            if field is None:
+                raise ValueError(f"{name} is not a key{_nearest(name, fields)}")
+            usable[name] = _structured(name, value, field.type)
+            if field.validator is not None:
+                field.validator(None, field, usable[name])
+        except ValueError as error:
+            origin = origins[f"{section}.{name}"]
+            source = "" if origin == "file" else f" ({origin})"
+            problems.append(f"{section}.{error}{source}")
+    if len(problems) > told:
+        return None
     try:
-        return _CONVERTER.structure(usable, cls)
-    except cattrs.ClassValidationError as error:
-        problems.extend(f"{section}.{line}" for line in _messages(error))
+        return cls(**usable)
+    except ValueError as error:  # what its keys have to do with each other
+        problems.append(f"{section}.{error}")
     return None
 
 
-def _messages(error: BaseException) -> list[str]:
-    if isinstance(error, BaseExceptionGroup):
-        found: list[str] = []
-        for inner in error.exceptions:
-            notes = getattr(inner, "__notes__", [])
-            names = [note.name for note in notes if isinstance(note, cattrs.AttributeValidationNote)]
-            found.extend(f"{names[-1]}: {line}" if names else line for line in _messages(inner))
-        return found
-    return [str(error)]
+def _structured(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return _CONVERTER.structure(value, kind)
+    except ValueError as error:
+        raise ValueError(f"{name} = {error}") from None
 
 
-def _nearest(name: str, known: Any) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
 def _whole_number(value: Any, _type: type) -> int:
-    if isinstance(value, _Text) and value.removeprefix("-").isdigit():
-        return int(value)
+    if isinstance(value, _Text):
+        digits = value.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) <= WHOLE_NUMBER_DIGITS_MAX:
+            return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{str(value)!r} must be a whole number")
+        raise ValueError(f"{_shown(value)}: must be a whole number")
     return value
 
 
 def _text(value: Any, _type: type) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} must be text")
+        raise ValueError(f"{_shown(value)}: must be text, in quotes")
     return str(value)
 
 
 def _choice(value: Any, kind: Any) -> Any:
     choices = kind.__args__
     if value not in choices:
-        raise ValueError(f"{str(value)!r} must be one of {', '.join(choices)}")
+        raise ValueError(f"{_shown(value)}: must be one of {', '.join(choices)}")
     return str(value)
 
 
+def _shown(value: Any) -> str:
+    """As TOML has it, near enough, and not longer than a line."""
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter()
     converter.register_structure_hook(int, _whole_number)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is Literal, _choice)

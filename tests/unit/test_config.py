@@ -1,0 +1,253 @@
+"""Layers, origins, refusals; and that docs/configuration.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import attrs
+import pytest
+
+from tq import config as c
+from tq.errors import ConfigError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+KEYS = {
+    f"{section}.{field.name}": field
+    for section, cls in c.SECTIONS.items()
+    for field in attrs.fields(attrs.resolve_types(cls))
+}
+
+
+def load(tmp_path: Path, text: str = "", flags: dict[str, Any] | None = None, **environ: str) -> c.Loaded:
+    file = tmp_path / "n1.toml"
+    file.write_text(text)
+    return c.load(file, environ, flags)
+
+
+def refusal(tmp_path: Path, text: str = "", **environ: str) -> list[str]:
+    """What is said of a configuration that cannot be used, less the first line."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, **environ)
+    first, *lines = caught.value.message.splitlines()
+    assert first == f"the configuration in {tmp_path / 'n1.toml'} cannot be used:"
+    return [line.removeprefix("  ") for line in lines]
+
+
+# ---- layers ----------------------------------------------------------------------------------------
+
+
+def test_defaults_can_be_used() -> None:
+    loaded = c.load(None, {})
+    assert loaded.config == c.Config()
+    assert set(loaded.origins) == set(KEYS)
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_file_below_environment_below_flag(tmp_path: Path) -> None:
+    text = '[node]\nid = "file"\nlisten = "127.0.0.1:1"\n[log]\nlevel = "error"\n'
+    flags = {"node.listen": "127.0.0.1:3", "log.format": None}
+    loaded = load(tmp_path, text, flags, TQ_NODE__LISTEN="127.0.0.1:2", TQ_LOG__LEVEL="debug")
+    assert (loaded.config.node.id, loaded.config.node.listen) == ("file", "127.0.0.1:3")
+    assert (loaded.config.log.level, loaded.config.log.format) == ("debug", "text")
+    origins = loaded.origins
+    assert (origins["node.id"], origins["node.listen"], origins["log.level"], origins["log.format"]) == (
+        "file", "flag", "TQ_LOG__LEVEL", "default"
+    )  # fmt: skip
+
+
+def test_only_the_environment_has_numbers_as_text(tmp_path: Path) -> None:
+    assert load(tmp_path, TQ_LEASES__CRASHES_MAX="7").config.leases.crashes_max == 7
+    assert refusal(tmp_path, '[leases]\ncrashes_max = "7"') == ['leases.crashes_max = "7": must be a whole number']
+
+
+def test_other_variables_are_not_looked_at(tmp_path: Path) -> None:
+    loaded = load(tmp_path, TQ_BROKERS="somewhere", PATH="/bin", NODE__ID="x", MYTQ_NODE__ID="x")
+    assert loaded.config.node.id == "n1"
+
+
+def test_values_are_plain(tmp_path: Path) -> None:
+    node = load(tmp_path, TQ_NODE__ID="from-outside").config.node
+    assert type(node.id) is str
+    assert c.as_tree(c.Config())["leases"]["lease_ms"] == 30_000
+    assert [f"{section}.{name}" for section, values in c.as_tree(c.Config()).items() for name in values] == list(KEYS)
+
+
+# ---- the data directory ----------------------------------------------------------------------------
+
+
+def test_data_dir_of_the_file_is_beside_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, '[node]\ndata_dir = "d"').config.node.data_dir == str(tmp_path / "d")
+    assert load(tmp_path).config.node.data_dir == str(tmp_path / "tq-data")
+    assert load(tmp_path, '[node]\ndata_dir = "/srv/tq"').config.node.data_dir == "/srv/tq"
+
+
+def test_data_dir_typed_by_hand_is_below_the_current_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, flags={"node.data_dir": "d"}).config.node.data_dir == "d"
+    assert load(tmp_path, TQ_NODE__DATA_DIR="d").config.node.data_dir == "d"
+    assert c.load(None, {}).config.node.data_dir == "tq-data"
+
+
+# ---- refusals --------------------------------------------------------------------------------------
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = """
+[nod]
+id = "x"
+[node]
+lisen = "127.0.0.1:1"
+metrics_listen = 9091
+[leases]
+lease_ms = 5
+crashes_max = 0
+"""
+    assert refusal(tmp_path, text, TQ_LOG__LEVEL="warn", TQ_STORAGE__SYNK="auto", TQ_LOGS__LEVEL="info") == [
+        "[nod] is not a section; did you mean node?",
+        "environment TQ_LOGS__LEVEL: logs is not a section; did you mean log?",
+        "node.lisen is not a key; did you mean listen?",
+        "node.metrics_listen = 9091: must be text, in quotes",
+        "leases.lease_ms = 5: must be between 200 and 86,400,000",
+        "leases.crashes_max = 0: must be between 1 and 1,000",
+        "storage.synk is not a key; did you mean sync? (TQ_STORAGE__SYNK)",
+        'log.level = "warn": must be one of debug, info, warning, error (TQ_LOG__LEVEL)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("node = 5", "node must be a section: write [node], and its keys below"),
+        ("[[node]]\nid = 'a'", "node must be a section: write [node], and its keys below"),
+        ("[leases]\nlease_ms = 30000.0", "leases.lease_ms = 30000.0: must be a whole number"),
+        ("[leases]\nlease_ms = true", "leases.lease_ms = true: must be a whole number"),
+        ("[leases]\nlease_ms = [1]", "leases.lease_ms = [1]: must be a whole number"),
+        ("[node]\nid = ''", 'node.id = "": must have 1 to 128 characters'),
+        ("[node]\nid = ' '", 'node.id = " ": must have 1 to 128 characters'),
+        ("[node]\ndata_dir = ''", 'node.data_dir = "": name a folder'),
+        ("[cluster]\nprofile = 'slow'", 'cluster.profile = "slow": must be one of default, fast'),
+        ("[cluster]\nprofile = ['fast']", "cluster.profile = ['fast']: must be one of default, fast"),
+        ("[cluster]\nnane = 'x'", "cluster.nane is not a key; did you mean name?"),
+        ("[storage]\nx = 1", "storage.x is not a key; known are checkpoint_ms, sync"),
+        (
+            "[node]\nlisten = '127.0.0.1:9091'",
+            'node.metrics_listen = "127.0.0.1:9091": is the address of listen; take another port',
+        ),
+        (
+            "[leases]\nlease_ms = 20000",
+            "leases.heartbeat_ms = 15000: must be at most half of lease_ms (20000) and of session_ms (30000), "
+            "so that one lost heartbeat does no harm",
+        ),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, told: str) -> None:
+    assert refusal(tmp_path, text) == [told]
+
+
+@pytest.mark.parametrize(
+    "value", ["7379", "127.0.0.1", "127.0.0.1:", ":7379", "127.0.0.1:x", "127.0.0.1:0", "127.0.0.1:65536", "::1:7379",
+              "127.0.0.1:\u00b2", "127.0.0.1:-1", "", "[]:1", "127.0.0.1:" + "9" * 5_000]
+)  # fmt: skip
+def test_addresses_that_are_none(tmp_path: Path, value: str) -> None:
+    (told,) = refusal(tmp_path, f'[node]\nlisten = "{value}"')
+    assert told.startswith("node.listen = ")
+    assert told.endswith('write "host:port", for example "127.0.0.1:7379"')
+
+
+@pytest.mark.parametrize("value", ["0.0.0.0:7379", "192.168.1.5:7379", "[::]:7379", "[fe80::1]:7379"])
+def test_only_loopback_without_authentication(tmp_path: Path, value: str) -> None:
+    (told,) = refusal(tmp_path, f'[node]\nlisten = "{value}"')
+    assert "has no authentication; listen on 127.0.0.1" in told
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "port"),
+    [("127.0.0.1:1", "127.0.0.1", 1), ("[::1]:7379", "::1", 7379), ("localhost:65535", "localhost", 65535)],
+)
+def test_addresses(tmp_path: Path, value: str, host: str, port: int) -> None:
+    listen = load(tmp_path, f'[node]\nlisten = "{value}"').config.node.listen
+    assert c.parse_address("node.listen", listen) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "7.0", "0x10", "", " 7", "1_000", "9" * 5_000])
+def test_text_that_is_no_number(tmp_path: Path, text: str) -> None:
+    (told,) = refusal(tmp_path, TQ_LEASES__CRASHES_MAX=text)
+    assert told.startswith("leases.crashes_max = ")
+    assert told.endswith("must be a whole number (TQ_LEASES__CRASHES_MAX)")
+    assert len(told) < 200
+
+
+def test_a_variable_in_small_letters_would_be_overlooked_by_people(tmp_path: Path) -> None:
+    assert refusal(tmp_path, TQ_node__id="x") == ["environment TQ_node__id: write it in capitals, TQ_NODE__ID"]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*missing.toml: write one"):
+        c.load(tmp_path / "missing.toml", {})
+    with pytest.raises(ConfigError, match="cannot read the configuration file"):
+        c.load(tmp_path, {})
+    (tmp_path / "latin.toml").write_bytes(b'[node]\nid = "\xe9"')
+    with pytest.raises(ConfigError, match="cannot read the configuration file"):
+        c.load(tmp_path / "latin.toml", {})
+    with pytest.raises(ConfigError, match=r"cannot read .*\(at line 1, column 6\)"):
+        load(tmp_path, "id = ]")
+
+
+@pytest.mark.parametrize("key", [key for key, field in KEYS.items() if field.type is int])
+def test_bounds_are_inclusive(tmp_path: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    field = KEYS[key]
+    bounds = field.validator
+    assert isinstance(bounds, c.Between)
+    assert bounds.low <= field.default <= bounds.high
+    for value in (bounds.low - 1, bounds.high + 1):
+        assert any(
+            f"{key} = {value}: must be between" in line for line in refusal(tmp_path, f"[{section}]\n{name} = {value}")
+        )
+    for value in (bounds.low, bounds.high):
+        bounds(None, field, value)
+
+
+# ---- the page --------------------------------------------------------------------------------------
+
+
+def shown_default(field: attrs.Attribute[Any]) -> str:
+    return f'`"{field.default}"`' if field.type is not int else f"{field.default:,}"
+
+
+def shown_bounds(field: attrs.Attribute[Any]) -> str:
+    if get_origin(field.type) is not None:
+        return ", ".join(f'`"{choice}"`' for choice in get_args(field.type))
+    if field.type is int:
+        assert isinstance(field.validator, c.Between)
+        return f"{field.validator.low:,} – {field.validator.high:,}"
+    return {c.is_address: "`host:port`, loopback", c.is_name: "1 – 128 characters", c.is_folder: "a folder"}[
+        field.validator
+    ]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_has_its_row(key: str) -> None:
+    section, _, name = key.partition(".")
+    field = KEYS[key]
+    part = PAGE.split(f"\n## [{section}]\n")[1].split("\n## ")[0]
+    assert f"| `{name}` | {shown_default(field)} | {shown_bounds(field)} | {field.metadata['comment']}" in part
+
+
+def test_the_page_has_no_other_keys() -> None:
+    parts = re.split(r"\n## \[(\w+)\]\n", PAGE)
+    assert parts[1::2] == list(c.SECTIONS)
+    rows = [
+        f"{section}.{name}"
+        for section, part in zip(parts[1::2], parts[2::2], strict=True)
+        for name in re.findall(r"^\| `(\w+)` \|", part.split("\n## ")[0], re.MULTILINE)
+    ]
+    assert rows == list(KEYS)
+
+
+def test_the_example_of_the_page_can_be_used(tmp_path: Path) -> None:
+    examples = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        load(tmp_path, example)
