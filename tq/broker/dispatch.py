@@ -435,7 +435,7 @@ class Dispatch:
             connection,
             message.rid,
             message.min_index,
-            lambda: m.QueuesReply(message.rid, facts.applied_index, queries.queues(facts.txn)),
+            lambda: m.QueuesReply(message.rid, facts.applied_index, queries.queues(facts.txn, facts.log_time_ms())),
         )
 
     def _workers(self, connection: Connection, message: m.Workers) -> None:

@@ -158,7 +158,7 @@ def _freeze_garbage() -> None:
 
 
 def _routes(broker: Broker) -> health.Routes:
-    collector = BrokerCollector(broker.stats, lambda: queries.queues(broker.txn))
+    collector = BrokerCollector(broker.stats, lambda: queries.queues(broker.txn, broker.log_time_ms()))
 
     def ready() -> health.Answer:
         status = 200 if broker.is_serving and not broker.is_stopping else 503
