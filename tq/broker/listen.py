@@ -18,7 +18,7 @@ from tq import limits
 from tq.broker.connection import READ_PAUSE_BYTES, Connection
 from tq.config import parse_address
 from tq.errors import Backpressure, ConfigError, ProtocolError, to_wire
-from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused
+from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused, State
 from tq.protocol.messages import ErrorReply
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 READ_BYTES = 256 * limits.KIB
 BACKLOG = 1_024
 ACCEPTS_MAX = 64  # before the loop goes on
+DEADLINE_MOVE_S = 1.0  # to move a deadline at each read would cost more than the read
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_DESCRIPTORS_PAUSE_S = 0.1
 
@@ -109,6 +110,7 @@ def _accept(broker: Broker, nursery: trio.Nursery, sock: socket.socket, peer: st
 async def _serve(broker: Broker, connection: Connection) -> None:
     log = structlog.get_logger("tq.connection").bind(node=broker.config.node.id, peer=connection.peer)
     try:
+        next_move_s = 0.0
         with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
             while not connection.is_closed:
                 if connection.out_bytes > READ_PAUSE_BYTES:
@@ -118,7 +120,10 @@ async def _serve(broker: Broker, connection: Connection) -> None:
                 await trio.lowlevel.wait_readable(connection.socket)
                 if not _read(broker, connection):
                     break
-                deadline.deadline = trio.current_time() + limits.IDLE_TIMEOUT_MS / 1000
+                now_s = trio.current_time()
+                if now_s >= next_move_s and connection.protocol.state is State.OPEN:
+                    next_move_s = now_s + DEADLINE_MOVE_S
+                    deadline.deadline = now_s + limits.IDLE_TIMEOUT_MS / 1000
         if deadline.cancelled_caught:
             log.info("closed an idle connection")
     except ProtocolError as error:

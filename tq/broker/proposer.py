@@ -121,6 +121,8 @@ class Proposer:
             return
         flight_term, flight_index, dones = self._flight
         self._flight = None
+        if self._queue:
+            self._wake()
         if (flight_term, flight_index) != (term, index):
             raise_for = _lost("another leader wrote at this index")
             for done in dones:

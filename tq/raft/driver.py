@@ -1,8 +1,9 @@
 """The shell round a node: it waits, and calls. Nothing is decided here.
 
 A pass lets the proposer fill an entry, turns the node, hands out what is committed and tells role changes; the
-order is a rule (see node.py). As long as passes do work they follow one another, with one chance between them for
-the rest of the loop; else the shell sleeps until it is woken or the node has something to do by time.
+order is a rule (see node.py). After it the shell sleeps until the bell is rung or the node has something to do by
+time. Whoever has more to propose rings; a bell rung during a pass means another one, with a chance between them for
+the rest of the loop. A pass just to see that nothing is left would cost a lone request a tenth of its time.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ async def run(
     passes = Passes(node, before_turn, on_committed, on_role)
     try:
         while True:
-            wait_ms = 0 if passes.run_once() else node.wait_ms()
+            passes.run_once()
+            wait_ms = node.wait_ms()
             if wait_ms == 0:
                 await trio.lowlevel.checkpoint()
             else:

@@ -31,7 +31,10 @@ class Broker:
 
     def submit(self, data: bytes) -> None:
         self.waiting.append(data)
-        if self.node.wake is not None:
+        self.ring_for_more()
+
+    def ring_for_more(self) -> None:
+        if self.waiting and self.node.wake is not None:
             self.node.wake()
 
     def before_turn(self) -> None:
@@ -46,9 +49,11 @@ class Broker:
             self.log.append(entry.data)
             if entry.data:
                 self.in_flight = False
+                self.ring_for_more()
 
     def on_role(self, leads: bool) -> None:
         self.log.append(leads)
+        self.ring_for_more()
 
 
 async def settle() -> None:
