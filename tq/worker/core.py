@@ -32,7 +32,7 @@ from typing import Any, Final
 
 import attrs
 
-from tq import cbor, limits
+from tq import limits
 from tq.errors import (
     Backpressure,
     BrokerUnavailable,
@@ -43,7 +43,7 @@ from tq.errors import (
     from_wire,
 )
 from tq.protocol import messages as m
-from tq.spec import Option
+from tq.spec import parse
 from tq.worker.context import Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
@@ -58,6 +58,8 @@ EMPTY_PAUSE_MS_MAX: Final = 100  # between claims that come back empty at once
 STOP_GRACE_MS: Final = 2_000  # for a handler whose task is over anyhow, before its process is killed
 PING_MS: Final = 5_000  # silence after which the broker is asked
 DEAD_MS: Final = 15_000  # silence after which the connection is given up
+LATE_MS: Final = 1_000  # a step so much behind its time means that we could not listen
+FOREVER_MS: Final = limits.DURATION_MS_MAX
 LEAVE_MS: Final = 1_000  # for what is in flight after GOAWAY
 RID_MAX: Final = (1 << 32) - 1
 CLOSE_MS: Final = 3_000  # for the last words
@@ -150,6 +152,7 @@ class WorkerCore:
         self._timers: list[tuple[int, int, int]] = []  # (when, fence, kind); may name jobs that are over
         self._log_offset_ms = 0  # log time less our monotonic clock
         self._wall_offset_ms = 0
+        self._planned_ms = clock.monotonic_ms() + FOREVER_MS  # when ``step`` should come at the latest
 
     # ---- the connection ----------------------------------------------------------------------------
 
@@ -209,6 +212,11 @@ class WorkerCore:
     def step(self) -> list[m.Message]:
         """Let time pass; what to send on the present connection now."""
         now_ms = self._clock.monotonic_ms()
+        late_ms = now_ms - self._planned_ms
+        if late_ms > LATE_MS:
+            # A handler held the loop, or the process stood still: the broker was not silent, we did not listen.
+            self._heard_ms = min(self._heard_ms + late_ms, now_ms)
+        self._planned_ms = now_ms + FOREVER_MS
         if self._timers:
             self._fire(now_ms)
         if self.state is State.DRAINING:
@@ -251,7 +259,10 @@ class WorkerCore:
                 times.append(self._quiet_until_ms)
             if self._claim_after_ms > now_ms:
                 times.append(self._claim_after_ms)
-        return min(times) if times else None
+        if not times:
+            return None
+        self._planned_ms = min(times)
+        return self._planned_ms
 
     def _next_rid(self) -> int:
         self._rid = self._rid + 1 if self._rid < RID_MAX else 1
@@ -396,26 +407,22 @@ class WorkerCore:
             self._claim_after_ms = now_ms + pause_ms // 2 + self._random.below(pause_ms)
 
     def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
-        fields = cbor.loads(raw)
-        id, type_, payload = fields[0], fields[1], fields[2]
-        handler = self._handlers.get(type_)
+        spec = parse(raw)
+        handler = self._handlers.get(spec.type)
         if handler is None:
             # The session names its types, so this is the broker's slip; another worker may have the type.
-            self.notes.append(("granted a type that was not registered", {"type": type_, "id": id.hex()}))
-            self._outcomes.append([id, fence, RELEASE, None])
+            self.notes.append(("granted a type that was not registered", {"type": spec.type, "id": spec.id.hex()}))
+            self._outcomes.append([spec.id, fence, RELEASE, None])
             return None
-        queue = fields[3] if len(fields) > 3 else "default"
-        options = fields[5] if len(fields) > 5 else None
-        headers = options.get(Option.HEADERS, {}) if options else {}
         deadline = None
         if deadline_ms is not None:
             deadline = (deadline_ms - self._log_offset_ms + self._wall_offset_ms) / 1000
-        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers)
-        return Job(id, fence, payload, handler, context)
+        context = Context(spec.id, spec.type, spec.queue, attempt, crashes, fence, deadline, dict(spec.headers))
+        return Job(spec.id, fence, spec.payload, handler, context)
 
     def _give_back(self, grants: list[Any]) -> None:
         for grant in grants:
-            self._outcomes.append([cbor.loads(grant[0])[0], grant[3], RELEASE, None])
+            self._outcomes.append([parse(grant[0]).id, grant[3], RELEASE, None])
 
     # ---- the ends of handlers ----------------------------------------------------------------------
 
