@@ -35,5 +35,5 @@ def _read(client: Client, key: str) -> dict[str, Any] | None:
         "crashes": info.crashes,
         "reason": info.reason,
         "body": None if info.result is None else bytes(info.result).decode(),
-        "fences": [row["fence"] for row in info.history if row.get("fence")],
+        "fences": [row.fence for row in info.history if row.fence and row.outcome != "stale"],
     }

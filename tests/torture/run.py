@@ -134,7 +134,7 @@ class _Round:
             return self._history()
 
     def _workers(self) -> list[Process]:
-        environ = {"TQ_TORTURE_HISTORY": str(self._folder)}
+        environ = {"TQ_TORTURE_HISTORY": str(self._folder), "TQ_TORTURE_SEED": str(self._seed)}
         started = []
         for number in range(2):
             name = f"{self._name}-worker-{number}"

@@ -8,7 +8,8 @@ import time
 
 import attrs
 
-TYPES = ("work", "toil")
+TYPES = ("work", "toil", "forge")
+TYPE_WEIGHTS = (10, 10, 1)
 QUEUES = ("left", "right")
 PRIORITIES = (50, 150, 220)
 PLANS = ("ok", "fail-once", "fail", "fatal", "slow", "release-once", "snooze-once", "stale", "crash-once")
@@ -35,7 +36,14 @@ def draw_work(draw: random.Random, by: str, number: int) -> Work:
     plan = draw.choices(PLANS, WEIGHTS)[0]
     payload = json.dumps({"by": by, "n": number, "plan": plan, "pad": "x" * draw.choice((0, 0, 100, 2000))})
     timed = draw.random() < 0.05
-    return Work(new_id(draw), draw.choice(TYPES), draw.choice(QUEUES), draw.choice(PRIORITIES), payload.encode(), timed)
+    return Work(
+        new_id(draw),
+        draw.choices(TYPES, TYPE_WEIGHTS)[0],
+        draw.choice(QUEUES),
+        draw.choice(PRIORITIES),
+        payload.encode(),
+        timed,
+    )
 
 
 def new_id(draw: random.Random) -> bytes:

@@ -75,7 +75,7 @@ class Rough:
     def _claim(self) -> list[Any]:
         key = self._recorder.call("claim", by=self._by)
         tasks = self._session.claim(self._draw.choice((1, 10, 100)), self._draw.choice((0, 0.2, 1.0)))
-        rows = [[task.id.hex(), task.fence, task.attempt, task.crashes] for task in tasks]
+        rows = [[task.raw_id.hex(), task.fence, task.attempt, task.crashes] for task in tasks]
         self._recorder.answered(key, index=self._client.last_index, grants=rows)
         return list(tasks)
 
@@ -99,8 +99,8 @@ class Rough:
         """Completions in one batch, the others one by one."""
         completes = [task for task, verb in pairs if verb == "complete"]
         if completes:
-            bodies = [work.body_of(task.id, task.fence) for task in completes]
-            rows = [[t.id.hex(), t.fence, "complete", body] for t, body in zip(completes, bodies, strict=True)]
+            bodies = [work.body_of(task.raw_id, task.fence) for task in completes]
+            rows = [[t.raw_id.hex(), t.fence, "complete", body] for t, body in zip(completes, bodies, strict=True)]
             key = self._recorder.call("report", by=self._by, items=rows)
             results = [(task, body.encode()) for task, body in zip(completes, bodies, strict=True)]
             said = self._session.complete_many(results)
@@ -112,7 +112,7 @@ class Rough:
 
     def _report_one(self, task: Any, verb: str) -> None:
         outcome = "fail" if verb == "fatal" else verb
-        key = self._recorder.call("report", by=self._by, items=[[task.id.hex(), task.fence, outcome, verb]])
+        key = self._recorder.call("report", by=self._by, items=[[task.raw_id.hex(), task.fence, outcome, verb]])
         try:
             if verb == "release":
                 said = self._session.release(task)
