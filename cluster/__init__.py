@@ -1,0 +1,1 @@
+"""Whole clusters on this machine, for people who want to see one work."""
