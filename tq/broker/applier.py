@@ -89,7 +89,11 @@ class Applier:
         if self.applied_index == self.store.checkpointed_index:
             return False
         began_s = self._monotonic_s()
-        self.store.checkpoint(self.applied_index)
+        try:
+            self.store.checkpoint(self.applied_index)
+        except StoreFull:  # a commit needs pages of its own
+            self._replay()
+            self.store.checkpoint(self.applied_index)
         took_ms = (self._monotonic_s() - began_s) * 1000
         self._checkpoints += 1
         self._checkpoint_last_ms = took_ms
