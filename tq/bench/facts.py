@@ -19,6 +19,8 @@ LIBRARIES = ("tq", "trio", "cbor2", "lmdb", "pysyncobj")
 
 @attrs.frozen
 class Facts:
+    """sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second."""
+
     cores: int
     memory_gb: float
     processor: str
@@ -26,18 +28,19 @@ class Facts:
     python: str
     libraries: dict[str, str]
     sync: Spread
-    load_before: float
+    busy_before: float
 
     def lines(self) -> list[str]:
         versions = " · ".join(f"{name} {version}" for name, version in self.libraries.items())
         return [
-            f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}, load before {self.load_before:.2f}",
+            f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}",
+            f"busy with other work before: {self.busy_before:.0f} % of the cores",
             f"Python {self.python} · {versions}",
             f"write and fdatasync of 4 KiB: p50 {self.sync.p50_ms:.2f} ms, p99 {self.sync.p99_ms:.2f} ms",
         ]
 
 
-def gather(folder: Path, syncs: int = 200) -> Facts:
+def gather(folder: Path, syncs: int = 200, busy_seconds: float = 1.0) -> Facts:
     """Look at this machine; the disk is the one of ``folder``."""
     return Facts(
         cores=len(os.sched_getaffinity(0)),
@@ -47,7 +50,7 @@ def gather(folder: Path, syncs: int = 200) -> Facts:
         python=platform.python_version(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
         sync=spread(_sync_seconds(folder / "sync-probe", syncs)),
-        load_before=os.getloadavg()[0],
+        busy_before=psutil.cpu_percent(interval=busy_seconds),
     )
 
 

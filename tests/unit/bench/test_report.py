@@ -18,7 +18,7 @@ LINES = [
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> facts.Facts:
-    return facts.gather(tmp_path_factory.mktemp("facts"), syncs=3)
+    return facts.gather(tmp_path_factory.mktemp("facts"), syncs=3, busy_seconds=0.1)
 
 
 def test_facts_are_of_this_machine(here: facts.Facts) -> None:
