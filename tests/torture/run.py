@@ -159,9 +159,9 @@ class _Round:
 
     def _clients(self) -> list[Process]:
         until = time.monotonic_ns() + int(self._seconds * 1e9)
+        times = ("--begun", str(time.time()), "--until", str(until))
         return [
-            self._python("client", f"{self._name}-client-{number}", 100 + number, "--until", str(until))
-            for number in range(CLIENTS)
+            self._python("client", f"{self._name}-client-{number}", 100 + number, *times) for number in range(CLIENTS)
         ]
 
     def _python(self, module: str, name: str, number: int, *more: str) -> Process:
