@@ -203,7 +203,7 @@ def test_a_batch_is_bounded(world):
         peer.call(m.SubmitTask, [task(number) for number in range(1_001)])
     big = [task(number, payload=bytes(limits.BATCH_BYTES_MAX // 2)) for number in range(3)]
     with pytest.raises(PayloadTooLarge) as refused:
-        peer.call(m.SubmitTask, big[:2] + [task(5, payload=bytes(1_000))])
+        peer.call(m.SubmitTask, [*big[:2], task(5, payload=bytes(1_000))])
     assert refused.value.detail["bound"] == limits.BATCH_BYTES_MAX
     assert not refused.value.retryable
 
