@@ -99,6 +99,7 @@ class Broker:
             lambda: self.applier.machine,
             lambda session, seq: queries.last_seq(store.txn, session) >= seq,
             self._propose_claim,
+            lambda: self.applier.applied_index,
         )
         self.dispatch = Dispatch(
             self,

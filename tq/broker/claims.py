@@ -61,6 +61,7 @@ class Claims:
         machine: Callable[[], ReadyView],
         is_repeated: Callable[[bytes, int], bool],
         propose: Propose,
+        applied_index: Callable[[], int],
     ) -> None:
         """machine: the present one. is_repeated: whether the session's last grant had this number (or a higher one)."""
         self._clock = clock
@@ -68,6 +69,7 @@ class Claims:
         self._machine = machine
         self._is_repeated = is_repeated
         self._propose = propose
+        self._applied_index = applied_index
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
         self._is_stopped = False
@@ -88,11 +90,11 @@ class Claims:
         former = self._parked.get(claim.session)
         if former is not None:
             self._unpark(former)
-            self._answer(former, [], 0)
+            self._answer(former, [], self._applied_index())
         if self._machine().has_ready(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
             self._feed(waiting)
         elif wait_ms <= 0:
-            self._answer(waiting, [], 0)
+            self._answer(waiting, [], self._applied_index())
         else:
             self._park(waiting, wait_ms)
 
@@ -122,7 +124,7 @@ class Claims:
         for waiting in list(self._parked.values()):
             self._unpark(waiting)
             if error is None:
-                self._answer(waiting, [], 0)
+                self._answer(waiting, [], self._applied_index())
             else:
                 waiting.connection.send_error(waiting.rid, error)
 
@@ -207,7 +209,7 @@ class Claims:
 
     def _timed_out(self, waiting: Waiting) -> None:
         self._unpark(waiting)
-        self._answer(waiting, [], 0)
+        self._answer(waiting, [], self._applied_index())
 
     def _answer(self, waiting: Waiting, grants: list[object], index: int) -> None:
         waiting.connection.send_grants(waiting.rid, index, waiting.claim.session, grants)

@@ -45,6 +45,20 @@ def test_without_a_wait_nothing_is_answered_at_once(world):
     assert len(world.broker.claims) == 0
 
 
+def test_a_claim_that_gets_nothing_names_the_index_too(world):
+    """A client remembers the highest index that it saw: a reply without one would take it back in time."""
+    peer = world.connect()
+    session = peer.register()
+    index = peer.submit(task(1, queue="elsewhere")).index
+    assert peer.answer(peer.ask_claim(session, 1)).index == index
+    waiting = peer.ask_claim(session, 2, 1, 500)
+    world.advance_ms(600)
+    assert peer.answer(waiting).index >= index
+    replaced = peer.ask_claim(session, 3, 1, 500)
+    peer.ask_claim(session, 4, 1, 500)
+    assert peer.answer(replaced).index >= index
+
+
 def test_a_wait_costs_no_log_entry_and_no_polling(world):
     members = crowd(world, 3)
     index = world.node.last_index
