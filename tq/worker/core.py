@@ -47,7 +47,7 @@ from tq.spec import parse
 from tq.worker.context import Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
-from tq.worker.outcomes import CANCELLED, COMPLETE, CRASH, RELEASE, STOPPED, Said, failed
+from tq.worker.outcomes import CANCELLED, COMPLETE, CRASHED, FAIL, RELEASE, STOPPED, Said, failed
 from tq.world import Clock, Random
 
 REPORTS_IN_FLIGHT_MAX: Final = 4
@@ -447,13 +447,18 @@ class WorkerCore:
             else:  # the broker knows
                 self.held.pop(fence, None)
                 return
-        else:
+        elif outcome == CRASHED:
+            # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
             self.statistics.failed += 1
-            if outcome == CRASH:
-                # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
-                self.held.pop(fence, None)
-                self.notes.append(("a task's process crashed", {"id": job.context.id, "error": said[1][1]}))
-                return
+            self.held.pop(fence, None)
+            values = {"id": job.context.id, "type": job.context.type, "error": said[1][1]}
+            self.notes.append(("a task's process crashed", values))
+            return
+        elif outcome == FAIL:
+            self.statistics.failed += 1
+            context, error = job.context, said[1][0]
+            values = {"id": context.id, "type": context.type, "attempt": context.attempt}
+            self.notes.append(("an attempt failed", {**values, "error": f"{error[0]}: {error[1][:200]}"}))
         self._outcomes.append([job.id, fence, said[0], said[1]])
 
     def _reported(self, reply: m.ResultReply) -> None:

@@ -647,3 +647,5 @@ def test_a_failed_attempt_is_reported_with_its_error() -> None:
     (item,) = only(rig.step(), m.TaskResult).items
     assert item == [id_of(1), 1, FAIL, [["ValueError", "no", "trace"], False, 5]]
     assert rig.core.stats().failed == 1
+    ((event, values),) = [note for note in rig.notes if "attempt" in note[0]]
+    assert (event, values["type"], values["error"]) == ("an attempt failed", "t", "ValueError: no")
