@@ -10,6 +10,7 @@ Rounds keep the memory of the checker bounded in long runs and find a breach soo
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -36,7 +37,7 @@ SETTINGS = {
 }
 CLIENTS = 2
 ROUND_SECONDS_MAX = 45.0
-DRAIN_SECONDS_MAX = 120.0
+DRAIN_SECONDS_MAX = float(os.environ.get("TQ_TORTURE_DRAIN_SECONDS", "120"))
 FAULT_SECONDS = 1.5
 LIVE = ("waiting", "scheduled", "pending", "running")
 
