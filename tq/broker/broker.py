@@ -329,6 +329,7 @@ class Broker:
                 self.dispatch.push_cancels(applied.cancels)
             if applied.ready:
                 self.claims.became_ready(applied.ready)
+            self.claims.feed_rest()
 
     def _lead(self, applied: Applied) -> None:
         """The leader's memory follows the log."""

@@ -277,6 +277,22 @@ def test_what_a_full_session_leaves_wakes_the_next(world):
     assert len(other.answer(waiting).grants) == 1
 
 
+def test_what_a_claim_leaves_for_a_better_task_wakes_the_next(world):
+    """Woken for a task of one queue it takes another's, which has a higher priority; somebody sleeps who could take it."""
+    peer = world.connect()
+    both = peer.register(1, types=("work", "toil"), queues=("a", "b"))
+    rid = peer.ask_claim(both, 1, 1, 20_000)
+    toiler = world.connect()
+    toil_rid = toiler.ask_claim(toiler.register(2, types=("toil",), queues=("b",)), 1, 1, 20_000)
+    worker = world.connect()
+    work_rid = worker.ask_claim(worker.register(3, types=("work",), queues=("a",)), 1, 1, 20_000)
+    world.settle()
+    world.connect().submit(task(1, queue="a"), task(2, "toil", queue="b", priority=250))
+    assert [id_of(grant) for grant in peer.answer(rid).grants] == [task_id(2)]
+    assert [id_of(grant) for grant in worker.answer(work_rid).grants] == [task_id(1)]
+    assert not toiler.has(toil_rid)
+
+
 def test_a_beaten_claim_keeps_its_time(world):
     members = crowd(world, 1, wait_ms=2_000)
     world.advance_ms(1_500)
