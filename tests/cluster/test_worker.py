@@ -179,7 +179,7 @@ def test_a_thread_that_does_not_stop_keeps_its_slot_and_is_seen(field: Field) ->
     assert field.client.cancel(id, grace=0.2) == "cancelling"
     assert field.end_of(id).state == "cancelled"
     eventually("it says so", lambda: "keeps its slot" in worker.tail(), worker)
-    eventually("it is counted", lambda: field.client.workers()[0].stats.get("running") == 1, worker)
+    eventually("it is counted", lambda: field.client.workers()[0].stats.get("stuck") == 1, worker)
     assert field.end_of(field.client.submit("echo", b"on").id).result == b"on", "the other slot works on"
 
 
