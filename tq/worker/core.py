@@ -406,7 +406,15 @@ class WorkerCore:
             self._claim_after_ms = now_ms + pause_ms // 2 + self._random.below(pause_ms)
 
     def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
-        spec = parse(raw)
+        try:
+            spec = parse(raw)
+        except TqError as error:
+            # Of a later version than ours. Without its id nothing can be said of it: its lease runs out, and another
+            # worker may know it.
+            self.notes.append(
+                ("granted a task that this version cannot read", {"fence": fence, "error": error.message})
+            )
+            return None
         handler = self._handlers.get(spec.type)
         if handler is None:
             # The session names its types, so this is the broker's slip; another worker may have the type.
@@ -420,8 +428,10 @@ class WorkerCore:
         return Job(spec.id, fence, spec.payload, handler, context)
 
     def _give_back(self, grants: list[Any]) -> None:
-        for grant in grants:
-            self._outcomes.append([parse(grant[0]).id, grant[3], RELEASE, None])
+        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms in grants:
+            job = self._job(raw, attempt, crashes, fence, deadline_ms)
+            if job is not None:
+                self._outcomes.append([job.id, fence, RELEASE, None])
 
     # ---- the ends of handlers ----------------------------------------------------------------------
 
