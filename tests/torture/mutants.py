@@ -201,7 +201,13 @@ MUTANTS = (
     Mutant(
         "results-mixed",
         "the tasks of a batch of results all get the first one's",
-        (("tq/machine/report.py", "results.append((id, dumps(body)))", "results.append((id, dumps(items[0][3])))"),),
+        (
+            (
+                "tq/machine/report.py",
+                "results.append((id, dumps(body)))",
+                "results.append((id, results[0][1] if results else dumps(body)))",
+            ),
+        ),
     ),
     Mutant(
         "cancel-says-so-only",
