@@ -68,6 +68,7 @@ class Stage:
     recorder: Recorder = attrs.field(factory=Recorder)
     ids: list[bytes] = attrs.field(factory=list)
     is_draining: bool = False
+    is_calm: bool = False  # little is submitted: claims sleep, and are woken one by one
 
     @property
     def now_ms(self) -> int:
@@ -190,9 +191,12 @@ class Submitter(Actor):
             return
         if self.in_flight >= IN_FLIGHT_MAX or self.chance(30):
             return
-        match self.random.below(12):
+        choice = self.random.below(12)
+        if choice < 5 and self.stage.is_calm and self.chance(85):
+            return
+        match choice:
             case 0 | 1 | 2 | 3:
-                count = 1 if self.chance(60) else 1 + self.random.below(12)
+                count = 1 if self.stage.is_calm or self.chance(60) else 1 + self.random.below(12)
                 self._submit([self._new() for _ in range(count)], atomic=self.chance(20))
             case 4:
                 self._again()

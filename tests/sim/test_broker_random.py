@@ -11,6 +11,7 @@ minutes (``make sim``).
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter
@@ -22,19 +23,24 @@ import structlog
 
 from tests.sim.crowd import LIVE, Actor, Listener, Stage, Submitter, Worker
 from tests.unit.broker.rig import World
+from tq.broker import broker as broker_module
+from tq.broker.applier import Applier
+from tq.broker.claims import Claims, Waiting
+from tq.broker.connection import Connection
 from tq.errors import NotFound, StorageFailed, from_wire
 from tq.machine import queries
+from tq.machine.answers import Applied
 from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
 from tq.sim.checkers.records import parse
-from tq.sim.disk import FREE_BYTES, PowerLoss
+from tq.sim.disk import FREE_BYTES, PowerLoss, SimDisk
 from tq.sim.random import SeededRandom
 
 STEPS = 500
 DRAIN_STEPS_MAX = 3_000
 MINUTES = float(os.environ.get("TQ_SIM_MINUTES", "0"))
 SEED = os.environ.get("TQ_SIM_SEED")
-SEEDS = [int(SEED)] if SEED else list(range(6))
+SEEDS = [int(SEED)] if SEED else list(range(3))
 ENDED = ("completed", "cancelled", "expired", "skipped", "dead")
 
 
@@ -77,6 +83,8 @@ class Run:
     def _step(self) -> None:
         random, world = self.random, self.world
         try:
+            if random.below(40) == 0:
+                self.stage.is_calm = not self.stage.is_calm
             for actor in self.actors:
                 actor.step()
             for _ in range(1 + random.below(4)):
@@ -160,9 +168,11 @@ class Run:
         asked = {actor.by: set(actor._waiting) for actor in self.actors if actor.peer and actor.peer.reads}
         world.settle()
         world.broker.stop()
-        for _ in range(5):
+        for _ in range(200):
             world.finish_sync()
             world.settle()
+            if world.broker.is_idle:
+                break
         for actor in self.actors:
             if actor.by in asked and actor.peer is not None and not actor.peer.is_closed and actor.peer.reads:
                 unanswered = asked[actor.by] - set(actor.peer.answers)
@@ -269,7 +279,136 @@ def test_random_runs_for_minutes():
 
 
 def test_a_seed_is_the_run():
-    first, second = Run(4, 150), Run(4, 150)
+    first, second = Run(4, 80), Run(4, 80)
     first.play()
     second.play()
     assert first.stage.recorder.lines == second.stage.recorder.lines
+
+
+# ---- bugs planted on purpose: a run that finds nothing proves nothing ---------------------------------
+
+
+def _sync_lies(patch: pytest.MonkeyPatch) -> None:
+    """Acknowledged before it is on the disk."""
+    patch.setattr(SimDisk, "sync_lies", lambda self: True)
+
+
+def _answers_get_lost(patch: pytest.MonkeyPatch) -> None:
+    send, count = Connection.send, itertools.count()
+    patch.setattr(Connection, "send", lambda self, message: next(count) % 40 == 39 or send(self, message))
+
+
+def _granted_twice(patch: pytest.MonkeyPatch) -> None:
+    """Who is to get nothing gets what another got."""
+    send_grants = Connection.send_grants
+    last: list[list[Any]] = []
+
+    def twice(self: Connection, rid: int, index: int, session: bytes, grants: list[Any]) -> None:
+        if grants:
+            last[:] = grants[:1]
+        send_grants(self, rid, index, session, grants or list(last))
+
+    patch.setattr(Connection, "send_grants", twice)
+
+
+def _effects_come_again(patch: pytest.MonkeyPatch) -> None:
+    """A replay after a full map is not muted."""
+    replay = Applier._replay
+
+    def loud(self: Applier) -> None:
+        first = self.store.checkpointed_index + 1
+        replay(self)
+        for entry in self._read_log(first, self.applied_index + 1):
+            if entry.data:
+                time_ms = self.machine.time_ms
+                again = [(0, b"again".ljust(16), 0, 0, 0, None)]
+                self._on_applied(entry, Applied(entry.index, time_ms, [], again, {}, [], [], [], [], []))
+
+    patch.setattr(Applier, "_replay", loud)
+
+
+def _sleepers_are_not_woken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "became_ready", lambda self, ready: None)
+
+
+def _what_is_left_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "feed_rest", lambda self: None)
+
+
+def _leases_are_forgotten_at_a_restart(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(broker_module.queries, "held", lambda txn: iter(()))
+
+
+def _claims_outlive_their_connection(patch: pytest.MonkeyPatch) -> None:
+    park = Claims._park
+
+    def forgetful(self: Claims, waiting: Waiting, left_ms: int) -> None:
+        park(self, waiting, left_ms)
+        waiting.connection.on_close.pop(waiting, None)
+
+    patch.setattr(Claims, "_park", forgetful)
+
+
+def _stale_outcomes_are_said_to_count(patch: pytest.MonkeyPatch) -> None:
+    send = Connection.send
+
+    def polite(self: Connection, message: m.Message) -> bool:
+        if isinstance(message, m.ResultReply):
+            message = m.ResultReply(message.rid, message.index, [0] * len(message.items))
+        return send(self, message)
+
+    patch.setattr(Connection, "send", polite)
+
+
+def _replies_at_an_old_index(patch: pytest.MonkeyPatch) -> None:
+    send = Connection.send
+
+    def old(self: Connection, message: m.Message) -> bool:
+        return send(
+            self, m.SubmitReply(message.rid, 1, message.items) if isinstance(message, m.SubmitReply) else message
+        )
+
+    patch.setattr(Connection, "send", old)
+
+
+def _stop_answers_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "stop", lambda self: None)
+
+
+PLANTS = (
+    _sync_lies,
+    _answers_get_lost,
+    _granted_twice,
+    _sleepers_are_not_woken,
+    _leases_are_forgotten_at_a_restart,
+    _stale_outcomes_are_said_to_count,
+    _stop_answers_nobody,
+)
+RARE_PLANTS = (
+    _effects_come_again,
+    _what_is_left_wakes_nobody,
+    _claims_outlive_their_connection,
+    _replies_at_an_old_index,
+)
+
+
+def _is_found(seeds: int) -> bool:
+    for seed in range(seeds):
+        try:
+            run_seed(seed, 300)
+        except Exception:  # noqa: BLE001 - whatever it is that the run says, it has found it
+            return True
+    return False
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__.strip("_"))
+def test_a_planted_bug_is_found(plant, monkeypatch):
+    plant(monkeypatch)
+    assert _is_found(10), "ten runs have not noticed"
+
+
+@pytest.mark.skipif(not MINUTES, reason="TQ_SIM_MINUTES is not set")
+@pytest.mark.parametrize("plant", RARE_PLANTS, ids=lambda plant: plant.__name__.strip("_"))
+def test_a_planted_bug_that_shows_rarely_is_found(plant, monkeypatch):
+    plant(monkeypatch)
+    assert _is_found(80), "eighty runs have not noticed"
