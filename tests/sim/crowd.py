@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 
 from tests.unit.broker.rig import Peer, World
-from tq.machine.answers import SubmitOutcome
+from tq.broker.broker import Broker
+from tq.machine.answers import Applied, SubmitOutcome
 from tq.machine.commands import Outcome
 from tq.machine.states import State
 from tq.protocol import messages as m
@@ -66,6 +67,7 @@ class Stage:
     world: World
     random: SeededRandom
     recorder: Recorder = attrs.field(factory=Recorder)
+    truth: Truth = attrs.field(factory=lambda: Truth())
     ids: list[bytes] = attrs.field(factory=list)
     is_draining: bool = False
     is_calm: bool = False  # little is submitted: claims sleep, and are woken one by one
@@ -526,21 +528,52 @@ class Worker(Actor):
         self.ask(then, m.TaskResult, session, items)
 
 
+class Truth:
+    """All events that were ever applied, in order: what a listener may be held to."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self._before: dict[tuple[int, int], tuple[int, int] | None] = {}
+        self._last: tuple[int, int] | None = None
+
+    def watch(self, broker: Broker) -> None:
+        applied = broker.events.applied
+
+        def see(entry: Applied) -> None:
+            for ordinal, event in enumerate(entry.events):
+                key, row = (entry.index, ordinal), tuple(event[:2])
+                if key in self._rows:
+                    assert self._rows[key] == row, f"event {key} is another one after a restart"
+                    continue
+                assert self._last is None or key > self._last
+                self._rows[key] = row
+                self._before[key] = self._last
+                self._last = key
+            applied(entry)
+
+        broker.events.applied = see  # type: ignore[method-assign]
+
+    def check(self, row: list[Any], after: tuple[int, int] | None) -> None:
+        """``row`` was heard, and everything behind ``after`` had been promised (None: nothing was)."""
+        key = (row[0], row[1])
+        assert self._rows[key] == (row[2], row[3]), f"event {key} is not what was applied"
+        assert after is None or self._before[key] == after, f"event {key} came behind {after}: events are missing"
+
+
 class Listener(Actor):
     """Subscribes, and goes on behind the last event it has: ids rise, and nothing is missing that was promised."""
 
     def __init__(self, stage: Stage, by: str) -> None:
         super().__init__(stage, by)
         self._is_subscribed = False
-        self._after: list[int] | None = None
+        self._after: tuple[int, int] | None = None
+        self._is_promised = False
         self.events = 0
-        self.created: set[bytes] = set()
-        self.missed = False
 
     def act(self) -> None:
         if not self._is_subscribed:
             self._is_subscribed = True
-            self.ask(self._subscribed, m.Subscribe, None, self._after)
+            self.ask(self._subscribed, m.Subscribe, None, None if self._after is None else list(self._after))
         elif self.chance(3):
             self.ask(lambda reply: None, m.Ping)
 
@@ -551,17 +584,18 @@ class Listener(Actor):
         if isinstance(reply, m.ErrorReply):
             self._is_subscribed = False
         else:
-            self.missed |= not reply.complete or self._after is None
+            self._is_promised = bool(reply.complete)
 
     def pushed(self, push: m.Message) -> None:
         if not isinstance(push, m.Event):
             return
         for row in push.events:
-            assert self._after is None or row[:2] > self._after, f"event {row[:2]} comes behind {self._after}"
-            self._after = row[:2]
+            key = (row[0], row[1])
+            assert self._after is None or key > self._after, f"event {key} comes behind {self._after}"
+            self.stage.truth.check(row, self._after if self._is_promised else None)
+            self._after = key
+            self._is_promised = True
             self.events += 1
-            if row[2] == 0:
-                self.created.add(row[3])
         if push.last:
             self._is_subscribed = False
 

@@ -27,6 +27,7 @@ from tq.broker import broker as broker_module
 from tq.broker.applier import Applier
 from tq.broker.claims import Claims, Waiting
 from tq.broker.connection import Connection
+from tq.broker.events import Events
 from tq.errors import NotFound, StorageFailed, from_wire
 from tq.machine import queries
 from tq.machine.answers import Applied
@@ -62,6 +63,8 @@ class Run:
         self.faults: Counter[str] = Counter()
         self.world = World(seed, late=self.random.below(2) == 0)
         self.stage = Stage(self.world, self.random.fork())
+        self.world.on_broker = self.stage.truth.watch
+        self.stage.truth.watch(self.world.broker)
         self.listener = Listener(self.stage, "l1")
         workers = [Worker(self.stage, f"w{number}", 1 + 3 * number) for number in range(4)]
         self.actors: list[Actor] = [
@@ -375,8 +378,14 @@ def _stop_answers_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Claims, "stop", lambda self: None)
 
 
+def _a_replay_is_said_to_be_whole(patch: pytest.MonkeyPatch) -> None:
+    subscribe = Events.subscribe
+    patch.setattr(Events, "subscribe", lambda self, *fields: subscribe(self, *fields) or True)
+
+
 PLANTS = (
     _sync_lies,
+    _a_replay_is_said_to_be_whole,
     _answers_get_lost,
     _granted_twice,
     _sleepers_are_not_woken,
