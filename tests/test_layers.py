@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "protocol": LEAVES | {"cbor"},
     "store": LEAVES | {"world"},
     "machine": BYTES | {"store"},
-    "raft": LEAVES | {"world", "protocol"},
+    "raft": LEAVES | {"cbor", "world", "protocol"},
     "client": BYTES | {"world", "protocol"},
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
     "samples": {"worker", "verdicts"},
