@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes, to try it: figures mean little"
     )
+    parser.add_argument("--seconds", type=_seconds, help="of each load (10), and a third of S5's and S9's")
     return parser
 
 
