@@ -97,7 +97,7 @@ class Broker:
             clock,
             self.deadlines,
             lambda: self.applier.machine,
-            lambda session, seq: queries.last_seq(store.txn, session) >= seq,
+            lambda session: queries.last_seq(store.txn, session),
             self._propose_claim,
             lambda: self.applier.applied_index,
         )
