@@ -343,6 +343,7 @@ class Broker:
         for session in applied.sessions_ended:
             leases.close(session)
             self.claims.session_ended(session, session_lost())
+            self.dispatch.session_ended(session)
 
     def _count(self, applied: Applied) -> None:
         counts: dict[tuple[int, int], int] = {}

@@ -336,6 +336,11 @@ class Dispatch:
         except (NotLeader, Backpressure):
             return
 
+    def session_ended(self, session: bytes) -> None:
+        holder = self._holders.pop(session, None)
+        if holder is not None:
+            holder.on_close.pop(session, None)
+
     def _forget_holder(self, session: bytes, connection: Connection) -> None:
         if self._holders.get(session) is connection:
             del self._holders[session]
