@@ -211,13 +211,11 @@ def test_a_scan_does_not_end_outside_of_its_range(filled: Path, open_store: Call
     content = filled.read_bytes()
     filled.write_bytes(content.replace(b"k0299", bytes(5)))
     store = open_store()
-    assert len(store.txn.scan(TASKS, b"k0290", None, 9)) == 9
     with pytest.raises(DataDamaged, match="TASKS are out of order"):
         store.txn.scan(TASKS, b"k0290", None, 100)
     store.close()
     filled.write_bytes(content.replace(b"k0000", b"\xff" * 5))
     store = open_store()
-    assert len(store.txn.scan_back(TASKS, b"k0001", b"k0010", 100)) == 9
     with pytest.raises(DataDamaged, match="TASKS are out of order"):
         store.txn.scan_back(TASKS, b"", b"k0010", 100)
 
