@@ -30,7 +30,7 @@ from typing import assert_never
 import attrs
 
 from tq import limits
-from tq.errors import DataDamaged, InternalError, NotLeader, Unsupported
+from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
 from tq.raft import adapter, messages
 from tq.raft.adapter import Core, Entries
 from tq.raft.elections import Elections
@@ -52,6 +52,7 @@ from tq.raft.messages import (
 )
 from tq.raft.proposals import Outcome, ProposalEnd, Proposals
 from tq.raft.reads import ReadEnd, Reads
+from tq.raft.transfer import Transfer
 from tq.world import Random
 
 __all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
@@ -107,6 +108,7 @@ class Guard:
         self._leading: Leading | None = None
         self._proposals = Proposals(journal)
         self._reads = Reads()
+        self._transfer = Transfer(election_ms[1] / 1000)
         self._out: list[tuple[str, Message]] = []
         self._held: list[tuple[str, RequestVote | Vote]] = []  # until the vote they speak of is synced
         self._tick_wanted = False
@@ -250,12 +252,35 @@ class Guard:
 
         Raises:
             NotLeader: nothing was taken.
-            Backpressure: too much is proposed and not yet committed; nothing was taken.
+            Backpressure: too much is proposed and not yet committed, or leadership is handed over; nothing was taken.
             InvalidRequest: the payload is empty or above ENTRY_BYTES_MAX.
         """
         if self.role is not Role.LEADER:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
+        self._transfer.check_open()
         return self._proposals.add(self.term, payload, adapter.NO_OP)
+
+    def transfer(self, target: str | None, now_s: float) -> str:
+        """Hand leadership over to ``target``, or to the member that has most. Proposals pause until that is done, or
+        until the longest election time-out has passed. Role changes tell how it ended. Returns who is to lead.
+
+        Raises:
+            NotLeader: nothing was done.
+            InvalidRequest: ``target`` is no other member.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader("this node does not lead; ask the leader to hand over", leader=self.leader_id)
+        if self._leading is None or (target is not None and target not in self._peers):
+            raise InvalidRequest.of("target", target, f"one of the other members: {', '.join(self._peers) or 'none'}")
+        target = target or self._leading.furthest()
+        self._transfer.begin(target, now_s)
+        self._tick_wanted = True
+        return target
+
+    @property
+    def transfer_target(self) -> str | None:
+        """Who is to lead next, while that is under way."""
+        return self._transfer.target
 
     def read_index(self) -> int:
         """Begin a linearizable read. Returns its ticket; ``take_reads`` tells at which index it may be answered.
@@ -307,6 +332,9 @@ class Guard:
             return
         if waiting:
             core.tick(self._now_s)  # it sends first and appends then: once more, to send what it appended
+        target = self._transfer.go_on(core, self._now_s)
+        if target is not None:
+            self._out.append((target, TimeoutNow(core.term)))
         self._leading.wall_ms = self.wall_ms
         self._leading.heartbeats(self._now_s)
 
@@ -415,7 +443,7 @@ class Guard:
         if self._alone:
             return float("inf")
         if self._leading is not None and self._core.role == adapter.LEADER:
-            return self._leading.wakes_at_s()
+            return min(self._leading.wakes_at_s(), self._transfer.wakes_at_s())
         return self._elections.deadline_s
 
     def close(self) -> None:
@@ -452,6 +480,7 @@ class Guard:
         if self._leading is not None and core.role != adapter.LEADER:
             self._leading.end()
             self._leading = None
+            self._transfer.end()
             self._elections.restart_timer(self._now_s)
         if core.role != self._core_role or self.role is not Role.LEADER or core.term != self.term:
             self._core_role = core.role

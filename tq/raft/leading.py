@@ -223,6 +223,10 @@ class Leading:
             if progress.paused:
                 self._resume(peer, progress)
 
+    def furthest(self) -> str:
+        """The member that has most of the log, of those that answered last."""
+        return max(self.progress, key=lambda peer: (self.progress[peer].match_index, self.progress[peer].heard_s, peer))
+
     # ---- reads -------------------------------------------------------------------------------------
 
     def confirmed_round(self) -> int:

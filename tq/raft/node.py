@@ -207,6 +207,14 @@ class Node:
             raise
         self._in_turn = False
 
+    def transfer(self, target: str | None = None) -> str:
+        """Hand leadership over; see ``Guard.transfer``. Returns who is to lead.
+
+        Raises NotLeader, InvalidRequest.
+        """
+        self._check()
+        return self._guard.transfer(target, self._clock.monotonic_s())
+
     def read_index(self) -> int:
         """Begin a linearizable read; returns its ticket. ``take_reads`` says at which index it may be answered.
 

@@ -39,7 +39,7 @@ class Weather:
         self.log: list[str] = []
         self._proposed = 0
         self._acts: list[tuple[int, Callable[[], None]]] = [
-            (60, self._propose), (15, self._read), (6, self._checkpoint), (4, self._kill), (4, self._power_loss),
+            (60, self._propose), (15, self._read), (3, self._transfer), (6, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
         ]  # fmt: skip
@@ -86,6 +86,12 @@ class Weather:
         for member in self.group.live():
             if member.node is not None and member.node.is_leader:
                 self.group.read_index(member.name)
+
+    def _transfer(self) -> None:
+        for member in self.group.live():
+            if member.node is not None and member.node.is_leader and len(self.group.members) > 1:
+                target = member.node.transfer()
+                self._note(f"transfer from {member.name} to {target}")
 
     # ---- trouble --------------------------------------------------------------------------------------
 
