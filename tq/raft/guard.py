@@ -46,12 +46,15 @@ from tq.raft.messages import (
     PreVoteReply,
     Reject,
     RequestVote,
+    SnapshotAck,
+    SnapshotPart,
     Stale,
     TimeoutNow,
     Vote,
 )
 from tq.raft.proposals import Outcome, ProposalEnd, Proposals
 from tq.raft.reads import ReadEnd, Reads
+from tq.raft.snapshots import Incoming, SnapshotId, SnapshotSource
 from tq.raft.transfer import Transfer
 from tq.world import Random
 
@@ -84,7 +87,8 @@ class Guard:
 
     def __init__(
         self, *, node_id: str, peers: list[str], journal: Journal, random: Random, now_s: float,
-        election_ms: tuple[int, int], heartbeat_ms: int,
+        election_ms: tuple[int, int], heartbeat_ms: int, incoming: Incoming | None = None,
+        part_bytes: int = limits.SNAPSHOT_PART_BYTES,
     ) -> None:  # fmt: skip
         if not 0 < heartbeat_ms < election_ms[0] <= election_ms[1]:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
@@ -96,10 +100,8 @@ class Guard:
             )
         self._alone = not self._peers
         self._journal = journal
-        self._core = Core(
-            node_id, self._peers, journal,
-            applied_index=journal.commit_index, now_s=now_s, fallback_s=election_ms[1] / 1000, on_append=self._on_append,
-        )  # fmt: skip
+        self._fallback_s = election_ms[1] / 1000
+        self._core = self._new_core(now_s)
         self._core_role = adapter.FOLLOWER
         self._heartbeat_s = heartbeat_ms / 1000
         self._now_s = now_s
@@ -109,6 +111,10 @@ class Guard:
         self._proposals = Proposals(journal)
         self._reads = Reads()
         self._transfer = Transfer(election_ms[1] / 1000)
+        self._incoming = incoming
+        self._source: SnapshotSource | None = None
+        self._part_bytes = part_bytes
+        self._installs: SnapshotPart | None = None  # its snapshot is whole, and a sync that runs is waited for
         self._out: list[tuple[str, Message]] = []
         self._held: list[tuple[str, RequestVote | Vote]] = []  # until the vote they speak of is synced
         self._tick_wanted = False
@@ -121,6 +127,12 @@ class Guard:
         self.strangers = 0
         self.wall_ms = 0
         self.clock_offsets_ms: dict[str, int] = {}
+
+    def _new_core(self, now_s: float) -> Core:
+        return Core(
+            self.node_id, self._peers, self._journal, applied_index=self._journal.commit_index, now_s=now_s,
+            fallback_s=self._fallback_s, on_append=self._on_append,
+        )  # fmt: skip
 
     # ---- in ---------------------------------------------------------------------------------------
 
@@ -148,7 +160,7 @@ class Guard:
             match message:
                 case PreVoteReply(granted=True):
                     return True  # the voter has not heard of our term, and need not: else the highest term never wins
-                case PreVote() | RequestVote() | Append() | TimeoutNow():
+                case PreVote() | RequestVote() | Append() | SnapshotPart() | TimeoutNow():
                     self._out.append((peer, Stale(core.term)))
             return False
         if message.term > core.term:
@@ -172,8 +184,10 @@ class Guard:
         match message:
             case Append():
                 self._take_append(peer, message)
-            case Ack() | Reject():
+            case Ack() | Reject() | SnapshotAck():
                 self._take_answer(peer, message)
+            case SnapshotPart():
+                self._take_part(peer, message)
             case PreVote():
                 granted = message.term >= core.term and not self._is_sticky() and self._is_current(message)
                 self._out.append((peer, PreVoteReply(core.term, message.round, granted)))
@@ -205,7 +219,8 @@ class Guard:
         journal = self._journal
         return (journal.durable_term, journal.durable_vote) == (self._core.term, self.node_id)
 
-    def _take_append(self, peer: str, message: Append) -> None:
+    def _hear_leader(self, peer: str, message: Append | SnapshotPart) -> Following:
+        """``peer`` leads the present term."""
         core, following = self._core, self._following
         if core.role == adapter.LEADER:
             raise InternalError(f"{peer} leads term {message.term}, and so does this node")
@@ -218,20 +233,72 @@ class Guard:
         self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
         self._leader_missed = False
         self._elections.heard_leader(self._now_s)
+        return following
+
+    def _take_append(self, peer: str, message: Append) -> None:
+        core, following = self._core, self._hear_leader(peer, message)
+        if self._installs is not None:
+            return  # the log is about to begin anew
         answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
         commit_index = min(message.commit_index, following.matched_index)
         core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
         if answer is not None:
             self._out.append((peer, answer))
 
-    def _take_answer(self, peer: str, message: Ack | Reject) -> None:
+    def _take_part(self, peer: str, message: SnapshotPart) -> None:
+        """Nothing is acknowledged before it is here, compared and durable; a commit index is not taken from it."""
+        core, following, journal = self._core, self._hear_leader(peer, message), self._journal
+        core.feed_heartbeat(peer, message.term, core.commit_index, self._now_s)
+        if self._installs is not None:
+            return
+        if following.has_entry(message.index, message.snapshot_term):
+            if journal.durable_index >= message.index and journal.durable_term >= message.term:
+                self._answer_part(peer, message, message.size, done=True)
+            return
+        if self._incoming is None:
+            raise InternalError(f"{peer} sends a snapshot, and there is no place for it")
+        snapshot_id = SnapshotId(message.index, message.snapshot_term, message.size, message.digest)
+        offset = self._incoming.take(snapshot_id, message.offset, message.data)
+        if offset < message.size:
+            self._answer_part(peer, message, offset, done=False)
+        elif not self._incoming.finish():
+            self._answer_part(peer, message, 0, done=False)
+        else:
+            self._installs = message
+            if self._install():
+                self._take_part(peer, message)  # to be answered as one that is here
+
+    def _answer_part(self, peer: str, part: SnapshotPart, offset: int, *, done: bool) -> None:
+        answer = SnapshotAck(
+            part.term, self.wall_ms, part.index, part.snapshot_term, part.size, part.digest, offset, done
+        )  # fmt: skip
+        self._out.append((peer, answer))
+
+    def _install(self) -> bool:
+        """If a snapshot is whole, begin the log anew behind it, and SyncObj on that log; a sync that runs comes first."""
+        part, journal = self._installs, self._journal
+        if part is None or journal.syncing:
+            return False
+        self._installs = None
+        journal.reset(part.index, part.snapshot_term)
+        self._core.close()
+        self._core = self._new_core(self._now_s)
+        self._core_role = adapter.FOLLOWER
+        self._following = None
+        self.committed_index = part.index
+        return True
+
+    def _take_answer(self, peer: str, message: Ack | Reject | SnapshotAck) -> None:
         if self._core.role != adapter.LEADER or self._leading is None or self._leading.term != message.term:
             return
         self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
         if isinstance(message, Ack):
             self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
-        else:
+        elif isinstance(message, Reject):
             self._leading.rejected(peer, message, self._now_s)
+            self._tick_wanted = True
+        else:
+            self._leading.snapshot_answered(peer, message, self._now_s)
             self._tick_wanted = True
         self._reads.confirm(self._leading.confirmed_round())
 
@@ -337,6 +404,7 @@ class Guard:
             self._out.append((target, TimeoutNow(core.term)))
         self._leading.wall_ms = self.wall_ms
         self._leading.heartbeats(self._now_s)
+        self._leading.send_snapshots(self._now_s)
 
     def _ask_prevotes(self) -> None:
         self._leader_missed = True
@@ -363,6 +431,7 @@ class Guard:
         if self._leading is not None:
             self._leading.synced()
             self._tick_wanted = True
+        self._install()
         following = self._following
         if following is not None and following.held is not None:
             held, following.held = following.held, None
@@ -415,6 +484,22 @@ class Guard:
         """How reads ended since the last call; each read once."""
         return self._reads.take()
 
+    def offer_snapshot(self, source: SnapshotSource | None) -> None:
+        """What to send to members that need entries which are compacted away, from now on."""
+        self._source = source
+        if self._leading is not None:
+            self._leading.source = source
+            self._tick_wanted = True
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether a member waits for a snapshot, and none is offered that goes with the log."""
+        return self._leading is not None and self._leading.wants_snapshot
+
+    def hold_index(self, now_s: float) -> int | None:
+        """Above it the log must not be compacted now."""
+        return self._leading.hold_index(now_s) if self._leading is not None else None
+
     def compacted(self) -> None:
         """The log begins further behind now: members that need what is gone are not sent entries."""
         if self._leading is not None:
@@ -456,8 +541,8 @@ class Guard:
         leading, core = self._leading, self._core
         if leading is None or leading.term != core.term:
             leading = self._leading = Leading(
-                core, self._journal, self._peers, self._send, term=core.term, heartbeat_s=self._heartbeat_s,
-                now_s=self._now_s,
+                core, self._journal, self._peers, self._send, self._source, term=core.term, heartbeat_s=self._heartbeat_s,
+                now_s=self._now_s, part_bytes=self._part_bytes,
             )  # fmt: skip
             leading.wall_ms = self.wall_ms
             self._elections.end()
