@@ -33,7 +33,7 @@ from tq import limits
 from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
 from tq.raft import adapter, messages
 from tq.raft.adapter import Core, Entries
-from tq.raft.elections import Elections
+from tq.raft.elections import Elections, HeldVotes
 from tq.raft.following import Following
 from tq.raft.journal import Journal
 from tq.raft.leading import Leading
@@ -54,7 +54,8 @@ from tq.raft.messages import (
 )
 from tq.raft.proposals import Outcome, ProposalEnd, Proposals
 from tq.raft.reads import ReadEnd, Reads
-from tq.raft.snapshots import Incoming, SnapshotId, SnapshotSource
+from tq.raft.snapshot_receiving import SnapshotReceiving
+from tq.raft.snapshots import Incoming, SnapshotSource
 from tq.raft.transfer import Transfer
 from tq.world import Random
 
@@ -111,12 +112,11 @@ class Guard:
         self._proposals = Proposals(journal)
         self._reads = Reads()
         self._transfer = Transfer(election_ms[1] / 1000)
-        self._incoming = incoming
+        self._receiving = SnapshotReceiving(journal, incoming)
         self._source: SnapshotSource | None = None
         self._part_bytes = part_bytes
-        self._installs: SnapshotPart | None = None  # its snapshot is whole, and a sync that runs is waited for
         self._out: list[tuple[str, Message]] = []
-        self._held: list[tuple[str, RequestVote | Vote]] = []  # until the vote they speak of is synced
+        self._held = HeldVotes(node_id, journal)
         self._tick_wanted = False
         self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
@@ -200,7 +200,11 @@ class Guard:
                 if message.transfer or not self._is_sticky():
                     core.feed_vote_request(peer, message.term, message.last_index, message.last_term, self._now_s)
             case Vote():
-                if core.role == adapter.CANDIDATE and self._vote_is_synced() and self._elections.vote_is_new(peer):
+                if (
+                    core.role == adapter.CANDIDATE
+                    and self._held.vote_is_synced(core.term, self.node_id)
+                    and self._elections.vote_is_new(peer)
+                ):
                     core.feed_vote(peer, self._now_s)
             case TimeoutNow():
                 if core.role == adapter.FOLLOWER and self._known_leader() == peer:
@@ -214,10 +218,6 @@ class Guard:
 
     def _is_current(self, message: PreVote) -> bool:
         return (message.last_term, message.last_index) >= (self._journal.last_term, self._journal.last_index)
-
-    def _vote_is_synced(self) -> bool:
-        journal = self._journal
-        return (journal.durable_term, journal.durable_vote) == (self._core.term, self.node_id)
 
     def _hear_leader(self, peer: str, message: Append | SnapshotPart) -> Following:
         """``peer`` leads the present term."""
@@ -237,7 +237,7 @@ class Guard:
 
     def _take_append(self, peer: str, message: Append) -> None:
         core, following = self._core, self._hear_leader(peer, message)
-        if self._installs is not None:
+        if self._receiving.waiting is not None:
             return  # the log is about to begin anew
         answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
         commit_index = min(message.commit_index, following.matched_index)
@@ -246,46 +246,23 @@ class Guard:
             self._out.append((peer, answer))
 
     def _take_part(self, peer: str, message: SnapshotPart) -> None:
-        """Nothing is acknowledged before it is here, compared and durable; a commit index is not taken from it."""
-        core, following, journal = self._core, self._hear_leader(peer, message), self._journal
-        core.feed_heartbeat(peer, message.term, core.commit_index, self._now_s)
-        if self._installs is not None:
-            return
-        if following.has_entry(message.index, message.snapshot_term):
-            if journal.durable_index >= message.index and journal.durable_term >= message.term:
-                self._answer_part(peer, message, message.size, done=True)
-            return
-        if self._incoming is None:
-            raise InternalError(f"{peer} sends a snapshot, and there is no place for it")
-        snapshot_id = SnapshotId(message.index, message.snapshot_term, message.size, message.digest)
-        offset = self._incoming.take(snapshot_id, message.offset, message.data)
-        if offset < message.size:
-            self._answer_part(peer, message, offset, done=False)
-        elif not self._incoming.finish():
-            self._answer_part(peer, message, 0, done=False)
-        else:
-            self._installs = message
-            if self._install():
-                self._take_part(peer, message)  # to be answered as one that is here
-
-    def _answer_part(self, peer: str, part: SnapshotPart, offset: int, *, done: bool) -> None:
-        answer = SnapshotAck(
-            part.term, self.wall_ms, part.index, part.snapshot_term, part.size, part.digest, offset, done
-        )  # fmt: skip
-        self._out.append((peer, answer))
+        core, following = self._core, self._hear_leader(peer, message)
+        core.feed_heartbeat(peer, message.term, core.commit_index, self._now_s)  # no commit index is taken from it
+        answer = self._receiving.take(message, following, self.wall_ms)
+        if answer is not None:
+            self._out.append((peer, answer))
+        elif self._install():
+            self._take_part(peer, message)  # to be answered as one that is here
 
     def _install(self) -> bool:
-        """If a snapshot is whole, begin the log anew behind it, and SyncObj on that log; a sync that runs comes first."""
-        part, journal = self._installs, self._journal
-        if part is None or journal.syncing:
+        """If a snapshot is whole and no sync runs: SyncObj anew on a log that begins behind it."""
+        if not self._receiving.begin_log():
             return False
-        self._installs = None
-        journal.reset(part.index, part.snapshot_term)
         self._core.close()
         self._core = self._new_core(self._now_s)
         self._core_role = adapter.FOLLOWER
         self._following = None
-        self.committed_index = part.index
+        self.committed_index = self._journal.base_index
         return True
 
     def _take_answer(self, peer: str, message: Ack | Reject | SnapshotAck) -> None:
@@ -424,7 +401,7 @@ class Guard:
         core.outbox[:] = [sent for sent in core.outbox if sent[1]["type"] != "request_vote"]
         if sorted(asked) != self._peers:
             raise InternalError(f"SyncObj asked {sorted(asked)} for votes, not {self._peers}")
-        self._held = [(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers]
+        self._held.hold([(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers])
 
     def synced(self) -> None:
         """The journal's ``durable_index``, or its durable term and vote, may have moved."""
@@ -450,26 +427,13 @@ class Guard:
             ack = following.ack_due(self.wall_ms, self._now_s)
             if ack is not None:
                 self._out.append((following.leader_id, ack))
-        if self._held:
-            self._release_held(term)
+        self._out += self._held.release(term)
         out, self._out = self._out, []
         encoded: dict[int, bytes] = {}  # a question to all is written once
         for _, message in out:
             if id(message) not in encoded:
                 encoded[id(message)] = messages.encode(message)
         return [(peer, encoded[id(message)]) for peer, message in out]
-
-    def _release_held(self, term: int) -> None:
-        journal = self._journal
-        held, self._held = self._held, []
-        for peer, message in held:
-            if message.term != term:
-                continue
-            vote = peer if isinstance(message, Vote) else self.node_id
-            if (journal.durable_term, journal.durable_vote) == (term, vote):
-                self._out.append((peer, message))
-            else:
-                self._held.append((peer, message))
 
     def take_changes(self) -> list[RoleChange]:
         """What became of role, term and leader since the last call, in order."""
@@ -577,7 +541,7 @@ class Guard:
             if message["type"] != "response_vote" or self._alone:
                 raise InternalError(f"SyncObj sends {message['type']} to {peer}")
             self._elections.restart_timer(self._now_s)
-            self._held = [(peer, Vote(message["term"]))]
+            self._held.hold([(peer, Vote(message["term"]))])
         self._core.outbox.clear()
 
     def _known_leader(self) -> str | None:

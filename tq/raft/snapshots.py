@@ -78,6 +78,10 @@ class FileSource:
     def read(self, offset: int, count: int) -> bytes:
         return self._file.read(offset, count)
 
+    def is_whole(self) -> bool:
+        """Compare all of it with its digest. Raises OSError."""
+        return self._file.size() == self.id.size and digest_of(self._file, self.id.size) == self.id.digest
+
     def close(self) -> None:
         self._file.close()
 
@@ -108,8 +112,7 @@ def pending_snapshot(disk: Disk) -> FileSource | None:
     path = f"{DIRECTORY}/{names[-1]}"
     try:
         source = FileSource(disk, path, SnapshotId.of_name(names[-1].removesuffix(_WHOLE)))
-        size = source._file.size()
-        if size != source.id.size or digest_of(source._file, size) != source.id.digest:
+        if not source.is_whole():
             source.close()
             raise DataDamaged(damage_text(path, 0, "the snapshot that was being installed is not whole any more"))
     except OSError as error:
