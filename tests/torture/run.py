@@ -124,7 +124,7 @@ class _Round:
     def run(self) -> History:
         workers = {process.name: process for process in self._workers()}
         clients = {process.name: process for process in self._clients()}
-        with Client(self._broker.address) as client:
+        with Client(self._broker.address, reach=2.0) as client:
             self._begin(client, workers, clients)
             self._torment(workers, clients)
             (self._folder / STOP).touch()
@@ -147,7 +147,8 @@ class _Round:
             process.start()
         end = time.monotonic() + BEGIN_SECONDS_MAX
         while True:
-            names = [worker.name for worker in client.workers()]
+            self._all_live(workers)
+            names = self._workers_known(client)
             idle = [name for name in workers if not any(known.startswith(name) for known in names)]
             idle += [name for name in clients if not any(self._folder.glob(f"{name}-*.jsonl"))]
             if not idle:
@@ -220,10 +221,20 @@ class _Round:
         while (left := self._left(client, names)) != "":
             if time.monotonic() > end:
                 raise TortureFailed(f"not drained in {DRAIN_SECONDS_MAX:g} s: {left}\n{self._broker.tail()}")
-            for process in (self._broker, *workers.values()):
-                if not process.alive:
-                    raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
+            self._all_live(workers)
             time.sleep(0.2)
+
+    def _all_live(self, workers: dict[str, Process]) -> None:
+        for process in (self._broker, *workers.values()):
+            if not process.alive:
+                raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
+
+    def _workers_known(self, client: Client) -> list[str]:
+        try:
+            return [worker.name for worker in client.workers()]
+        except TqError as error:
+            self._say(f"  beginning: {error}")
+            return []
 
     def _left(self, client: Client, names: set[str]) -> str:
         """What must still happen; empty when all is done."""

@@ -510,6 +510,8 @@ def test_read_that_is_linearizable_and_behind_somebody() -> None:
     behind = read(9, 33, 34, "running", f(10), index=11, by="another", linear=True)
     assert rules(GOOD, behind) == ["read"]
     assert rules(GOOD, read(9, 33, 34, "running", f(10), index=11, by="another")) == []
+    missing = read(9, 33, 34, None, 0, index=4, by="another", linear=True)
+    assert rules(GOOD, missing) == [], "an answer of no task names no index"
 
 
 # ---- the form --------------------------------------------------------------------------------------

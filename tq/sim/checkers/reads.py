@@ -90,9 +90,12 @@ def _never_back(history: History) -> Iterator[Breach]:
 
 
 def _linear(history: History) -> Iterator[Breach]:
-    """A linearizable read is not behind what anybody had been answered before it was asked."""
+    """A linearizable read is not behind what anybody had been answered before it was asked.
+
+    "No such task" names no index: what stands there is what its asker knew.
+    """
     ends = [(seen.end, seen.index) for seen in history.seen]
-    linear = {(read.start, read.index) for read in history.reads if read.linear}
+    linear = {(read.start, read.index) for read in history.reads if read.linear and read.state is not None}
     for index, highest in _behind(ends, linear):
         yield Breach("read", "", f"a linearizable read was answered at {index}, after somebody had seen {highest}")
 
