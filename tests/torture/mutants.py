@@ -346,10 +346,9 @@ def run(folder: Path, seconds: float) -> tuple[int, str]:
 
 def found_by(output: str) -> str:
     """In a few words, what told that the copy is broken."""
-    breaches = re.findall(r"^BREACH (\w+):", output, re.MULTILINE)
+    breaches = re.search(r"^breaches: (.*)$", output, re.MULTILINE)
     if breaches:
-        counts = {rule: breaches.count(rule) for rule in dict.fromkeys(breaches)}
-        return "the checker: " + ", ".join(f"{rule} {count}" for rule, count in counts.items())
+        return f"the checker: {breaches[1]}"
     lines = output.strip().splitlines()
     failed = next((line for line in lines if "TortureFailed:" in line or "ProcessFailed:" in line), lines[-1])
     reason = re.findall(r"\| *(?:\|? *)((?:AssertionError|\w+Error): .*|tq broker: .*)", output)

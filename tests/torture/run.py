@@ -80,7 +80,9 @@ class Report:
         yield "answers: " + ", ".join(f"{name} {count}" for name, count in sorted(self.answers.items()))
         yield f"crashes counted by the broker: {self.crashes} · highest fence {self.fence_floor}"
         yield from (f"BREACH {breach}" for breach in self.breaches[:50])
-        yield "no breach of the contract" if not self.breaches else f"{len(self.breaches)} breaches"
+        by_rule = Counter(breach.rule for breach in self.breaches)
+        found = ", ".join(f"{rule} {count}" for rule, count in sorted(by_rule.items()))
+        yield f"breaches: {found}" if found else "no breach of the contract"
 
 
 class TortureFailed(Exception):
