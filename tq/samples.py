@@ -1,9 +1,9 @@
 """Handlers to try tq with: ``tq worker tq.samples``.
 
-    echo      returns its payload
-    sleep     waits the seconds its payload says (text, 1 if empty), and returns them
-    compute   counts the primes below the number its payload says (text), in a process of its own
-    fail      raises, with its payload as the message; "fatal: ..." for good, "retry: ..." again after a second
+echo      returns its payload
+sleep     waits the seconds its payload says (text, 1 if empty), and returns them
+compute   counts the primes below the number its payload says (text), in a process of its own
+fail      raises, with its payload as the message; "fatal: ..." for good, "retry: ..." again after a second
 """
 
 from __future__ import annotations

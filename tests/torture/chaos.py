@@ -18,15 +18,17 @@ class Fault:
     seconds: float
 
 
-def plan(seed: int, seconds: float, brokers: Sequence[str], workers: Sequence[str], every: float) -> Iterator[Fault]:
+def plan(
+    seed: int, seconds: float, brokers: Sequence[str], workers: Sequence[str], clients: Sequence[str], every: float
+) -> Iterator[Fault]:
     """Faults in order of time, about one in ``every`` seconds; the first soon, none in the last tenth.
 
-    Brokers get four of ten. A pause is often shorter than a lease (2 s) and sometimes longer.
+    Brokers get four of ten, clients one. A pause is often shorter than a lease (2 s) and sometimes longer.
     """
     draw = random.Random(seed)
     at = every / 2
     while at < seconds * 0.9:
-        target = draw.choice(brokers) if draw.random() < 0.4 else draw.choice(workers)
+        target = draw.choice(draw.choices((brokers, workers, clients), (4, 5, 1))[0])
         if draw.random() < 0.5:
             yield Fault(at, target, "kill", draw.choice((0.0, 0.0, 0.3, 1.0)))
         else:

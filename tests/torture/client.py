@@ -1,4 +1,4 @@
-"""One client process: submits, submits again, reads and cancels at full speed, and writes down what it asked and heard.
+"""One client process: submits, submits again, reads, cancels, retries and purges at full speed, and writes down what it asked and heard.
 
 It ends by itself at ``--until`` (ns of the monotonic clock). It never waits for a task and has no more than a
 bounded number of tasks waiting at the broker, so that the drain behind it is short.
@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import random
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+
+import attrs
 
 from tests.torture import work
 from tests.torture.recorder import Recorder
-from tq import Client, Retry, TaskSpec
-from tq.errors import NotFound, TqError
+from tq import Client, Retry, TaskInfo, TaskSpec
+from tq.errors import InvalidState, NotFound, TqError
 
 WAITING_MAX = 2_000
 RECENT = 500
@@ -28,21 +32,38 @@ class Submitter:
         self._number = 0
         self._recent: list[work.Work] = []
         self._step = 0
+        self._writes = {
+            self.submit: 20,
+            self.submit_batch: 20,
+            self.submit_again: 4,
+            self.submit_other: 1,
+            self.submit_key_again: 2,
+        }
+        self._others = {
+            self.read: 30,
+            self.wait: 2,
+            self.list: 2,
+            self.cancel: 3,
+            self.retry: 3,
+            self.purge: 1,
+        }
 
     def run_once(self) -> None:
         """One request, drawn by chance. An error of the broker is an unknown outcome, and in the history as such."""
-        verbs = (self.submit, self.submit_batch, self.submit_again, self.submit_other, self.read, self.cancel)
-        weights = (20, 20, 4, 1, 30, 3)
         self._step += 1
-        if self._step % 20 == 0 and self.waiting() > WAITING_MAX:
-            verbs, weights = verbs[4:], weights[4:]
-        self._draw.choices(verbs, weights)[0]()
+        is_full = self._step % 20 == 0 and self.waiting() > WAITING_MAX
+        verbs = self._others if is_full or not self._recent else self._writes | self._others
+        if not self._recent:
+            verbs = {self.submit: 1}
+        self._draw.choices(list(verbs), list(verbs.values()))[0]()
 
     def waiting(self) -> int:
         try:
             return sum(queue.waiting + queue.scheduled + queue.pending_total for queue in self._client.queues())
         except TqError:
             return 0
+
+    # ---- submissions -------------------------------------------------------------------------------
 
     def submit(self) -> None:
         self._submit([self._next()], atomic=False)
@@ -51,40 +72,20 @@ class Submitter:
         self._submit([self._next() for _ in range(self._draw.randint(2, 100))], atomic=self._draw.random() < 0.2)
 
     def submit_again(self) -> None:
-        if self._recent:
-            self._submit([self._draw.choice(self._recent)], atomic=False)
+        self._submit([self._draw.choice(self._recent)], atomic=False)
 
     def submit_other(self) -> None:
         """Another task under a taken id."""
-        if self._recent:
-            old = self._draw.choice(self._recent)
-            other = work.Work(old.id, old.type, old.queue, old.priority, old.payload + b" ", old.timed)
+        old = self._draw.choice(self._recent)
+        self._submit([attrs.evolve(old, payload=old.payload + b" ", key=None)], atomic=False, remember=False)
+
+    def submit_key_again(self) -> None:
+        """Another id under a used idempotency key: the same task, or one with other content."""
+        old = next((task for task in reversed(self._recent) if task.key is not None), None)
+        if old is not None:
+            payload = old.payload + (b" " if self._draw.random() < 0.2 else b"")
+            other = attrs.evolve(old, id=work.new_id(self._draw), payload=payload)
             self._submit([other], atomic=False, remember=False)
-
-    def read(self) -> None:
-        if not self._recent:
-            return
-        task = self._draw.choice(self._recent)
-        key = self._recorder.call("read", id=task.id.hex(), min_index=self._client.last_index)
-        try:
-            info = self._client.get(task.id)
-        except NotFound:
-            self._recorder.answered(key, index=self._client.last_index, state=None)
-        except TqError as error:
-            self._recorder.answered(key, error=error.code)
-        else:
-            self._recorder.answered(key, index=info.index, state=info.state, fence=info.fence)
-
-    def cancel(self) -> None:
-        if not self._recent:
-            return
-        task = self._draw.choice(self._recent)
-        key = self._recorder.call("cancel", ids=[task.id.hex()])
-        try:
-            self._client.cancel(task.id, grace=0.5)
-            self._recorder.answered(key, index=self._client.last_index)
-        except TqError as error:
-            self._recorder.answered(key, error=error.code)
 
     def _next(self) -> work.Work:
         self._number += 1
@@ -99,7 +100,64 @@ class Submitter:
         except TqError as error:
             self._recorder.answered(key, error=error.code)
             return
-        self._recorder.answered(key, index=self._client.last_index, answers=[item.outcome for item in items])
+        answers = [[item.outcome, item.raw_id.hex()] for item in items]
+        self._recorder.answered(key, index=self._client.last_index, answers=answers)
+
+    # ---- reads -------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        task = self._draw.choice(self._recent)
+        linear = self._draw.random() < 0.3
+        self._read(task, lambda: self._client.get(task.id, linearizable=linear), linear=linear)
+
+    def wait(self) -> None:
+        task = self._recent[-1]
+        self._read(task, lambda: self._client.wait(task.id, 0.3))
+
+    def _read(self, task: work.Work, ask: Callable[[], TaskInfo], *, linear: bool = False) -> None:
+        key = self._recorder.call("read", id=task.id.hex(), min_index=self._client.last_index, linear=linear)
+        try:
+            info = ask()
+        except NotFound:
+            self._recorder.answered(key, index=self._client.last_index, state=None)
+        except TqError as error:
+            self._recorder.answered(key, error=error.code)
+        else:
+            self._recorder.answered(key, index=info.index, state=info.state, fence=info.fence)
+
+    def list(self) -> None:
+        key = self._recorder.call("list", min_index=self._client.last_index)
+        state = self._draw.choice(("pending", "running", "scheduled", "completed"))
+        try:
+            page = self._client.list(state=state, limit=200)
+        except TqError as error:
+            self._recorder.answered(key, error=error.code)
+            return
+        rows = [[uuid.UUID(task.id).hex, task.state, task.fence] for task in page.tasks]
+        self._recorder.answered(key, index=page.index, rows=rows)
+
+    # ---- changes -----------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        self._change("cancel", self._draw.choice(self._recent), lambda id: self._client.cancel(id, grace=0.5))
+
+    def retry(self) -> None:
+        """Mostly of live or completed tasks, which is refused."""
+        self._change("retry", self._draw.choice(self._recent), self._client.retry)
+
+    def purge(self) -> None:
+        self._change("purge", self._draw.choice(self._recent), self._client.purge)
+
+    def _change(self, verb: str, task: work.Work, ask: Callable[[bytes], str]) -> None:
+        key = self._recorder.call(verb, ids=[task.id.hex()])
+        try:
+            state = ask(task.id)
+        except (InvalidState, NotFound) as error:
+            self._recorder.answered(key, index=self._client.last_index, error=error.code)
+        except TqError:
+            return  # whether it was done is unknown
+        else:
+            self._recorder.answered(key, index=self._client.last_index, states=[state])
 
 
 def spec_of(task: work.Work) -> TaskSpec:
@@ -109,7 +167,11 @@ def spec_of(task: work.Work) -> TaskSpec:
         id=task.id,
         queue=task.queue,
         priority=task.priority,
-        delay=0.2 if task.timed else None,
+        delay=task.delay_ms / 1000 if task.delay_ms else None,
+        expires_in=work.EXPIRES_MS / 1000 if task.expires else None,
+        deadline=work.DEADLINE_MS / 1000 if task.deadline else None,
+        idempotency_key=task.key,
+        unique=task.unique,
         retry=Retry(max_attempts=work.ATTEMPTS_MAX, backoff_base=work.RETRY_MS / 1000),
     )
 
@@ -122,8 +184,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--until", type=int, required=True)
     options = parser.parse_args()
+    by = f"{options.by}-{time.monotonic_ns()}"  # one that was killed and started again is another writer
     with Client(options.brokers) as client:
-        submitter = Submitter(client, Recorder(options.history, options.by), random.Random(options.seed))
+        submitter = Submitter(client, Recorder(options.history, by), random.Random(f"{options.seed}-{by}"))
         while time.monotonic_ns() < options.until:
             submitter.run_once()
 

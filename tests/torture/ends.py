@@ -27,6 +27,7 @@ def _read(client: Client, key: str) -> dict[str, Any] | None:
         info = client.get(bytes.fromhex(key))
     except NotFound:
         return None
+    rows = [row for row in info.history if row.fence and row.outcome != "stale"]
     return {
         "final": key,
         "state": info.state,
@@ -35,5 +36,7 @@ def _read(client: Client, key: str) -> dict[str, Any] | None:
         "crashes": info.crashes,
         "reason": info.reason,
         "body": None if info.result is None else bytes(info.result).decode(),
-        "fences": [row.fence for row in info.history if row.fence and row.outcome != "stale"],
+        "fences": [row.fence for row in rows],
+        "outcomes": [row.outcome for row in rows],
+        "dropped": info.history_dropped,
     }

@@ -37,7 +37,7 @@ SETTINGS = {
 CLIENTS = 2
 ROUND_SECONDS_MAX = 45.0
 DRAIN_SECONDS_MAX = 120.0
-FAULT_SECONDS = 2.0
+FAULT_SECONDS = 1.5
 LIVE = ("waiting", "scheduled", "pending", "running")
 
 
@@ -65,6 +65,9 @@ class Report:
         self.crashes += sum(final.crashes for final in history.finals)
         self.answers.update(f"submit {submit.answer or 'unknown'}" for submit in history.submits)
         self.answers.update(f"report {report.answer or 'unknown'}" for report in history.reports)
+        self.answers.update(
+            f"{change.verb} {change.state or change.error or 'unknown'}".lower() for change in history.changes
+        )
 
     def lines(self) -> Iterable[str]:
         yield f"{self.rounds} rounds · {self.tasks} tasks · {self.grants} grants seen · {self.reads} reads"
@@ -119,7 +122,7 @@ class _Round:
         clients = self._clients()
         for process in (*workers.values(), *clients):
             process.start()
-        self._torment(workers)
+        self._torment(workers, {process.name: process for process in clients})
         for process in clients:
             code = process.wait(60)
             if code != 0:
@@ -166,16 +169,21 @@ class _Round:
         argv += ["--history", str(self._folder), "--by", name, "--seed", str(self._seed * 1_000 + number), *more]
         return self._ground.process(name, argv, path=[ROOT])
 
-    def _torment(self, workers: dict[str, Process]) -> None:
+    def _torment(self, workers: dict[str, Process], clients: dict[str, Process]) -> None:
         """Do the faults of the plan when their time has come; every process runs again at the end."""
         begun = time.monotonic()
-        for fault in chaos.plan(self._seed, self._seconds, [self._broker.name], list(workers), FAULT_SECONDS):
+        broker = self._broker.name
+        targets: dict[str, Process] = {broker: self._broker, **workers, **clients}
+        for fault in chaos.plan(self._seed, self._seconds, [broker], list(workers), list(clients), FAULT_SECONDS):
             time.sleep(max(0.0, begun + fault.at - time.monotonic()))
-            process = self._broker if fault.target == self._broker.name else workers[fault.target]
+            process = targets[fault.target]
+            if fault.target in clients and process.exit_code == 0:
+                continue  # earlier pauses took so long that its time is over
             self._say(f"  {fault.at:5.1f} s {fault.action} {fault.target} ({fault.seconds:g} s)")
             if not process.alive:
                 raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
-            self._report.faults[f"{fault.action} {'broker' if process is self._broker else 'worker'}"] += 1
+            kind = "broker" if fault.target == broker else "client" if fault.target in clients else "worker"
+            self._report.faults[f"{fault.action} {kind}"] += 1
             if fault.action == "kill":
                 process.kill()
                 time.sleep(fault.seconds)

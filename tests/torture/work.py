@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -18,6 +19,12 @@ ATTEMPTS_MAX = 4
 RETRY_MS = 100
 
 
+DELAY_MS = 200
+EXPIRES_MS = 300
+DEADLINE_MS = 1_500
+CONTENT_CHARS_MAX = 4_000
+
+
 @attrs.frozen
 class Work:
     id: bytes
@@ -25,24 +32,41 @@ class Work:
     queue: str
     priority: int
     payload: bytes
-    timed: bool  # delayed: its place in line is not its submission's
+    delay_ms: int = 0
+    expires: bool = False
+    deadline: bool = False
+    key: str | None = None
+    unique: str | None = None
 
     def row(self) -> list[object]:
         """As a submit record of the history has it."""
-        return [self.id.hex(), self.payload.decode(), self.type, self.queue, self.priority, self.timed]
+        more = {"delay_ms": self.delay_ms, "expires": self.expires, "deadline": self.deadline}
+        more |= {"key": self.key, "unique": self.unique}
+        content = self.payload.decode()
+        if len(content) > CONTENT_CHARS_MAX:
+            content = hashlib.sha256(self.payload).hexdigest()
+        is_timed = bool(self.delay_ms)
+        given = {name: value for name, value in more.items() if value}
+        return [self.id.hex(), content, self.type, self.queue, self.priority, is_timed, given]
 
 
 def draw_work(draw: random.Random, by: str, number: int) -> Work:
+    """Most tasks are plain; one in ten has a time limit, a delay or a key, and a few are large."""
     plan = draw.choices(PLANS, WEIGHTS)[0]
-    payload = json.dumps({"by": by, "n": number, "plan": plan, "pad": "x" * draw.choice((0, 0, 100, 2000))})
-    timed = draw.random() < 0.05
+    pad = "x" * draw.choices((0, 100, 2_000, 200_000), (50, 25, 25, 0.2))[0]
+    payload = json.dumps({"by": by, "n": number, "plan": plan, "pad": pad}).encode()
+    kind = draw.choices(("plain", "delay", "expires", "deadline", "key", "unique"), (90, 4, 1, 1, 2, 2))[0]
     return Work(
         new_id(draw),
         draw.choices(TYPES, TYPE_WEIGHTS)[0],
         draw.choice(QUEUES),
         draw.choice(PRIORITIES),
-        payload.encode(),
-        timed,
+        payload,
+        delay_ms=DELAY_MS if kind == "delay" else 0,
+        expires=kind == "expires",
+        deadline=kind == "deadline",
+        key=f"{by}/{number}" if kind == "key" else None,
+        unique=f"unique-{draw.randrange(5)}" if kind == "unique" else None,
     )
 
 

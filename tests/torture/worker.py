@@ -11,6 +11,7 @@ import json
 import random
 import signal
 import time
+import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from tests.torture import work
 from tests.torture.recorder import Recorder
 from tq import Client
-from tq.errors import SessionLost, TqError
+from tq.errors import SessionLost, StaleFence, TqError
 
 LEASE_SECONDS = 2.0
 
@@ -70,7 +71,7 @@ class Rough:
             time.sleep(LEASE_SECONDS * 1.6)
             self._report([(task, "complete") for task in late])
         elif self._draw.random() < 0.05:
-            self._session.heartbeat()
+            self._answer_cancels(self._session.heartbeat())
 
     def _claim(self) -> list[Any]:
         key = self._recorder.call("claim", by=self._by)
@@ -78,6 +79,16 @@ class Rough:
         rows = [[task.raw_id.hex(), task.fence, task.attempt, task.crashes] for task in tasks]
         self._recorder.answered(key, index=self._client.last_index, grants=rows)
         return list(tasks)
+
+    def _answer_cancels(self, beat: Any) -> None:
+        for cancel in beat.cancel:
+            key = uuid.UUID(cancel.id).hex
+            call = self._recorder.call("report", by=self._by, items=[[key, cancel.fence, "cancelled", "cancelled"]])
+            try:
+                said = self._session.cancelled((cancel.id, cancel.fence))
+            except StaleFence:
+                said = "stale"
+            self._recorder.answered(call, index=self._client.last_index, answers=[said])
 
     def _verb(self, task: Any) -> str | None:
         """What to do with a task; None: forget it, which is a crash when the lease is over."""
@@ -120,11 +131,7 @@ class Rough:
                 said = self._session.snooze(task, 0.1)
             else:
                 said = self._session.fail(task, f"asked to {verb}", permanent=verb == "fatal")
-        except SessionLost:
-            raise
-        except TqError as error:
-            if error.code != "STALE":
-                raise
+        except StaleFence:
             said = "stale"
         self._recorder.answered(key, index=self._client.last_index, answers=[said])
 

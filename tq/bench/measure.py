@@ -12,12 +12,13 @@ import attrs
 class Line:
     """One measured thing: what, the figure with its unit, the budget in the same words, and what else was seen.
 
-    value: for programs, in ``unit``. budget: None where none is set. better: which side of the budget is good.
+    value: in ``unit``; None: not measured, the note says why. budget: None where none is set. better: which side of
+    the budget is good.
     """
 
     scenario: str
     what: str
-    value: float
+    value: float | None
     unit: str
     budget: float | None
     better: str  # "higher" | "lower"
@@ -25,8 +26,8 @@ class Line:
 
     @property
     def kept(self) -> bool | None:
-        """Within its budget; None where none is set."""
-        if self.budget is None:
+        """Within its budget; None where none is set, or nothing was measured."""
+        if self.budget is None or self.value is None:
             return None
         return self.value >= self.budget if self.better == "higher" else self.value <= self.budget
 

@@ -16,14 +16,16 @@ END = "<!-- bench: end -->"
 HEADER = ("", "what", "measured", "budget", "", "note")
 
 
+def row(line: Line) -> tuple[str, ...]:
+    mark = {True: "kept", False: "MISSED", None: ""}[line.kept]
+    sign = "≥" if line.better == "higher" else "≤"
+    budget = "" if line.budget is None else f"{sign} {shown(line.budget)} {line.unit}".rstrip()
+    value = "–" if line.value is None else f"{shown(line.value)} {line.unit}".rstrip()
+    return (line.scenario, line.what, value, budget, mark, line.note)
+
+
 def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for line in lines:
-        mark = {True: "kept", False: "MISSED", None: ""}[line.kept]
-        sign = "≥" if line.better == "higher" else "≤"
-        budget = "" if line.budget is None else f"{sign} {shown(line.budget)} {line.unit}"
-        rows.append((line.scenario, line.what, f"{shown(line.value)} {line.unit}", budget, mark, line.note))
-    return rows
+    return [row(line) for line in lines]
 
 
 def as_text(facts: Facts, lines: Sequence[Line]) -> str:
@@ -42,6 +44,14 @@ def as_markdown(facts: Facts, lines: Sequence[Line]) -> str:
 def as_json(facts: Facts, lines: Sequence[Line]) -> str:
     measured = [{**attrs.asdict(line), "kept": line.kept} for line in lines]
     return json.dumps({"facts": attrs.asdict(facts), "lines": measured}, indent=2)
+
+
+def has_markers(path: Path) -> bool:
+    """Whether ``write`` can write there."""
+    if not path.is_file():
+        return False
+    text = path.read_text("utf-8")
+    return 0 <= text.find(BEGIN) < text.find(END)
 
 
 def write(path: Path, markdown: str) -> None:

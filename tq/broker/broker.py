@@ -98,7 +98,7 @@ class Broker:
             self.deadlines,
             lambda: self.applier.machine,
             lambda session, seq: queries.last_seq(store.txn, session) >= seq,
-            lambda claim, done: self.proposer.propose(claim, claim.max_n, 64, done),
+            self._propose_claim,
         )
         self.dispatch = Dispatch(
             self,
@@ -177,7 +177,7 @@ class Broker:
         self.is_stopping = True
         for connection in list(self.connections):
             connection.send(m.GoAway("the broker is stopping", self.leader_address))
-        self.claims.clear(None)
+        self.claims.stop()
         self.waits.clear()
         self.flush()
 
@@ -353,6 +353,10 @@ class Broker:
                 self.counters.leases_expired += count
             elif kind == EventKind.STALE_REFUSED:
                 self.counters.stale_results += count
+
+    def _propose_claim(self, claim: commands.Claim, done: Callable[[object, int], None]) -> None:
+        size = 64 + sum([len(queue.encode()) + 2 for queue in claim.queues])
+        self.proposer.propose(claim, claim.max_n, size, done)
 
     def _wake(self) -> None:
         """Ask the shell for a turn."""

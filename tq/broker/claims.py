@@ -7,7 +7,9 @@ Rules
   the tasks can feed.
 - A parked claim dies with its connection and at its time. A session has one parked claim; a second one (after a
   reconnect) takes its place, and the first is answered with nothing.
-- A claim that was beaten to its tasks goes back to where it was parked; its wait is not renewed.
+- A claim that was beaten to its tasks goes back to the head of the line; its wait is not renewed.
+- What a woken claim leaves (it was refused, its session ended, holds all it may, or one reply holds no more) wakes
+  the next ones: a task is never ready while a claim that could take it sleeps.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Waiting:
     queues: tuple[str, ...]
     types: frozenset[str]
     until_ms: int
-    is_proposed: bool = False
+    was_parked: bool = False
     deadline: Deadline | None = None
 
 
@@ -68,6 +70,7 @@ class Claims:
         self._propose = propose
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
+        self._is_stopped = False
 
     def claim(
         self,
@@ -78,10 +81,10 @@ class Claims:
         types: Iterable[str],
         wait_ms: int,
     ) -> None:
-        """Answer a claim now, or park it for ``wait_ms``. Raises Backpressure."""
-        waiting = Waiting(
-            connection, rid, claim, queues, frozenset(types), self._clock.monotonic_ms() + wait_ms
-        )  # fmt: skip
+        """Answer a claim now, or park it for ``wait_ms``."""
+        queues = tuple(dict.fromkeys(queues))
+        until_ms = self._clock.monotonic_ms() + wait_ms
+        waiting = Waiting(connection, rid, claim, queues, frozenset(types), until_ms)
         former = self._parked.get(claim.session)
         if former is not None:
             self._unpark(former)
@@ -109,6 +112,11 @@ class Claims:
                 self._unpark(waiting)
                 self._feed(waiting)
 
+    def stop(self) -> None:
+        """Answer all parked claims with nothing granted, and park none from now on."""
+        self._is_stopped = True
+        self.clear(None)
+
     def clear(self, error: TqError | None) -> None:
         """Answer all parked claims: with the error, or with nothing granted."""
         for waiting in list(self._parked.values()):
@@ -130,32 +138,56 @@ class Claims:
     # ---- one claim ---------------------------------------------------------------------------------
 
     def _feed(self, waiting: Waiting) -> None:
-        waiting.is_proposed = True
-        self._propose(waiting.claim, lambda answer, index: self._fed(waiting, answer, index))
+        try:
+            self._propose(waiting.claim, lambda answer, index: self._fed(waiting, answer, index))
+        except TqError as error:  # as many commands as the broker holds: the caller may be the log itself
+            waiting.connection.send_error(waiting.rid, error)
 
     def _fed(self, waiting: Waiting, answer: object, index: int) -> None:
-        waiting.is_proposed = False
         if isinstance(answer, TqError):
             waiting.connection.send_error(waiting.rid, answer)
+            self._pass_on(waiting, 0)
             return
         assert isinstance(answer, list)
-        if answer:
-            self._answer(waiting, answer, index)
-            return
         left_ms = waiting.until_ms - self._clock.monotonic_ms()
-        if waiting.connection.is_closed or left_ms <= 0 or waiting.claim.session in self._parked:
-            self._answer(waiting, [], index)
-        elif self._machine().has_ready(waiting.queues, waiting.types):
-            # Ready tasks, and yet nothing: others in the same entry took what there was, or the session holds
-            # all it may. Ask again only when something changes; here the worker decides.
-            self._answer(waiting, [], index)
+        if (
+            answer
+            or self._is_stopped
+            or left_ms <= 0
+            or waiting.connection.is_closed
+            or waiting.claim.session in self._parked
+            # Ready tasks, and yet nothing: the session holds all it may, or the number of the claim is an old one.
+            # To ask again would change nothing; here the worker decides.
+            or self._machine().has_ready(waiting.queues, waiting.types)
+        ):
+            self._answer(waiting, answer, index)
         else:
             self._park(waiting, left_ms)
+        self._pass_on(waiting, len(answer))
+
+    def _pass_on(self, waiting: Waiting, granted: int) -> None:
+        """Wake those behind ``waiting`` for what it was woken for and did not take."""
+        count = waiting.claim.max_n - granted
+        machine = self._machine()
+        if count <= 0 or not self._parked or not machine.has_ready(waiting.queues, waiting.types):
+            return
+        for other in list(self._parked.values()):
+            if count <= 0:
+                return
+            if machine.has_ready(other.queues, other.types):
+                count -= other.claim.max_n
+                self._unpark(other)
+                self._feed(other)
 
     def _park(self, waiting: Waiting, left_ms: int) -> None:
-        self._parked[waiting.claim.session] = waiting
+        session = waiting.claim.session
+        self._parked[session] = waiting
         for queue in waiting.queues:
-            self._by_queue.setdefault(queue, OrderedDict())[waiting.claim.session] = waiting
+            line = self._by_queue.setdefault(queue, OrderedDict())
+            line[session] = waiting
+            if waiting.was_parked:
+                line.move_to_end(session, last=False)
+        waiting.was_parked = True
         waiting.deadline = self._deadlines.after(left_ms, lambda: self._timed_out(waiting))
         waiting.connection.on_close[waiting] = lambda: self._unpark(waiting)
 

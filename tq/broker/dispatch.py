@@ -244,7 +244,7 @@ class Dispatch:
             return m.RegisterReply(message.rid, index, told.lease_ms, told.heartbeat_ms, told.session_ms)
 
         command = commands.SessionOpen(session, message.name, message.types, message.queues)
-        size = sum(map(len, message.types)) + sum(map(len, message.queues)) + 64
+        size = _text_bytes(message.types) + _text_bytes(message.queues) + 64
         self._write(connection, message.rid, command, 1, size, reply)
 
     def _deregister(self, connection: Connection, message: m.DeregisterWorker) -> None:
@@ -282,8 +282,10 @@ class Dispatch:
         size = 0
         for item in items:
             body = item[3]
-            if body is not None and body.__class__ is list and item[2] == commands.Outcome.COMPLETE:
+            if item[2] == commands.Outcome.COMPLETE:
                 size += len(body[1])
+            elif item[2] == commands.Outcome.FAIL:
+                size += sum([len(text.encode()) for text in body[0]])
             size += 40
         if size > limits.BATCH_BYTES_MAX + len(items) * 40:
             raise PayloadTooLarge(
@@ -491,6 +493,10 @@ def session_lost() -> SessionLost:
 def _bounded(field: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise InvalidRequest.of(field, value, f"must be between {low} and {high}")
+
+
+def _text_bytes(texts: list[str]) -> int:
+    return sum([len(text.encode()) + 2 for text in texts])
 
 
 def _one_selection(ids: list[bytes] | None, filter_: dict[str, Any] | None) -> None:

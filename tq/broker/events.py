@@ -6,7 +6,6 @@ that does not read is told so with ``last`` and cut off; nothing is buffered for
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from tq.protocol.messages import Event
 SUBSCRIBER_OUT_BYTES_MAX = 4 * limits.MIB
 FRAME_EVENTS_MAX = 500
 CONNECTION_SUBSCRIPTIONS_MAX = 64
+ORDINAL_MAX = 1 << 32  # above that of any event
 
 
 @attrs.frozen
@@ -44,14 +44,14 @@ class Events:
         self._type_name = type_name
         self._memory: deque[Batch] = deque()
         self._memory_events = 0
-        self._forgotten: list[float] = [0, 0]  # (index, ordinal) of the last event that is not in the memory
+        self._forgotten: list[int] = [0, 0]  # (index, ordinal) of the last event that is not in the memory
         self._subscriptions: dict[tuple[int, int], Subscription] = {}
 
     def start(self, applied_index: int) -> None:
         """Nothing is remembered of what was applied before."""
         self._memory.clear()
         self._memory_events = 0
-        self._forgotten = [applied_index, math.inf if applied_index else 0]
+        self._forgotten = [applied_index, ORDINAL_MAX if applied_index else 0]
 
     def subscribe(self, connection: Connection, rid: int, id: bytes | None, after: list[int] | None) -> bool:
         """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply."""

@@ -118,7 +118,7 @@ async def _serve(broker: Broker, connection: Connection) -> None:
                     connection.flush()
                     continue
                 await trio.lowlevel.wait_readable(connection.socket)
-                if not _read(broker, connection):
+                if not read_requests(broker, connection):
                     break
                 now_s = trio.current_time()
                 if now_s >= next_move_s and connection.protocol.state is State.OPEN:
@@ -137,7 +137,7 @@ async def _serve(broker: Broker, connection: Connection) -> None:
         broker.connections.discard(connection)
 
 
-def _read(broker: Broker, connection: Connection) -> bool:
+def read_requests(broker: Broker, connection: Connection) -> bool:
     """Take what the socket has, answer what can be answered. False at the end of the stream."""
     try:
         data = connection.socket.recv(READ_BYTES)

@@ -21,12 +21,15 @@ from typing import Protocol
 import attrs
 
 from tq import limits
-from tq.errors import Backpressure, BrokerUnavailable, NotLeader, TqError
+from tq.errors import Backpressure, BrokerUnavailable, NotLeader, PayloadTooLarge, TqError
 from tq.machine.apply import encode_entry
 from tq.machine.commands import Command
 
 Done = Callable[[object, int], None]
 """Called once with (answer, index); the answer is a TqError where the command was refused or lost."""
+
+Item = tuple[Command, int, int, Done]
+"""Command, tasks it touches at most, its bytes roughly, whom to answer."""
 
 
 class LogNode(Protocol):
@@ -57,7 +60,7 @@ class Proposer:
         self._node = node
         self._log_time = log_time
         self._wake = wake
-        self._queue: deque[tuple[Command, int, int, Done]] = deque()
+        self._queue: deque[Item] = deque()
         self._queued_bytes = 0
         self._flight: tuple[int, int, list[Done]] | None = None  # term, index, one per command
         self._entries = 0
@@ -94,26 +97,42 @@ class Proposer:
         """Propose the next entry if none is in flight."""
         if self._flight is not None or not self._queue or not self._node.is_leader:
             return
-        commands: list[Command] = []
-        dones: list[Done] = []
+        taken = self._take()
+        data = encode_entry(self._log_time.next_ms(), [item[0] for item in taken])
+        while len(data) > limits.ENTRY_BYTES_MAX:
+            # Sizes are estimates of who proposes. One that was far too low must cost this entry, not the node.
+            half = len(taken) // 2
+            if half == 0:
+                taken[0][3](_too_large(len(data)), 0)
+                return
+            self._put_back(taken[half:])
+            del taken[half:]
+            data = encode_entry(self._log_time.next_ms(), [item[0] for item in taken])
+        self._entries += 1
+        self._commands += len(taken)
+        term, index = self._node.propose(data)
+        self._flight = (term, index, [item[3] for item in taken])
+
+    def _take(self) -> list[Item]:
+        """What goes into the next entry: one command, and those behind it that fit."""
+        taken: list[Item] = []
         operations = entry_bytes = 0
         while self._queue:
-            command, command_operations, size, done = self._queue[0]
-            if commands and (
-                operations + command_operations > limits.ENTRY_OPERATIONS_MAX
-                or entry_bytes + size > limits.ENTRY_TARGET_BYTES
+            item = self._queue[0]
+            if taken and (
+                operations + item[1] > limits.ENTRY_OPERATIONS_MAX or entry_bytes + item[2] > limits.ENTRY_TARGET_BYTES
             ):
                 break
             self._queue.popleft()
-            commands.append(command)
-            dones.append(done)
-            operations += command_operations
-            entry_bytes += size
+            taken.append(item)
+            operations += item[1]
+            entry_bytes += item[2]
         self._queued_bytes -= entry_bytes
-        self._entries += 1
-        self._commands += len(commands)
-        term, index = self._node.propose(encode_entry(self._log_time.next_ms(), commands))
-        self._flight = (term, index, dones)
+        return taken
+
+    def _put_back(self, items: list[Item]) -> None:
+        self._queue.extendleft(reversed(items))
+        self._queued_bytes += sum(item[2] for item in items)
 
     def applied(self, term: int, index: int, answers: list[object]) -> None:
         """This node applied the entry at ``index``: answer whoever proposed it, or tell them that it was lost."""
@@ -160,3 +179,11 @@ class Proposer:
 
 def _lost(why: str) -> TqError:
     return BrokerUnavailable(f"whether this was done is unknown: {why}; send it again with the same ids", retry_after=0)
+
+
+def _too_large(size: int) -> TqError:
+    bound = limits.ENTRY_BYTES_MAX
+    return PayloadTooLarge(
+        f"this request makes {size} bytes of log: at most {bound} go into one entry; send it in smaller parts",
+        detail={"field": "request", "value": size, "bound": bound},
+    )

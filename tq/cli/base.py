@@ -10,6 +10,7 @@ import enum
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
@@ -70,6 +71,8 @@ class World:
     client: Callable[[str | None, float], Any] = new_client
     is_terminal: Callable[[], bool] = sys.stdout.isatty
     is_interactive: Callable[[], bool] = sys.stdin.isatty
+    pause: Callable[[float], object] = threading.Event().wait
+    """Let so many seconds pass: for ``--watch``."""
     verbose: bool = False
 
 

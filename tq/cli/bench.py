@@ -1,4 +1,4 @@
-"""``tq bench``: measure this machine, or a running cluster."""
+"""``tq bench``: measure tq on this machine."""
 
 from __future__ import annotations
 

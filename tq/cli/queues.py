@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +33,7 @@ def depth(
             _print(context, output, found, watch is not None)
             if watch is None:
                 return
-            time.sleep(watch)  # noqa: TID251 - the person asked for it
+            world(context).pause(watch)
 
 
 def _print(context: typer.Context, output: Format, found: list[Any], is_stream: bool) -> None:

@@ -212,10 +212,9 @@ class WorkerCore:
     def step(self) -> list[m.Message]:
         """Let time pass; what to send on the present connection now."""
         now_ms = self._clock.monotonic_ms()
-        late_ms = now_ms - self._planned_ms
-        if late_ms > LATE_MS:
+        if now_ms - self._planned_ms > LATE_MS:
             # A handler held the loop, or the process stood still: the broker was not silent, we did not listen.
-            self._heard_ms = min(self._heard_ms + late_ms, now_ms)
+            self._heard_ms = now_ms
         self._planned_ms = now_ms + FOREVER_MS
         if self._timers:
             self._fire(now_ms)
@@ -250,7 +249,7 @@ class WorkerCore:
             times.append(self._timers[0][0])
         if self.state is State.DRAINING or self.state is State.CLOSING:
             times.append(self._drain_until_ms)
-        if self._is_connected:
+        if self._is_connected and not self._is_dropped:
             now_ms = self._clock.monotonic_ms()
             times.append(self._heard_ms + (PING_MS if self._ping_rid is None else DEAD_MS))
             if self._leave_ms is not None:

@@ -55,7 +55,14 @@ class Processes:
         self._children: set[Child] = set()
 
     def start(self, job: Job) -> None:
-        child = self._idle.pop() if self._idle else self._spawn()
+        child = self._idle_child()
+        if child is None:
+            try:
+                child = self._spawn()
+            except OSError as error:
+                # No memory, no descriptors, too many processes: like any failure of the attempt, with its backoff.
+                self._done(job, failed("OSError", f"no child process could be started: {error.strerror}", ""))
+                return
         job.handle = child
         self._nursery.start_soon(self._run, job, child)
 
@@ -123,6 +130,16 @@ class Processes:
     def _end(self, job: Job, said: Said) -> None:
         job.handle = None
         self._done(job, said)
+
+    def _idle_child(self) -> Child | None:
+        """One that lives: what ended while it had nothing to do is no crash."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.process.poll() is None:
+                return child
+            self._children.discard(child)
+            child.channel.close()
+        return None
 
     def _spawn(self) -> Child:
         ours, theirs = socket.socketpair()

@@ -3,15 +3,15 @@
 Theory. Each thread has an inbox and runs one job at a time; the loop hands a job to a thread that is idle. What
 ended is put on one list, and only the first of a burst wakes the loop, which takes all.
 
-A thread is interrupted by Stopped, which is raised in it wherever it is (see ``interrupt``): in the handler, in our
-frame around it, or behind it. So that it never hits another job:
-- only the loop sets it, once a job, on a thread that it believes to run that job;
-- when the loop takes the thread's result it clears what is still pending, before it gives out the next job;
-- until then the thread has nothing but its empty inbox to be interrupted in, and goes on from there;
-- a result may be put on the list twice, when the interrupt comes in just that moment: the second is dropped.
+A thread is interrupted by Stopped, raised in it at any bytecode (see ``interrupt``). So that it hits nothing but the
+job it is meant for, a thread says under its lock when it enters and leaves the region around a handler:
+- the loop interrupts only within the region, under the lock, once a job;
+- who leaves takes back, under the lock, what was set and not raised yet;
+- all code of the region stands in a ``try`` that expects Stopped, so it never reaches the code around.
+A job that is cancelled before its thread enters is not run.
 
-Rejected: one inbox for all threads (the thread goes on to its next job by itself, so an interrupt needs a lock
-around every job); to_thread of trio (a new coroutine and a wake-up of the loop for each job).
+Rejected: to_thread of trio (a new coroutine and a wake-up of the loop for each job); one inbox for all threads (the
+order in which idle threads wake is the kernel's, and each wake-up finds a cold one).
 """
 
 from __future__ import annotations
@@ -51,15 +51,12 @@ class Threads:
             thread = HandlerThread(f"tq-handler-{self._count}", self._put)
             thread.start()
         job.handle = thread
-        thread.job = job
         thread.inbox.put(job)
 
     def stop(self, job: Job) -> None:
-        thread: HandlerThread = job.handle
-        if thread.job is job and not thread.is_interrupted:
-            thread.is_interrupted = True
-            assert thread.ident is not None
-            interrupt(thread.ident)
+        thread: HandlerThread | None = job.handle
+        if thread is not None:
+            thread.interrupt(job)
 
     def kill(self, job: Job) -> None:
         """A thread cannot be killed."""
@@ -83,13 +80,6 @@ class Threads:
         ended = self._ended
         while ended:
             thread, job, said = ended.popleft()
-            if thread.job is not job:
-                continue
-            if thread.is_interrupted:
-                assert thread.ident is not None
-                take_back(thread.ident)
-                thread.is_interrupted = False
-            thread.job = None
             job.handle = None
             self._idle.append(thread)
             self._done(job, said)
@@ -99,21 +89,45 @@ class HandlerThread(threading.Thread):
     def __init__(self, name: str, put: Callable[[HandlerThread, Job, Said], None]) -> None:
         super().__init__(name=name, daemon=True)
         self.inbox: SimpleQueue[Job | None] = SimpleQueue()
-        self.job: Job | None = None  # the loop's view, like the next
-        self.is_interrupted = False
         self._put = put
+        self._lock = threading.Lock()  # of the next two
+        self._inside: Job | None = None  # the region around its handler
+        self._is_interrupted = False
 
     def run(self) -> None:
         while True:
-            job: Job | None = None
+            job = self.inbox.get()
+            if job is None:
+                return
             said = SAID_STOPPED
             try:
-                job = self.inbox.get()
-                if job is None:
-                    return
-                handler = job.handler
-                said = call(handler.function, job.payload, job.context, handler.content_type)
-                self._put(self, job, said)
+                if self._enter(job):
+                    handler = job.handler
+                    said = call(handler.function, job.payload, job.context, handler.content_type)
+                self._leave()
             except Stopped:
-                if job is not None:
-                    self._put(self, job, said)
+                self._leave()  # it came between the handler and the end of the region; a second one does not
+            self._put(self, job, said)
+
+    def _enter(self, job: Job) -> bool:
+        with self._lock:
+            if job.context.cancelled:
+                return False
+            self._inside = job
+        return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside = None
+            if self._is_interrupted:
+                assert self.ident is not None
+                take_back(self.ident)
+                self._is_interrupted = False
+
+    def interrupt(self, job: Job) -> None:
+        """From the loop: raise Stopped in the handler of ``job``, if it is still that one."""
+        with self._lock:
+            if self._inside is job and not self._is_interrupted:
+                assert self.ident is not None
+                self._is_interrupted = True
+                interrupt(self.ident)

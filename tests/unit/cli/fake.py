@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from typer.testing import CliRunner, Result
@@ -82,10 +83,23 @@ class FakeEvents(list[TaskEvent]):
         return None
 
 
-def run(client: FakeClient, *args: str, terminal: bool = False, interactive: bool = False, text: str = "") -> Result:
+def run(
+    client: FakeClient,
+    *args: str,
+    terminal: bool = False,
+    interactive: bool = False,
+    text: str = "",
+    pause: Callable[[float], object] | None = None,
+) -> Result:
+    """Without ``pause``, a command that lets time pass fails."""
+
     def connect(brokers: str | None, timeout: float) -> FakeClient:
         client.where = (brokers, timeout)
         return client
 
-    world = World(client=connect, is_terminal=lambda: terminal, is_interactive=lambda: interactive)
+    world = World(connect, lambda: terminal, lambda: interactive, pause or _never)
     return CliRunner().invoke(new_app(), list(args), input=text or None, obj=world, catch_exceptions=False)
+
+
+def _never(seconds: float) -> None:
+    raise AssertionError(f"waits {seconds} s")

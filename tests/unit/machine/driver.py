@@ -45,7 +45,9 @@ class Driver:
     def restart(self) -> None:
         self.machine = Machine(self.txn, self.settings)
 
-    def open(self, session: bytes = SESSION, types: tuple[str, ...] = ("echo",), queues: tuple[str, ...] = ("default",)) -> None:
+    def open(
+        self, session: bytes = SESSION, types: tuple[str, ...] = ("echo",), queues: tuple[str, ...] = ("default",)
+    ) -> None:
         assert self.do(c.SessionOpen(session, "worker", list(types), list(queues))) is None
 
     def submit(self, *ns: int, atomic: bool = False, **fields: Any) -> Any:

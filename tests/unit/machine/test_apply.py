@@ -34,7 +34,10 @@ def test_commands_of_one_entry_see_each_other() -> None:
     d = Driver()
     spec = encode(Spec(id_of(1), "echo", b""))
     applied = d.apply(
-        c.SessionOpen(SESSION, "w", ["echo"], ["default"]), c.Submit([spec]), c.Claim(SESSION, 1, [], 1), c.Cancel([id_of(1)], 5)
+        c.SessionOpen(SESSION, "w", ["echo"], ["default"]),
+        c.Submit([spec]),
+        c.Claim(SESSION, 1, [], 1),
+        c.Cancel([id_of(1)], 5),
     )
     assert applied.answers[1:] == [[0], [[spec, 1, 0, applied.granted[0][1], 30_000, None, None]], [[3, None]]]
     assert applied.cancels == [(id_of(1), applied.granted[0][1], SESSION, 5)]

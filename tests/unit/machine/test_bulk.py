@@ -110,11 +110,22 @@ def test_a_purged_task_leaves_its_tombstone_alone() -> None:
 def test_the_hash_of_a_tombstone_is_of_the_content() -> None:
     spec = Spec(id_of(1), "t", b"p", tags=("a",), headers=(("k", "v"),))
     assert content_hash(spec) == content_hash(spec._replace(id=id_of(2)))
-    others = {"type": "u", "payload": b"q", "queue": "q", "priority": 1, "delay_ms": 1, "unique": ("u", 0), "tags": ("b",), "headers": ()}
+    others = {
+        "type": "u",
+        "payload": b"q",
+        "queue": "q",
+        "priority": 1,
+        "delay_ms": 1,
+        "unique": ("u", 0),
+        "tags": ("b",),
+        "headers": (),
+    }
     hashes = {content_hash(spec._replace(**{field: value})) for field, value in others.items()}
     assert len(hashes | {content_hash(spec)}) == len(others) + 1
     assert content_hash(Spec(id_of(1), "ab", b"c")) != content_hash(Spec(id_of(1), "a", b"bc"))
-    assert content_hash(Spec(bytes(16), "t", b"p")).hex() == "0fee90cd867af2a13c31ee267c68a37b7ed10019", "stored hashes must stay"
+    assert content_hash(Spec(bytes(16), "t", b"p")).hex() == "0fee90cd867af2a13c31ee267c68a37b7ed10019", (
+        "stored hashes must stay"
+    )
 
 
 def test_finished_tasks_go_by_age_and_by_number_the_oldest_first() -> None:
@@ -156,7 +167,13 @@ def test_a_job_works_in_slices_and_over_a_restart() -> None:
     d.open()
     d.dead(*range(10))
     operation = d.operation()
-    assert d.do(c.JobStart(operation, RETRY, Filter.of_map({"state": "dead"}).command())) == [operation, RETRY, 0, 0, False]
+    assert d.do(c.JobStart(operation, RETRY, Filter.of_map({"state": "dead"}).command())) == [
+        operation,
+        RETRY,
+        0,
+        0,
+        False,
+    ]
     assert d.do(c.JobStart(operation, RETRY, ALL))[2:] == [0, 0, False]
     assert d.do(c.JobStep(operation, 4))[2:] == [4, 4, False]
     d.restart()
@@ -231,9 +248,19 @@ def test_large_payloads_make_slices_smaller_not_jobs_shorter(monkeypatch: pytest
 
 def test_jobs_are_refused_with_reason() -> None:
     d = Driver()
-    assert isinstance(d.do(c.JobStart(d.operation(), RETRY, Filter.of_map({"state": "completed"}).command())), InvalidState)
-    assert isinstance(d.do(c.JobStart(d.operation(), PURGE, Filter.of_map({"state": "pending"}).command())), InvalidState)
-    for wrong in ([], [9, None, None, None, None], [None, 5, None, None, None], [None, None, None, None, -1], [True, *ALL[1:]]):
+    assert isinstance(
+        d.do(c.JobStart(d.operation(), RETRY, Filter.of_map({"state": "completed"}).command())), InvalidState
+    )
+    assert isinstance(
+        d.do(c.JobStart(d.operation(), PURGE, Filter.of_map({"state": "pending"}).command())), InvalidState
+    )
+    for wrong in (
+        [],
+        [9, None, None, None, None],
+        [None, 5, None, None, None],
+        [None, None, None, None, -1],
+        [True, *ALL[1:]],
+    ):
         assert isinstance(d.do(c.JobStart(d.operation(), PURGE, wrong)), InvalidRequest), wrong
     assert isinstance(d.do(c.JobStep(d.operation(), 5)), NotFound)
     assert d.txn.count(Table.JOBS) == 0
@@ -248,7 +275,9 @@ def test_jobs_under_way_are_bounded_and_listed_in_order() -> None:
     assert queries.jobs_unfinished(d.txn) == operations
 
 
-@pytest.mark.parametrize("fields", [{"no": 1}, {"state": "gone"}, {"state": 3}, {"queue": 5}, {"tag": b"t"}, {"ended_before_ms": "x"}])
+@pytest.mark.parametrize(
+    "fields", [{"no": 1}, {"state": "gone"}, {"state": 3}, {"queue": 5}, {"tag": b"t"}, {"ended_before_ms": "x"}]
+)
 def test_a_filter_names_what_is_wrong(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="filter"):
         Filter.of_map(fields)

@@ -40,7 +40,14 @@ def test_opening_again_is_fine_with_the_same_content_only() -> None:
 
 @pytest.mark.parametrize(
     ("name", "types", "queues"),
-    [("", ["t"], ["q"]), ("n" * 129, ["t"], ["q"]), ("n", [], ["q"]), ("n", ["t"], []), ("n", [""], ["q"]), ("n", ["t"], ["q" * 129])],
+    [
+        ("", ["t"], ["q"]),
+        ("n" * 129, ["t"], ["q"]),
+        ("n", [], ["q"]),
+        ("n", ["t"], []),
+        ("n", [""], ["q"]),
+        ("n", ["t"], ["q" * 129]),
+    ],
 )
 def test_sessions_have_bounds(name: str, types: list[str], queues: list[str]) -> None:
     d = Driver()

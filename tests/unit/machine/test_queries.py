@@ -216,7 +216,11 @@ def test_counts_and_queues() -> None:
         "waiting": 0, "scheduled": 1, "pending": 3, "running": 1, "completed": 1, "cancelled": 1, "expired": 1, "skipped": 0, "dead": 1,
     }  # fmt: skip
     default, other = queries.queues(d.txn)
-    assert (default["name"], default["pending"], default["running"]) == ("default", {"low": 1, "normal": 0, "high": 1}, 1)
+    assert (default["name"], default["pending"], default["running"]) == (
+        "default",
+        {"low": 1, "normal": 0, "high": 1},
+        1,
+    )
     assert (other["name"], other["pending"], other["dead"]) == ("other", {"low": 0, "normal": 1, "high": 0}, 0)
     assert default["oldest_ready_age_ms"] == 700
     assert set(default) == {"name", "oldest_ready_ms", "oldest_ready_age_ms", *(state.name.lower() for state in State)}
@@ -255,7 +259,9 @@ def test_the_next_timer_of_each_kind() -> None:
     d.submit(3, timeout_ms=20, deadline_ms=30)
     d.claim()
     d.do(c.Cancel([id_of(3)], 9))
-    assert [due(Timer.DUE), due(Timer.TIMEOUT), due(Timer.DEADLINE), due(Timer.GRACE)] == [start + n for n in (5, 20, 30, 9)]
+    assert [due(Timer.DUE), due(Timer.TIMEOUT), due(Timer.DEADLINE), due(Timer.GRACE)] == [
+        start + n for n in (5, 20, 30, 9)
+    ]
     d.do(c.Cancel([id_of(1)], 0))
     assert due(Timer.RETENTION) == start + 1_000
     d.do(c.Cancel([id_of(2)], 0))

@@ -13,7 +13,9 @@ from tq.store import keys
 from tq.store.tables import Table
 
 steps = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0, 100, 255]), st.booleans(), st.sets(st.integers(0, 5))),
+    st.tuples(
+        st.integers(0, 2), st.integers(0, 5), st.sampled_from([0, 100, 255]), st.booleans(), st.sets(st.integers(0, 5))
+    ),
     max_size=40,
 )
 

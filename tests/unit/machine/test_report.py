@@ -37,7 +37,8 @@ def test_bulk_and_general_paths_agree(tasks: list[dict[str, Any]], named: list[i
             d.submit(n, **(extra if "unique" not in extra else {"unique": (f"u{n}", 1)}))
         fences = dict(d.claim(10))
         items = [
-            [id_of(abs(n)), fences.get(id_of(abs(n)), 3) + (n < 0), int(Outcome.COMPLETE), ["t", b"r%d" % n]] for n in named
+            [id_of(abs(n)), fences.get(id_of(abs(n)), 3) + (n < 0), int(Outcome.COMPLETE), ["t", b"r%d" % n]]
+            for n in named
         ]
         with pytest.MonkeyPatch.context() as patch:
             if d is general:
@@ -61,7 +62,12 @@ def test_the_second_report_of_the_same_outcome_is_already_and_of_another_one_sta
 
 @pytest.mark.parametrize(
     ("outcome", "body"),
-    [(Outcome.FAIL, [["E", "m", "t"], False, 0]), (Outcome.RELEASE, None), (Outcome.SNOOZE, 0), (Outcome.CANCELLED, None)],
+    [
+        (Outcome.FAIL, [["E", "m", "t"], False, 0]),
+        (Outcome.RELEASE, None),
+        (Outcome.SNOOZE, 0),
+        (Outcome.CANCELLED, None),
+    ],
 )
 def test_a_past_attempt_is_known_by_its_fence(outcome: Outcome, body: Any) -> None:
     d = Driver()

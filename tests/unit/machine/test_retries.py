@@ -38,7 +38,9 @@ def test_waits_rise_and_never_pass_the_cap(base: int, factor: int, cap: int, att
     assert backoff_ms(retry, attempt) <= backoff_ms(retry, attempt + 1) <= cap
 
 
-@given(st.integers(0, limits.DURATION_MS_MAX), st.integers(0, 1_000), st.integers(0, (1 << 32) - 1), st.integers(0, 999))
+@given(
+    st.integers(0, limits.DURATION_MS_MAX), st.integers(0, 1_000), st.integers(0, (1 << 32) - 1), st.integers(0, 999)
+)
 def test_jitter_stays_in_its_bounds(wait: int, jitter: int, draw: int, place: int) -> None:
     spread = wait * jitter // 1000
     assert wait - spread <= jittered_ms(wait, jitter, draw, place) <= wait + spread

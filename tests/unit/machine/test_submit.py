@@ -65,7 +65,9 @@ def test_a_refused_atomic_batch_leaves_nothing() -> None:
 def test_what_is_wrong_with_one_item_is_its_answer_alone() -> None:
     d = Driver()
     large = encode(Spec(id_of(2), "t", bytes(limits.PAYLOAD_BYTES_MAX + 1)))
-    items = d.do(c.Submit([encode(Spec(id_of(1), "t", b"")), b"\xff", large, encode(Spec(id_of(4), "t", b"", priority=256))]))
+    items = d.do(
+        c.Submit([encode(Spec(id_of(1), "t", b"")), b"\xff", large, encode(Spec(id_of(4), "t", b"", priority=256))])
+    )
     assert items[0] == 0
     assert [item[0] for item in items[1:]] == [SubmitOutcome.INVALID, SubmitOutcome.TOO_LARGE, SubmitOutcome.INVALID]
     assert items[3][3][6]["field"] == "priority"
@@ -86,7 +88,10 @@ def test_names_are_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "NAMES_MAX", 2)
     d = Driver()
     assert d.submit(1, **{kind: "a"}) == [0]
-    specs = [encode(Spec(**{"id": id_of(n), "type": "echo", "payload": b"", kind: name})) for n, name in ((2, "b"), (3, "c"), (4, "b"))]
+    specs = [
+        encode(Spec(**{"id": id_of(n), "type": "echo", "payload": b"", kind: name}))
+        for n, name in ((2, "b"), (3, "c"), (4, "b"))
+    ]
     items = d.do(c.Submit(specs))
     assert [items[0], items[2]] == [0, 0]
     assert items[1][0] == SubmitOutcome.INVALID

@@ -101,7 +101,18 @@ def tasks(draw: st.DrawFn) -> Task:
         setattr(task, name, draw(U16))
     for name in ("queue", "type", "history", "spec_bytes", "ready_ordinal"):
         setattr(task, name, draw(U32))
-    for name in ("fence", "started", "ended", "created", "due", "expires", "deadline", "timeout", "grace", "ready_index"):
+    for name in (
+        "fence",
+        "started",
+        "ended",
+        "created",
+        "due",
+        "expires",
+        "deadline",
+        "timeout",
+        "grace",
+        "ready_index",
+    ):
         setattr(task, name, draw(U64))
     task.unique_hash = draw(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES)) if task.flags & t.HAS_UNIQUE else b""
     task.session, task.worker = b"", ""
@@ -114,7 +125,9 @@ def tasks(draw: st.DrawFn) -> Task:
 @given(tasks())
 def test_a_header_reads_back(task: Task) -> None:
     again = unpack(task.id, task.pack())
-    assert {name: getattr(again, name) for name in Task.__slots__} == {name: getattr(task, name) for name in Task.__slots__}
+    assert {name: getattr(again, name) for name in Task.__slots__} == {
+        name: getattr(task, name) for name in Task.__slots__
+    }
     assert t.state_of(task.pack()) is task.state
 
 

@@ -12,6 +12,7 @@ from tq.sim.checkers.history import check, fence_highest
 from tq.sim.checkers.records import BadHistory, parse
 
 Line = dict[str, Any]
+MORE = ("delay_ms", "expires", "deadline", "key", "unique")
 
 
 def f(index: int, ordinal: int = 0) -> int:
@@ -36,20 +37,31 @@ def submit(
         more.get("queue", "q"),
         more.get("priority", 150),
         more.get("timed", False),
+        {name: more[name] for name in MORE if name in more},
     ]
     lines: list[Line] = [{"op": op, "by": by, "t": start, "call": "submit", "tasks": [fields]}]
     if end is not None:
-        lines.append({"op": op, "by": by, "t": end, "index": index, "answers": [answer]})
+        said = [answer, more["holder"]] if "holder" in more else answer
+        lines.append({"op": op, "by": by, "t": end, "index": index, "answers": [said]})
     return lines
 
 
 def claim(
-    op: int, start: int, end: int, fence: int, task: str = "a", *, by: str = "w", index: int | None = None
+    op: int,
+    start: int,
+    end: int,
+    fence: int,
+    task: str = "a",
+    *,
+    by: str = "w",
+    index: int | None = None,
+    attempt: int = 1,
+    crashes: int = 0,
 ) -> list[Line]:
     at = fence // FENCE_ORDINALS if index is None else index
     return [
         {"op": op, "by": by, "t": start, "call": "claim"},
-        {"op": op, "by": by, "t": end, "index": at, "grants": [[task, fence, 1, 0]]},
+        {"op": op, "by": by, "t": end, "index": at, "grants": [[task, fence, attempt, crashes]]},
     ]
 
 
@@ -64,10 +76,12 @@ def report(
 
 
 def read(
-    op: int, start: int, end: int, state: str | None, fence: int, *, index: int, min_index: int = 0, by: str = "r"
+    op: int, start: int, end: int, state: str | None, fence: int, *, index: int, min_index: int = 0, **more: Any
 ) -> list[Line]:
+    by = more.get("by", "r")
     return [
-        {"op": op, "by": by, "t": start, "call": "read", "id": "a", "min_index": min_index},
+        {"op": op, "by": by, "t": start, "call": "read", "id": "a", "min_index": min_index}
+        | {"linear": more.get("linear", False)},
         {"op": op, "by": by, "t": end, "index": index, "state": state, "fence": fence},
     ]
 
@@ -81,8 +95,10 @@ def run(
     return lines
 
 
-def change(verb: str, op: int, start: int, task: str = "a") -> list[Line]:
-    return [{"op": op, "by": "x", "t": start, "call": verb, "ids": [task]}]
+def change(verb: str, op: int, start: int, task: str = "a", **answer: Any) -> list[Line]:
+    """answer: ``states`` and ``index``, or ``error``; none: not answered."""
+    lines: list[Line] = [{"op": op, "by": "x", "t": start, "call": verb, "ids": [task]}]
+    return [*lines, {"op": op, "by": "x", "t": start + 1, **answer}] if answer else lines
 
 
 def final(task: str = "a", state: str = "completed", fence: int = f(10), **more: Any) -> list[Line]:
@@ -138,6 +154,21 @@ def test_not_lost_when_the_submission_is_unknown_or_refused_or_the_task_was_purg
     assert rules(submit(1, 0, None)) == []
     assert rules(submit(1, 0, 10, answer="queue_full")) == []
     assert rules(submit(1, 0, 10, index=5), change("purge", 2, 12)) == []
+    assert rules(submit(1, 0, 10, index=5), change("purge", 2, 12, index=6, states=["cancelled"])) == []
+
+
+def test_lost_though_its_purge_was_refused() -> None:
+    assert rules(submit(1, 0, 10, index=5), change("purge", 2, 12, error="INVALID_STATE")) == ["lost"]
+
+
+def test_invented_when_a_purged_task_is_back() -> None:
+    purged = change("purge", 2, 40, index=16, states=["completed"])
+    assert rules(GOOD, purged) == ["invented"]
+
+
+def test_a_duplicate_of_another_task_need_not_be_there() -> None:
+    assert rules(GOOD, submit(9, 40, 50, "b", index=50, answer="duplicate", holder="a")) == []
+    assert rules(GOOD, submit(9, 40, 50, "b", index=50, answer="duplicate", holder="b")) == ["lost"]
 
 
 def test_lost_when_a_task_still_waits_after_a_drain_and_only_then() -> None:
@@ -199,7 +230,15 @@ def test_outcome_that_nobody_asked_for() -> None:
     assert rules(submit(1, 0, 10, index=5), final(state="cancelled", fence=0)) == ["outcome"]
     assert rules(submit(1, 0, 10, index=5), change("cancel", 1, 11), final(state="cancelled", fence=0)) == []
     assert rules(submit(1, 0, 10, index=5), final(state="expired", fence=0)) == ["outcome"]
-    assert rules(submit(1, 0, 10, index=5, timed=True), final(state="expired", fence=0)) == []
+    assert rules(submit(1, 0, 10, index=5, expires=True), final(state="expired", fence=0)) == []
+    refused = change("cancel", 1, 11, error="NOT_FOUND")
+    assert rules(submit(1, 0, 10, index=5), refused, final(state="cancelled", fence=0)) == ["outcome"]
+    assert rules(GOOD[:4], final(state="dead", reason="deadline")) == ["outcome"]
+    limited = [*submit(1, 0, 10, index=5, deadline=True), *GOOD[2:4]]
+    assert rules(limited, final(state="dead", reason="deadline")) == []
+    assert rules(GOOD[:4], final(state="dead", reason="attempts")) == ["outcome"]
+    failed = report(2, 22, 30, f(10), outcome="fail", body="no")
+    assert rules(GOOD[:4], failed, final(state="dead", reason="attempts")) == []
     assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=0)) == ["outcome"]
     assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=3)) == []
 
@@ -333,6 +372,141 @@ def test_duplicate_answers() -> None:
     assert rules(GOOD, submit(9, 40, 50, index=50, answer="duplicate", content="z")) == ["duplicate"]
     assert rules(GOOD, submit(9, 40, 50, index=50, answer="conflict", content="z")) == []
     assert rules(GOOD, submit(9, 40, 50, index=50, answer="conflict")) == ["duplicate"]
+
+
+def test_duplicate_ids_under_one_idempotency_key() -> None:
+    first = [*submit(1, 0, 10, index=5, key="k", content="x"), *GOOD[2:]]
+    again: dict[str, Any] = {"index": 50, "key": "k", "holder": "a"}
+    assert rules(first, submit(9, 40, 50, "b", answer="duplicate", content="x", **again)) == []
+    assert rules(first, submit(9, 40, 50, "b", answer="conflict", content="y", **again)) == []
+    assert rules(first, submit(9, 40, 50, "b", answer="conflict", content="x", **again)) == ["duplicate"]
+    assert rules(first, submit(9, 40, 50, "b", answer="duplicate", content="y", **again)) == ["duplicate"]
+    second = [*submit(9, 40, 50, "b", index=50, key="k", content="x"), *final("b", "cancelled", 0)]
+    assert "duplicate" in rules(first, second, change("cancel", 1, 60, "b"))
+
+
+def unique(*, second_at: int, granted_at: int, **more: Any) -> list[Line]:
+    """``a``, then ``b`` of the same unique key, created at an index before or behind the grant of ``a``."""
+    return [
+        *submit(1, 0, 10, index=5, unique="u"),
+        *submit(2, 11, 20, "b", index=second_at, unique="u", **more),
+        *claim(1, 0, 40, f(granted_at), index=99),
+        *report(2, 50, 60, f(granted_at), index=100),
+        *final(fence=f(granted_at)),
+        *(final("b", "cancelled", 0) if not more else []),
+        *change("cancel", 1, 60, "b"),
+    ]
+
+
+def test_unique_when_a_second_is_created_while_the_first_lives() -> None:
+    assert rules(unique(second_at=6, granted_at=10)) == ["unique"]
+    assert rules(unique(second_at=12, granted_at=10)) == []
+    assert rules(unique(second_at=6, granted_at=10, answer="duplicate", holder="a")) == []
+    assert rules(unique(second_at=6, granted_at=10), change("retry", 7, 61)) == []
+
+
+# ---- counts ----------------------------------------------------------------------------------------
+
+
+def lives(*outcomes: str, attempt: int, crashes: int, **more: Any) -> list[Line]:
+    """A task whose history has these outcomes, at fences 10, 11, ..., and that was granted last as said."""
+    fences = [f(10 + n) for n in range(len(outcomes))]
+    last = fences[-1]
+    return [
+        *submit(1, 0, 10, index=5),
+        *claim(1, 12, 20, last, attempt=attempt, crashes=crashes),
+        *report(2, 22, 30, last, index=20),
+        *final(fence=last, fences=fences, outcomes=list(outcomes), **more),
+    ]
+
+
+def test_count_of_attempts_and_crashes() -> None:
+    assert rules(lives("failed", "completed", attempt=2, crashes=0)) == []
+    assert rules(lives("failed", "completed", attempt=1, crashes=0)) == ["count"]
+    assert rules(lives("released", "snoozed", "completed", attempt=1, crashes=0)) == []
+    assert rules(lives("released", "completed", attempt=2, crashes=0)) == ["count"]
+    assert rules(lives("crashed", "completed", attempt=2, crashes=0)) == ["count"]
+
+
+def test_count_of_crashes_at_the_end() -> None:
+    good = lives("crashed", "completed", attempt=1, crashes=1)
+    good[-1]["crashes"] = 1
+    assert rules(good) == []
+    good[-1]["crashes"] = 2
+    assert rules(good) == ["count"]
+    good[-1]["dropped"] = 1
+    assert rules(good) == []
+
+
+def test_count_when_an_applied_outcome_is_not_in_the_history() -> None:
+    assert rules(GOOD[:6], final(outcomes=["completed"])) == []
+    assert rules(GOOD[:6], final(outcomes=["failed"])) == ["count"]
+    early = report(6, 21, 22, f(9), outcome="fail", body="no")
+    assert "count" in rules(GOOD[:6], early, final(outcomes=["completed"]))
+
+
+# ---- time ------------------------------------------------------------------------------------------
+
+
+def test_early_when_a_delayed_task_is_granted_before_its_time() -> None:
+    second = 1_000_000_000
+    delayed = [*submit(1, 0, 10, index=5, timed=True, delay_ms=2_000), *GOOD[2:4]]
+    delayed[-1]["t"] = 1 * second
+    ends = [*report(2, 3 * second, 4 * second, f(10), index=12), *final()]
+    assert rules(delayed, ends) == ["early"]
+    delayed[-1]["t"] = 2 * second
+    assert rules(delayed, ends) == []
+
+
+# ---- reads of one index, ends, and linearizable reads ------------------------------------------------
+
+
+def test_read_of_two_states_at_one_index() -> None:
+    early = read(7, 21, 22, "running", f(10), index=11, by="another")
+    assert rules(GOOD, early, read(9, 23, 24, "running", f(10), index=11, by="third")) == []
+    assert rules(GOOD, early, read(9, 23, 24, "scheduled", f(10), index=11, by="third")) == ["read"]
+
+
+def test_read_of_a_fence_that_falls() -> None:
+    early = [*submit(1, 0, 10, index=5), *read(7, 21, 22, "running", f(10), index=11)]
+    later = read(9, 23, 24, "pending", f(9), index=12)
+    assert rules(early, later, final(state="dead", reason=None, fence=f(10))) == ["read"]
+
+
+def test_outcome_when_an_end_that_was_shown_is_not_the_end() -> None:
+    shown = [*submit(1, 0, 10, index=5), *read(7, 21, 22, "dead", f(10), index=11)]
+    ended = [
+        *claim(3, 12, 13, f(10)),
+        *claim(8, 14, 15, f(12)),
+        *report(5, 23, 30, f(12), index=14),
+        *final(fence=f(12)),
+    ]
+    assert rules(shown, ended) == ["outcome"]
+    assert rules(shown, ended, change("retry", 1, 23, index=12, states=["pending"])) == []
+    assert rules(shown, ended, change("retry", 1, 23, error="INVALID_STATE")) == ["outcome"]
+    cancelled = change("cancel", 1, 12, index=6, states=["cancelled"])
+    assert rules(GOOD, cancelled) == ["read"]
+    assert rules(GOOD[:4], cancelled, final(state="dead", reason=None)) == ["outcome"]
+
+
+def test_outcome_when_a_completed_task_was_retried() -> None:
+    shown = read(7, 31, 32, "completed", f(10), index=12)
+    retried = change("retry", 1, 40, index=13, states=["pending"])
+    assert "outcome" in rules(GOOD[:6], shown, retried, final(state="dead", reason=None))
+
+
+def test_read_of_a_list() -> None:
+    asked: Line = {"op": 9, "by": "r", "t": 40, "call": "list", "min_index": 12}
+    answer: Line = {"op": 9, "by": "r", "t": 41, "index": 12, "rows": [["a", "completed", f(10)]]}
+    assert rules(GOOD, [asked, answer]) == []
+    assert rules(GOOD, [asked, answer | {"rows": [["a", "running", f(10)]]}]) == ["read"]
+    assert rules(GOOD, [asked, answer | {"index": 11, "rows": []}]) == ["read"]
+
+
+def test_read_that_is_linearizable_and_behind_somebody() -> None:
+    behind = read(9, 33, 34, "running", f(10), index=11, by="another", linear=True)
+    assert rules(GOOD, behind) == ["read"]
+    assert rules(GOOD, read(9, 33, 34, "running", f(10), index=11, by="another")) == []
 
 
 # ---- the form --------------------------------------------------------------------------------------

@@ -12,14 +12,18 @@ or the worker.
 
 Rules (the names stand in a breach):
     lost          an accepted task that the end does not know, or, after a drain, that has not ended
-    invented      a task that no one submitted
+    invented      a task that no one submitted, or that was purged and is back
     outcome       the recorded end is one that a worker reported under the recorded fence; one that was answered
-                  "applied" and ends a task is the recorded one
+                  "applied" and ends a task is the recorded one; an end that was shown stays
     fence         a fence belongs to one grant; what was granted later has a higher one; a handler runs once per fence
     stale         an outcome under a fence older than a grant already handed out is not applied
     order         inside one queue and type: the higher priority first, then the earlier submitted
-    read          no reply is behind min_index or behind what its asker saw; a read shows what is at or before its index
-    duplicate     one "created" per id; the same task again is "duplicate", another under its id "conflict"
+    read          no reply is behind min_index or behind what its asker saw; a read shows what is at or before its
+                  index, and the same as any other at this index; a linearizable one is behind nobody
+    count         each applied outcome is in the history, and attempt and crashes are what the history adds up to
+    early         nothing is granted before its delay is over
+    duplicate     one "created" per id or idempotency key; the same again is "duplicate", other content "conflict"
+    unique        no second task of a unique key while the first lives
 """
 
 from __future__ import annotations
@@ -28,43 +32,13 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 
-import attrs
-
 from tq.limits import FENCE_ORDINALS
+from tq.sim.checkers.accounts import check_accounts
+from tq.sim.checkers.reads import check_reads
 from tq.sim.checkers.records import Final, Grant, History, Report, Submit
+from tq.sim.checkers.tasks import ENDED, LIVE, Breach, Task, gather
 
-ACCEPTED = ("created", "duplicate")
-LIVE = ("waiting", "scheduled", "pending", "running")
-ENDED = ("completed", "cancelled", "expired", "skipped", "dead")
-
-
-@attrs.frozen
-class Breach:
-    rule: str
-    id: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.id}: {self.message}"
-
-
-@attrs.define
-class _Task:
-    """All that is known of one id."""
-
-    submits: list[Submit] = attrs.field(factory=list)
-    grants: list[Grant] = attrs.field(factory=list)
-    reports: list[Report] = attrs.field(factory=list)
-    verbs: set[str] = attrs.field(factory=set)
-    final: Final | None = None
-
-    def fences(self) -> set[int]:
-        known = {grant.fence for grant in self.grants}
-        if self.final is not None:
-            known.update(self.final.fences)
-            if self.final.fence:
-                known.add(self.final.fence)
-        return known
+__all__ = ["Breach", "check", "fence_highest"]
 
 
 def check(history: History, *, drained: bool, fence_floor: int = 0) -> list[Breach]:
@@ -73,16 +47,16 @@ def check(history: History, *, drained: bool, fence_floor: int = 0) -> list[Brea
     drained: the run ended with all work done, so a task that has not ended is lost.
     fence_floor: the highest fence of an earlier part of the run; all of this part lie above.
     """
-    tasks = _gather(history)
+    tasks = gather(history)
     breaches: list[Breach] = []
     for key, task in tasks.items():
         breaches.extend(_lost_or_invented(key, task, drained))
         breaches.extend(_outcome(key, task))
         breaches.extend(_stale(key, task))
-        breaches.extend(_duplicates(key, task))
     breaches.extend(_fences(history, tasks, fence_floor))
     breaches.extend(_order(tasks))
-    breaches.extend(_reads(history, tasks))
+    breaches.extend(check_reads(history, tasks))
+    breaches.extend(check_accounts(history, tasks))
     return breaches
 
 
@@ -92,32 +66,20 @@ def fence_highest(history: History) -> int:
     return max(seen, max((final.fence for final in history.finals), default=0))
 
 
-def _gather(history: History) -> dict[str, _Task]:
-    tasks: defaultdict[str, _Task] = defaultdict(_Task)
-    for submit in history.submits:
-        tasks[submit.id].submits.append(submit)
-    for grant in history.grants:
-        tasks[grant.id].grants.append(grant)
-    for report in history.reports:
-        tasks[report.id].reports.append(report)
-    for change in history.changes:
-        tasks[change.id].verbs.add(change.verb)
-    for final in history.finals:
-        tasks[final.id].final = final
-    return tasks
-
-
 # ---- none lost, none invented ----------------------------------------------------------------------
 
 
-def _lost_or_invented(id: str, task: _Task, drained: bool) -> Iterator[Breach]:
-    accepted = [submit for submit in task.submits if submit.answer in ACCEPTED]
+def _lost_or_invented(id: str, task: Task, drained: bool) -> Iterator[Breach]:
+    accepted = [submit for submit in task.submits if submit.is_accepted]
     if not task.submits and (task.final is not None or task.grants):
         yield Breach("invented", id, "nobody submitted it")
+    purged = [change for change in task.changes if change.verb == "purge" and change.state is not None]
+    if purged and task.final is not None:
+        yield Breach("invented", id, f"purged for {purged[0].by} at {purged[0].index}, and {task.final.state} now")
     if task.final is None:
-        if accepted and "purge" not in task.verbs:
+        if accepted and not task.may_be("purge"):
             yield Breach("lost", id, f"accepted by {accepted[0].by} in index {accepted[0].index}, unknown at the end")
-        elif task.grants and not accepted and "purge" not in task.verbs:
+        elif task.grants and not accepted and not task.may_be("purge"):
             yield Breach("lost", id, f"granted under fence {task.grants[0].fence}, unknown at the end")
     elif task.final.state not in LIVE and task.final.state not in ENDED:
         yield Breach("lost", id, f"state {task.final.state!r} does not exist")
@@ -128,18 +90,18 @@ def _lost_or_invented(id: str, task: _Task, drained: bool) -> Iterator[Breach]:
 # ---- one recorded outcome, reported under its fence ------------------------------------------------
 
 
-def _outcome(id: str, task: _Task) -> Iterator[Breach]:
+def _outcome(id: str, task: Task) -> Iterator[Breach]:
     final = task.final
     if final is None:
         return
     if final.state == "completed":
         yield from _completed_as_reported(id, task, final)
-    elif final.state == "cancelled" and "cancel" not in task.verbs:
+    elif final.state == "cancelled" and not task.may_be("cancel"):
         yield Breach("outcome", id, "cancelled, and nobody asked for it")
-    elif final.state in ("expired", "skipped") and not any(submit.timed for submit in task.submits):
+    elif final.state in ("expired", "skipped") and not any(submit.expires for submit in task.submits):
         yield Breach("outcome", id, f"{final.state}, and it has no time limit")
-    elif final.state == "dead" and final.reason == "poison" and final.crashes == 0:
-        yield Breach("outcome", id, "dead of crashes without a crash")
+    elif final.state == "dead":
+        yield from _died_as_told(id, task, final)
     for report in task.reports:
         if report.outcome != "complete" or report.answer not in ("applied", "already"):
             continue
@@ -152,7 +114,16 @@ def _outcome(id: str, task: _Task) -> Iterator[Breach]:
     yield from _one_outcome_a_fence(id, task)
 
 
-def _completed_as_reported(id: str, task: _Task, final: Final) -> Iterator[Breach]:
+def _died_as_told(id: str, task: Task, final: Final) -> Iterator[Breach]:
+    if final.reason == "poison" and final.crashes == 0:
+        yield Breach("outcome", id, "dead of crashes without a crash")
+    elif final.reason == "deadline" and not any(submit.deadline for submit in task.submits):
+        yield Breach("outcome", id, "dead of a deadline that it has not")
+    elif final.reason in ("attempts", "permanent") and not any(report.outcome == "fail" for report in task.reports):
+        yield Breach("outcome", id, f"dead, reason {final.reason}, and no attempt failed")
+
+
+def _completed_as_reported(id: str, task: Task, final: Final) -> Iterator[Breach]:
     completes = [report for report in task.reports if report.outcome == "complete"]
     matching = [report for report in completes if report.fence == final.fence and report.body == final.body]
     if not matching:
@@ -162,7 +133,7 @@ def _completed_as_reported(id: str, task: _Task, final: Final) -> Iterator[Breac
         yield Breach("outcome", id, f"refused as stale under fence {final.fence}, and yet recorded")
 
 
-def _one_outcome_a_fence(id: str, task: _Task) -> Iterator[Breach]:
+def _one_outcome_a_fence(id: str, task: Task) -> Iterator[Breach]:
     applied: dict[int, Report] = {}
     for report in task.reports:
         if report.answer != "applied":
@@ -175,7 +146,7 @@ def _one_outcome_a_fence(id: str, task: _Task) -> Iterator[Breach]:
 # ---- fences ----------------------------------------------------------------------------------------
 
 
-def _fences(history: History, tasks: dict[str, _Task], floor: int) -> Iterator[Breach]:
+def _fences(history: History, tasks: dict[str, Task], floor: int) -> Iterator[Breach]:
     owner: dict[int, Grant] = {}
     ran: set[int] = set()
     for grant in history.grants:
@@ -220,7 +191,7 @@ def _fences_rise(history: History) -> Iterator[Breach]:
 # ---- stale outcomes --------------------------------------------------------------------------------
 
 
-def _stale(id: str, task: _Task) -> Iterator[Breach]:
+def _stale(id: str, task: Task) -> Iterator[Breach]:
     for report in task.reports:
         if report.answer != "applied":
             continue
@@ -236,11 +207,11 @@ def _stale(id: str, task: _Task) -> Iterator[Breach]:
 # ---- order -----------------------------------------------------------------------------------------
 
 
-def _order(tasks: dict[str, _Task]) -> Iterator[Breach]:
+def _order(tasks: dict[str, Task]) -> Iterator[Breach]:
     groups: defaultdict[tuple[str, str], list[tuple[Submit, int, bool]]] = defaultdict(list)
     for task in tasks.values():
         fences = task.fences()
-        if not fences or not task.submits or task.verbs:
+        if not fences or not task.submits or task.changes:
             continue
         submit = min(task.submits, key=lambda item: item.start)
         if submit.timed or len({item.content for item in task.submits}) > 1:
@@ -251,7 +222,7 @@ def _order(tasks: dict[str, _Task]) -> Iterator[Breach]:
         yield from _higher_first(members)
 
 
-def _went_once(task: _Task) -> bool:
+def _went_once(task: Task) -> bool:
     """It entered ``pending`` once, by its submission, so its one fence tells when it left."""
     final = task.final
     return (
@@ -302,60 +273,3 @@ def _higher_first(members: list[tuple[Submit, int, bool]]) -> Iterator[Breach]:
                 yield Breach(
                     "order", key, f"granted under {fence}, before {highest[1]} ({highest[0]}) of higher priority"
                 )
-
-
-# ---- reads -----------------------------------------------------------------------------------------
-
-
-def _reads(history: History, tasks: dict[str, _Task]) -> Iterator[Breach]:
-    yield from _never_back(history)
-    for read in history.reads:
-        if read.index < read.min_index:
-            yield Breach("read", read.id, f"answered at {read.index}, asked for {read.min_index}")
-        task = tasks[read.id]
-        if read.state is None:
-            known = [s for s in task.submits if s.answer in ACCEPTED and s.index is not None and s.index <= read.index]
-            if known and "purge" not in task.verbs:
-                yield Breach("read", read.id, f"not found at {read.index}, accepted at {known[0].index}")
-            continue
-        for grant in task.grants:
-            if grant.index is not None and grant.index <= read.index and read.fence < grant.fence:
-                yield Breach("read", read.id, f"fence {read.fence} at {read.index}, granted {grant.fence} before")
-        for report in task.reports:
-            applied = report.outcome == "complete" and report.answer in ("applied", "already")
-            if applied and report.index is not None and report.index <= read.index and read.state != "completed":
-                yield Breach("read", read.id, f"{read.state} at {read.index}, completed at {report.index}")
-
-
-def _never_back(history: History) -> Iterator[Breach]:
-    """What a writer is answered is never behind what it had been answered before it asked."""
-    by_writer: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for seen in history.seen:
-        by_writer[seen.by].append((seen.start, seen.end, seen.index))
-    for by, answers in by_writer.items():
-        ends = sorted((end, index) for _start, end, index in answers)
-        done, highest = 0, 0
-        for start, _end, index in sorted(answers):
-            while done < len(ends) and ends[done][0] < start:
-                highest = max(highest, ends[done][1])
-                done += 1
-            if index < highest:
-                yield Breach("read", by, f"answered at index {index}, had seen {highest}")
-
-
-# ---- duplicates ------------------------------------------------------------------------------------
-
-
-def _duplicates(id: str, task: _Task) -> Iterator[Breach]:
-    created = [submit for submit in task.submits if submit.answer == "created"]
-    if len(created) > 1:
-        yield Breach("duplicate", id, f"created twice, for {created[0].by} and {created[1].by}")
-    if not created or "purge" in task.verbs:
-        return
-    first = created[0]
-    for submit in task.submits:
-        if submit.answer is None or first.end is None or submit.start < first.end:
-            continue
-        expected = "duplicate" if submit.content == first.content else "conflict"
-        if submit.answer != expected:
-            yield Breach("duplicate", id, f"sent again it was {submit.answer}, not {expected}")

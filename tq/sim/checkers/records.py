@@ -5,23 +5,28 @@ request is two lines: ``call`` before it leaves and ``return`` when it is answer
 ``op``. A call without a return has an unknown outcome: the request timed out, or its writer was killed. So a
 writer may die at any moment, also in the middle of a line: a torn last line of a writer is passed over.
 
-    {"op": 7, "by": "c1", "t": 120, "call": "submit", "tasks": [[id, content, type, queue, priority, timed], ...]}
-    {"op": 7, "by": "c1", "t": 180, "index": 31, "answers": ["created", ...]}
+    {"op": 7, "by": "c1", "t": 120, "call": "submit", "tasks": [[id, content, type, queue, priority, timed, more?], ...]}
+    {"op": 7, "by": "c1", "t": 180, "index": 31, "answers": ["created", ["duplicate", id of the holder], ...]}
     {"op": 8, "by": "w1", "t": 190, "call": "claim"}
     {"op": 8, "by": "w1", "t": 210, "index": 33, "grants": [[id, fence, attempt, crashes], ...]}
     {"op": 9, "by": "w1", "t": 220, "call": "report", "items": [[id, fence, outcome, body], ...]}
     {"op": 9, "by": "w1", "t": 240, "index": 35, "answers": ["applied", ...]}
-    {"op": 3, "by": "c1", "t": 250, "call": "read", "id": id, "min_index": 35}
+    {"op": 3, "by": "c1", "t": 250, "call": "read", "id": id, "min_index": 35, "linear": false}
     {"op": 3, "by": "c1", "t": 260, "index": 36, "state": "completed", "fence": 33792}
+    {"op": 5, "by": "c1", "t": 265, "call": "list", "min_index": 36}
+    {"op": 5, "by": "c1", "t": 266, "index": 36, "rows": [[id, state, fence], ...]}
     {"op": 4, "by": "c1", "t": 270, "call": "cancel" | "retry" | "purge", "ids": [id, ...]}
-    {"op": 4, "by": "c1", "t": 280, "index": 38}
-    {"op": 1, "by": "h1", "t": 200, "call": "run", "id": id, "fence": 33792, "attempt": 1}
+    {"op": 4, "by": "c1", "t": 280, "index": 38, "states": ["cancelled", ...]} | {..., "error": "INVALID_STATE"}
+    {"op": 1, "by": "h1", "t": 200, "call": "run", "id": id, "fence": 33792, "attempt": 1, "crashes": 0}
     {"op": 1, "by": "h1", "t": 201, "outcome": "complete", "body": "..."}
-    {"final": id, "state": "completed", "fence": 33792, "attempt": 1, "crashes": 0, "reason": null, "body": "...", "fences": [...]}
+    {"final": id, "state": "completed", "fence": 33792, "attempt": 1, "crashes": 0, "reason": null, "body": "...",
+     "fences": [...], "outcomes": [...], "dropped": 0}
 
 ``t`` is in ns of one monotonic clock that all writers share. ``run`` is written by a handler inside a real
 worker: it saw the grant, and what it returns will be reported by a worker that writes no history.
-Ids are hex. ``content`` is any text that is equal for equal tasks. ``timed``: the task may expire or start late.
+Ids are hex. ``content`` is any text that is equal for equal tasks. ``timed``: its place in line is not that of its
+submission. ``more``: {"delay_ms", "expires", "deadline", "key" (idempotency), "unique"}, what there is of it.
+``fences`` and ``outcomes``: of its attempts in the history of the task, oldest first, refused outcomes left out.
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
+
+ACCEPTED = ("created", "duplicate")
 
 
 @attrs.frozen
@@ -48,6 +55,17 @@ class Submit:
     priority: int
     timed: bool
     answer: str | None
+    holder: str | None = None  # the task that the answer named
+    delay_ms: int = 0
+    expires: bool = False
+    deadline: bool = False
+    key: str | None = None
+    unique: str | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """The broker said that the task of this id is there."""
+        return self.answer in ACCEPTED and self.holder in (None, self.id)
 
 
 @attrs.frozen
@@ -92,22 +110,26 @@ class Read:
     id: str
     state: str | None
     fence: int
+    linear: bool = False
 
 
 @attrs.frozen
 class Change:
-    """A cancel, retry or purge of one task, answered or not."""
+    """A cancel, retry or purge of one task. ``end`` None: unknown; ``state``: what it led to; ``error``: refused."""
 
     verb: str
     by: str
     start: int
     end: int | None
     id: str
+    index: int | None = None
+    state: str | None = None
+    error: str | None = None
 
 
 @attrs.frozen
 class Final:
-    """What the broker says of a task when the run is over. ``fences``: of the attempts in its history, oldest first."""
+    """What the broker says of a task when the run is over. ``dropped``: attempts that its history has forgotten."""
 
     id: str
     state: str
@@ -117,6 +139,8 @@ class Final:
     reason: str | None
     body: str | None
     fences: tuple[int, ...]
+    outcomes: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 @attrs.frozen
@@ -189,6 +213,8 @@ def _final(record: dict[str, Any]) -> Final:
         record["reason"],
         record["body"],
         tuple(record["fences"]),
+        tuple(record.get("outcomes", ())),
+        record.get("dropped", 0),
     )
 
 
@@ -200,9 +226,10 @@ def _join(history: History, call: dict[str, Any], answer: dict[str, Any] | None)
         history.seen.append(Seen(by, start, end, index))
     if verb == "submit":
         answers = _answers(answer, len(call["tasks"]))
-        for (key, content, kind, queue, priority, timed), said in zip(call["tasks"], answers, strict=True):
-            submit = Submit(by, start, end, index, key, content, kind, queue, priority, timed, said)
-            history.submits.append(submit)
+        for (key, content, kind, queue, priority, timed, *more), said in zip(call["tasks"], answers, strict=True):
+            outcome, holder = (said, None) if said is None or isinstance(said, str) else said
+            fields = (by, start, end, index, key, content, kind, queue, priority, timed, outcome, holder)
+            history.submits.append(Submit(*fields, **(more[0] if more else {})))
     elif verb == "claim":
         for key, fence, attempt, crashes in [] if answer is None else answer.get("grants", []):
             history.grants.append(Grant(by, start, end or 0, index, key, fence, attempt, crashes, False))
@@ -213,23 +240,32 @@ def _join(history: History, call: dict[str, Any], answer: dict[str, Any] | None)
     elif verb == "read":
         if answer is not None and end is not None and index is not None:
             fence = answer.get("fence") or 0
-            read = Read(by, start, end, call["min_index"], index, call["id"], answer["state"], fence)
+            linear = call.get("linear", False)
+            read = Read(by, start, end, call["min_index"], index, call["id"], answer["state"], fence, linear)
             history.reads.append(read)
+    elif verb == "list":
+        if answer is not None and end is not None and index is not None:
+            for key, state, fence in answer["rows"]:
+                history.reads.append(Read(by, start, end, call["min_index"], index, key, state, fence))
     elif verb == "run":
-        history.grants.append(Grant(by, None, start, None, call["id"], call["fence"], call["attempt"], 0, True))
+        crashes = call.get("crashes", 0)
+        history.grants.append(Grant(by, None, start, None, call["id"], call["fence"], call["attempt"], crashes, True))
         if answer is not None:
             key, fence = call["id"], call["fence"]
             report = Report(by, answer["t"], None, None, key, fence, answer["outcome"], answer["body"], None)
             history.reports.append(report)
     elif verb in ("cancel", "retry", "purge"):
-        history.changes.extend(Change(verb, by, start, end, key) for key in call["ids"])
+        error = None if answer is None else answer.get("error")
+        states = [None] * len(call["ids"]) if answer is None or "states" not in answer else answer["states"]
+        for key, state in zip(call["ids"], states, strict=True):
+            history.changes.append(Change(verb, by, start, end, key, index, state, error))
     else:
         raise BadHistory(f"unknown call {verb!r}")
 
 
-def _answers(answer: dict[str, Any] | None, count: int) -> list[str | None]:
+def _answers(answer: dict[str, Any] | None, count: int) -> list[Any]:
     """Per item; all unknown where the request was not answered, or answered with an error."""
     if answer is None or "answers" not in answer:
         return [None] * count
-    answers: list[str | None] = answer["answers"]
+    answers: list[Any] = answer["answers"]
     return answers

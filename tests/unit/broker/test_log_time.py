@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from tq.broker.log_time import LogTime
+from tq.sim.clock import VirtualClock
+from tq.sim.random import SeededRandom
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(1_000_000)
+
+
+def test_it_follows_the_wall_clock(clock):
+    time = LogTime(clock, 0)
+    assert time.now_ms() == 1_000_000
+    clock.advance_ms(250)
+    assert time.now_ms() == 1_000_250
+    assert time.offset_ms() == 0
+
+
+def test_a_cluster_that_slept_wakes_up(clock):
+    time = LogTime(clock, 0)
+    clock.jump_wall_ms(86_400_000)
+    assert time.now_ms() == 87_400_000
+
+
+def test_it_never_runs_backwards_and_never_stands_still(clock):
+    time = LogTime(clock, 0)
+    before = time.now_ms()
+    clock.jump_wall_ms(-10_000)
+    assert time.now_ms() == before
+    clock.advance_ms(1_000)
+    assert time.now_ms() == before + 500
+    assert time.offset_ms() == -9_500
+
+
+def test_it_meets_the_wall_clock_again(clock):
+    time = LogTime(clock, 0)
+    before = time.now_ms()
+    clock.jump_wall_ms(-10_000)
+    for _ in range(300):
+        clock.advance_ms(100)
+        time.now_ms()
+    assert time.now_ms() == clock.wall_ms() == before + 20_000
+
+
+def test_small_steps_at_half_pace_add_up(clock):
+    time = LogTime(clock, 0)
+    before = time.now_ms()
+    clock.jump_wall_ms(-10_000)
+    for _ in range(1_000):
+        clock.advance_ms(1)
+        time.now_ms()
+    assert time.now_ms() == before + 500
+
+
+def test_it_is_not_behind_what_was_applied(clock):
+    time = LogTime(clock, 5_000_000)
+    assert time.now_ms() == 5_000_000
+    time.seen(6_000_000)
+    assert time.now_ms() == 6_000_000
+    time.seen(10)
+    assert time.now_ms() == 6_000_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_wall_clock_does(seed):
+    random = SeededRandom(seed)
+    clock = VirtualClock(1_000_000)
+    time = LogTime(clock, random.below(3_000_000))
+    last_ms = time.now_ms()
+    for _ in range(500):
+        choice = random.below(4)
+        if choice == 0:
+            clock.jump_wall_ms(random.below(20_000) - 10_000)
+        elif choice == 1:
+            time.seen(last_ms + random.below(2_000) - 1_000)
+        elif choice == 2:
+            last_ms = max(last_ms, time.now_ms())
+        passed_ms = random.below(200)
+        clock.advance_ms(passed_ms)
+        now_ms = time.next_ms()
+        assert now_ms >= last_ms, f"seed {seed}"
+        last_ms = now_ms

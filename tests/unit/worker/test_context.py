@@ -1,0 +1,39 @@
+"""What a handler knows of its task."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.unit.worker.jobs import a_context
+
+
+def test_it_shows_the_id_as_text() -> None:
+    context = a_context(7)
+    assert context.id == "00000000-0000-0000-0000-000000000007"
+    assert repr(context) == "<Context t 00000000-0000-0000-0000-000000000007 attempt 2 fence 1007>"
+
+
+def test_waiting_ends_with_the_cancel() -> None:
+    context = a_context()
+    waited = []
+    thread = threading.Thread(target=lambda: waited.append(context.wait_cancelled(60)))
+    thread.start()
+    while context._event is None:
+        pass
+    context.cancel()
+    thread.join(20)
+    assert waited == [True]
+    assert not context.lost
+
+
+def test_waiting_after_the_cancel_does_not_wait() -> None:
+    context = a_context()
+    context.cancel(lost=True)
+    assert context.lost
+    assert context.wait_cancelled(60)
+
+
+def test_waiting_ends_with_its_time() -> None:
+    context = a_context()
+    assert not context.wait_cancelled(0.001)
+    assert not context.cancelled

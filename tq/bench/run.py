@@ -1,0 +1,77 @@
+"""The benchmark: ``tq bench``. Runs scenarios one after the other and prints our figures beside the budgets.
+
+A figure is of this machine at this time: processors, disk and versions stand above the table, and a run beside
+other work measures the other work, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tq.bench import facts, report
+from tq.bench.measure import Line
+from tq.bench.processes import ProcessFailed
+from tq.bench.scenarios import FULL, QUICK, SCENARIOS, Scale
+from tq.errors import TqError
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code: 0 measured, whatever the figures; 1 something failed; 2 usage."""
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    names = options.scenarios or list(SCENARIOS)
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        print(f"tq bench: no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
+        return 2
+    if options.output is not None and not report.has_markers(options.output):
+        print(f"tq bench: {options.output} lacks the markers between which figures go", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="tq-bench-") as folder:
+        machine = facts.gather(Path(folder))
+    print("\n".join(machine.lines()), file=sys.stderr, flush=True)
+    try:
+        lines = measure(names, QUICK if options.quick else FULL, lambda line: print(line, file=sys.stderr, flush=True))
+    except (ProcessFailed, TqError) as error:
+        print(f"tq bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tq bench: interrupted; what was measured until then is above", file=sys.stderr)
+        return 130
+    print(report.as_json(machine, lines) if options.json else report.as_text(machine, lines))
+    if options.output is not None:
+        report.write(options.output, report.as_markdown(machine, lines))
+    return 0
+
+
+def measure(names: Sequence[str], scale: Scale, say: Callable[[str], None]) -> list[Line]:
+    """Run scenarios by name, in order; ``say`` gets each line as soon as it is there."""
+    lines = []
+    for name in names:
+        for line in SCENARIOS[name](scale):
+            lines.append(line)
+            say("  ".join(cell for cell in report.row(line) if cell))
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tq bench", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one or more of {', '.join(SCENARIOS)}; all")
+    parser.add_argument(
+        "--output", type=Path, help="a page with markers, as docs/performance.md, to write the table to"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes, to try it: figures mean little"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

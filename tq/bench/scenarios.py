@@ -1,0 +1,246 @@
+"""What is measured on one node: a function a scenario, each on a fresh broker, and their budgets.
+
+Payloads have 100 bytes, handlers do nothing, and every reply comes after the journal's sync, unless said. A time
+runs from before a call to behind its answer. S7 and all budgets of three nodes wait for several nodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from tq.bench import apply, facts
+from tq.bench.bed import Bed, Load
+from tq.bench.measure import Line, spread
+from tq.bench.tasks import MILLISECOND, NOOP, NOOP_THREAD
+from tq.world import RealClock
+
+WORKERS = 2
+SLOTS = 500
+FEED_BATCH = 100
+BEHIND = 1_000_000
+BEHIND_PRIORITY = 10
+DRAIN_TASKS = 10_000
+DRAIN_SECONDS_MAX = 60.0
+SETTLE_SECONDS = 1.0
+
+
+@attrs.frozen
+class Scale:
+    """How long and how much. ``quick`` is for trying: its figures are not to be compared with budgets."""
+
+    seconds: float = 10.0
+    work_seconds: float = 30.0
+    samples: int = 500
+    behind: int = BEHIND
+    memory: tuple[int, ...] = (0, 100_000, 1_000_000)
+    drain: int = DRAIN_TASKS
+    apply_tasks: int = 20_000
+    idle_seconds: float = 10.0
+
+
+FULL = Scale()
+QUICK = Scale(
+    seconds=0.5, work_seconds=1.0, samples=20, behind=2_000, memory=(0, 1_000), drain=1_000, apply_tasks=500,
+    idle_seconds=0.5,
+)  # fmt: skip
+
+Scenario = Callable[[Scale], Iterator[Line]]
+
+
+def s1(scale: Scale) -> Iterator[Line]:
+    """One blocking client, one task a call."""
+    with Bed() as bed:
+        (load,) = bed.load("one", scale.seconds)
+    yield Line("S1", "one client, one task a call", load.tasks / load.seconds, "/s", 2_000, "higher")
+    yield Line("S1", "p50", load.p50_ms, "ms", 0.5, "lower")
+    yield Line("S1", "p99", load.p99_ms, "ms", 2, "lower")
+
+
+def s1c(scale: Scale) -> Iterator[Line]:
+    """64 connections, one task a call each."""
+    with Bed() as bed:
+        (load,) = bed.load("singles", scale.seconds, connections=64)
+    yield Line("S1c", "64 connections, one task a call", load.tasks / load.seconds, "/s", 20_000, "higher")
+    yield Line("S1c", "p99", load.p99_ms, "ms", 6, "lower")
+
+
+def s2(scale: Scale) -> Iterator[Line]:
+    """``submit_many`` of 500."""
+    for processes, budget in ((1, 100_000), (4, 150_000)):
+        with Bed() as bed:
+            loads = bed.load("many", scale.seconds, processes, batch=500)
+        note = f"p99 of a call {max(load.p99_ms for load in loads):.1f} ms"
+        what = f"submit_many of 500, {processes} {'process' if processes == 1 else 'processes'}"
+        yield Line("S2", what, rate(loads), "/s", budget, "higher", note)
+
+
+def s3(scale: Scale) -> Iterator[Line]:
+    """Drain with two workers. They are stopped (SIGSTOP) while the tasks are submitted, so they begin together."""
+    with Bed() as bed:
+        bed.start_workers(WORKERS, SLOTS)
+        for worker in bed.workers:
+            worker.pause()
+        bed.fill(scale.drain, NOOP)
+        begun = time.monotonic()
+        for worker in bed.workers:
+            worker.resume()
+        seconds = bed.wait_completed(scale.drain, DRAIN_SECONDS_MAX) - begun
+    note = f"{scale.drain / seconds:,.0f}/s"
+    yield Line("S3", f"drain {scale.drain:,} with two workers", seconds, "s", 0.4, "lower", note)
+
+
+def s4_s8(scale: Scale) -> Iterator[Line]:
+    """Submit a task that takes 1 ms and wait for its result, one after the other; the worker waits for each."""
+    times, starts = [], []
+    payload = b"x" * 100
+    with Bed() as bed:
+        bed.start_workers(1, 4)
+        for number in range(-scale.samples // 10, scale.samples):
+            begun = time.monotonic()
+            task = bed.client.submit(MILLISECOND, payload)
+            info = bed.client.wait(task.id, 30)
+            ended = time.monotonic()
+            if number >= 0:  # the first ones warm it up
+                times.append(ended - begun)
+                starts.append(float(info.result or b"") - begun)
+    whole, start = spread(times), spread(starts)
+    yield Line("S4", "submit a 1-ms task, wait for its result: p50", whole.p50_ms, "ms", 3, "lower")
+    yield Line("S4", "p99", whole.p99_ms, "ms", 6, "lower")
+    note = f"p50 {start.p50_ms:.2f} ms; from before the submit, so its sync is in it"
+    yield Line("S8", "submitted to handler started, worker waiting: p99", start.p99_ms, "ms", 5, "lower", note)
+
+
+@attrs.frozen
+class Work:
+    """What S5 saw."""
+
+    per_second: float
+    submit: Load
+    broker_us: float
+    worker_us: float
+    workers_anonymous_mb: float
+
+
+def work(bed: Bed, scale: Scale, type: str, feeders: int = 1) -> Work:
+    """Submit in hundreds and process. Counted between two looks, inside the generator's time."""
+    seconds = scale.work_seconds
+    feeding = bed.begin("feed", seconds + SETTLE_SECONDS, feeders, batch=FEED_BATCH, type=type)
+    time.sleep(2 * SETTLE_SECONDS + 0.5)  # they begin after LEAD_SECONDS; then let it become even
+    pids = [bed.broker.pid, *(worker.pid for worker in bed.workers)]
+    first, used, begun = bed.counts()["completed"], cpu(pids), time.monotonic()
+    time.sleep(max(0.1, seconds - 2 * SETTLE_SECONDS))
+    done, spent = bed.counts()["completed"] - first, [b - a for a, b in zip(used, cpu(pids), strict=True)]
+    took = time.monotonic() - begun
+    memory = max(facts.memory_mb(worker.pid)[0] for worker in bed.workers)
+    loads = bed.finish(feeding, seconds)
+    slowest = max(loads, key=lambda load: load.p99_ms)
+    return Work(done / took, slowest, spent[0] / done * 1e6, sum(spent[1:]) / done * 1e6, memory)
+
+
+def cpu(pids: Sequence[int]) -> list[float]:
+    return [facts.processor_seconds(pid) for pid in pids]
+
+
+def s5(scale: Scale) -> Iterator[Line]:
+    """Real worker processes under a generator that submits hundreds."""
+    with Bed() as bed:
+        bed.start_workers(WORKERS, SLOTS)
+        at_rest_mb = facts.memory_mb(bed.workers[0].pid)
+        run = work(bed, scale, NOOP)
+    yield Line("S5", "submit in hundreds and process, async handler", run.per_second, "tasks/s", 20_000, "higher")
+    yield Line("S5", "p99 of a submit", run.submit.p99_ms, "ms", 10, "lower")
+    yield Line("S5", "broker's processor time a task", run.broker_us, "µs", 35, "lower", "apply 20 and the rest 15")
+    yield Line("worker", "processor time a task, async handler", run.worker_us, "µs", 60, "lower", "in S5")
+    yield Line(
+        "worker", "resident memory at rest", at_rest_mb[1], "MB", 60, "lower", f"anonymous {at_rest_mb[0]:.0f} MB"
+    )
+    with Bed() as bed:
+        bed.start_workers(WORKERS, SLOTS)
+        run = work(bed, scale, NOOP_THREAD)
+    note = f"worker {run.worker_us:.0f} µs a task; p99 of a submit {run.submit.p99_ms:.1f} ms"
+    yield Line("S5", "the same, thread handler", run.per_second, "tasks/s", None, "higher", note)
+
+
+def s6(scale: Scale) -> Iterator[Line]:
+    """Memory of a broker under a number of waiting tasks."""
+    budgets = {0: 50, 100_000: 120, 1_000_000: 450}
+    with Bed() as bed:
+        held = 0
+        for count in scale.memory:
+            bed.fill(count - held, NOOP)
+            held = count
+            time.sleep(SETTLE_SECONDS)  # the last checkpoint
+            anonymous, resident = facts.memory_mb(bed.broker.pid)
+            note = f"resident {resident:.0f} MB, with the store's mapped pages"
+            yield Line(
+                "S6",
+                f"broker's anonymous memory, {count:,} pending",
+                anonymous,
+                "MB",
+                budgets.get(count),
+                "lower",
+                note,
+            )
+
+
+def s7(_scale: Scale) -> Iterator[Line]:
+    yield Line("S7", "leader killed: time to the next accepted task", None, "ms", None, "lower", "not yet: three nodes")
+
+
+def s9(scale: Scale) -> Iterator[Line]:
+    """A million tasks behind: S5 again, compared with S5 without them in the same run; singles beside bulk."""
+    with Bed() as bed:
+        bed.start_workers(WORKERS, SLOTS)
+        alone = work(bed, scale, NOOP)
+    with Bed() as bed:
+        bed.fill(scale.behind, NOOP, priority=BEHIND_PRIORITY)
+        singles = bed.begin("singles", scale.seconds, connections=64)
+        bulk = bed.begin("many", scale.seconds, 2, batch=500, priority=BEHIND_PRIORITY)
+        (single,) = bed.finish(singles, scale.seconds)
+        bulk_rate = rate(bed.finish(bulk, scale.seconds))
+        bed.start_workers(WORKERS, SLOTS)
+        behind = work(bed, scale, NOOP)
+    note = f"{behind.per_second:,.0f}/s beside {alone.per_second:,.0f}/s; broker {behind.broker_us:.0f} µs a task"
+    yield Line(
+        "S9", f"S5 with {scale.behind:,} waiting behind: share of S5", behind.per_second / alone.per_second, "",
+        0.8, "higher", note,
+    )  # fmt: skip
+    note = f"{single.tasks / single.seconds:,.0f}/s beside {bulk_rate:,.0f}/s in bulk"
+    yield Line("S9", "64 connections beside two bulk clients: p99", single.p99_ms, "ms", 20, "lower", note)
+
+
+def apply_cost(scale: Scale) -> Iterator[Line]:
+    """The machine and the store alone, without broker, journal and wire."""
+    with apply.stores() as stores:
+        figures = apply.best(apply.Bench(stores["lmdb"], RealClock().monotonic_s), scale.apply_tasks)
+    note = " · ".join(f"{kind} {figure:.1f}" for kind, figure in figures.items())
+    total = sum(figure for kind, figure in figures.items() if kind != "session")
+    yield Line("apply", "submit, claim and report of a task", total, "µs", 20, "lower", note)
+
+
+def idle(scale: Scale) -> Iterator[Line]:
+    """A broker doing nothing; and one with a worker that waits."""
+    for workers, budget in ((0, 1.0), (1, None)):
+        with Bed() as bed:
+            if workers:
+                bed.start_workers(workers, 4)
+            bed.client.close()
+            time.sleep(SETTLE_SECONDS)
+            used, begun = cpu([bed.broker.pid]), time.monotonic()
+            time.sleep(scale.idle_seconds)
+            share = (cpu([bed.broker.pid])[0] - used[0]) / (time.monotonic() - begun) * 100
+        what = "broker doing nothing, share of a core" + (", a worker waits" if workers else "")
+        yield Line("idle", what, share, "%", budget, "lower")
+
+
+def rate(loads: Sequence[Load]) -> float:
+    return sum(load.tasks / load.seconds for load in loads)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "S1": s1, "S1c": s1c, "S2": s2, "S3": s3, "S4": s4_s8, "S5": s5, "S6": s6, "S7": s7, "S9": s9,
+    "apply": apply_cost, "idle": idle,
+}  # fmt: skip
