@@ -224,6 +224,14 @@ class BrokerConnection(_Connection["Message | Refused"]):
 
     _states = BROKER_STATES
 
+    @classmethod
+    def opened(cls) -> BrokerConnection:
+        """One whose HELLO was answered elsewhere."""
+        connection = cls()
+        connection.state = State.OPEN
+        connection._reader.frame_bytes_max = limits.FRAME_BYTES_MAX
+        return connection
+
     def _take(self, type_: int, body: bytes) -> Message | Refused:
         if type_ > REQUEST_TYPE_MAX:
             raise ProtocolError(f"message type {type_:#04x} is not a request")
