@@ -3,7 +3,7 @@
 ``World`` is what outlives a process: the disk, the store with its last checkpoint, the clock, and what client and worker
 were told. ``Life`` is one process. A reply counts as told when its bytes are handed to the socket; a record of it goes
 into the history at that moment, so ``tq.sim.checkers`` can judge the run. A world without a life can be copied: each
-copy then loses its power in another way.
+copy then loses its power in another way. ``tests/powerloss`` runs the same on a real disk.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from tq.machine import queries
 from tq.machine.answers import ReportOutcome, SubmitOutcome
 from tq.machine.apply import Machine, Settings
 from tq.machine.commands import Outcome
+from tq.machine.states import State
 from tq.protocol import messages as m
 from tq.protocol.connection import NEED_DATA, ClientConnection, Refused
 from tq.raft.driver import Passes
 from tq.raft.node import Entry, Node
 from tq.raft.sync import InlineSync
+from tq.sim.checkers.history import check
+from tq.sim.checkers.records import parse as parse_history
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 from tq.sim.late_sync import LateSync
@@ -44,8 +47,14 @@ ENDS = ("completed", "cancelled", "expired", "dead")
 
 
 class World:
-    def __init__(self, seed: int, *, late: bool) -> None:
+    """On the simulated disk, with the store in memory. ``late``: syncs run in another thread, when they get to."""
+
+    disk: Any
+    store: Any
+
+    def __init__(self, seed: int, *, late: bool, payload_bytes_max: int = 150) -> None:
         self.late = late
+        self.payload_bytes_max = payload_bytes_max
         self.random = SeededRandom(seed)
         self.clock = VirtualClock()
         self.disk = SimDisk()
@@ -62,7 +71,7 @@ class World:
         self.old: list[tuple[bytes, int]] = []
         self.replays = 0
         self._op = 0
-        self._time = 0
+        self._ticks = 0
 
     def stop_dead(self) -> None:
         """The process is gone, with what only its memory had."""
@@ -72,6 +81,9 @@ class World:
     def lose_power(self, random: SeededRandom) -> None:
         self.disk.power_loss(random)
         self.store.power_loss()
+
+    def check_power(self) -> None:
+        self.disk.check_power()
 
     def replayed(self) -> bytes:
         """The digest of a machine that lived through all of it."""
@@ -97,12 +109,21 @@ class World:
     def write_finals(self) -> None:
         for id in self.ids():
             if (task := self.task(id)) is not None:
+                attempts = [row for row in task["history"] if row["outcome"] != "stale"]
                 self._write({
                     "final": id.hex(), "state": task["state"], "fence": task["fence"], "attempt": task["attempt"],
                     "crashes": task["crashes"], "reason": task["reason"],
                     "body": None if task["result"] is None else bytes(task["result"]).decode(),
-                    "fences": [row["fence"] for row in task["history"] if row["fence"] and row["outcome"] != "stale"],
+                    "fences": [row["fence"] for row in attempts], "outcomes": [row["outcome"] for row in attempts],
+                    "dropped": task["history_dropped"],
                 })  # fmt: skip
+
+    def resume(self, record: dict[str, Any]) -> None:
+        """Go on behind a record of an earlier process."""
+        self.lines.append(json.dumps(record))
+        self._op = max(self._op, record["op"])
+        self._ticks += 1
+        self.seen_index = max(self.seen_index, record.get("index", 0))
 
     def ids(self) -> list[bytes]:
         return [parse(spec).id for spec in self.specs]
@@ -114,23 +135,40 @@ class World:
         except NotFound:
             return None
 
+    def committed(self, entry: Entry) -> None:
+        known = self.entries.setdefault(entry.index, (entry.term, entry.data))
+        assert known == (entry.term, entry.data), "what was committed changed"
+
+    def leads(self, term: int) -> None:
+        assert all(term > led for led in self.led), "a term is led twice"
+        self.led.append(term)
+
     def _write(self, record: dict[str, Any]) -> None:
         self.lines.append(json.dumps(record))
 
     def _tick(self) -> int:
-        self._time += 1
-        return self._time
+        """Time in ns; no two are alike."""
+        self._ticks += 1
+        return self.clock.monotonic_ms() * 1_000_000 + self._ticks
+
+
+def judge(world: World) -> None:
+    """At the end of a run, with all work done. Raises AssertionError."""
+    assert state_digest(world.store.txn) == world.replayed(), "the store differs from one that never stopped"
+    world.write_finals()
+    breaches = check(parse_history([world.lines]), drained=True)
+    assert not breaches, "\n".join(map(str, breaches))
 
 
 class _Socket:
     """Takes all at once. What it has taken was told."""
 
-    def __init__(self, disk: SimDisk, take: Callable[[bytes], None]) -> None:
-        self._disk = disk
+    def __init__(self, world: World, take: Callable[[bytes], None]) -> None:
+        self._world = world
         self._take = take
 
     def send(self, data: bytes) -> int:
-        self._disk.check_power()
+        self._world.check_power()
         self._take(data)
         return len(data)
 
@@ -146,7 +184,7 @@ class Peer:
         self._protocol = ClientConnection()
         self._waiting: dict[int, Callable[[m.Message], None]] = {}
         self._rid = 0
-        socket: Any = _Socket(world.disk, self._receive)
+        socket: Any = _Socket(world, self._receive)
         self._connection = Connection(socket, "peer", broker.dirty, broker.dispatch.release_undelivered)
         broker.connections.add(self._connection)
         self.ask(lambda rid: m.Hello(rid, 1, 1, "simulated"), lambda reply: None)
@@ -213,7 +251,7 @@ class Life:
             if pick < 0:
                 verb()
                 break
-        if self.random.below(25) == 0:
+        if self.random.below(25) == 0 and isinstance(self.world.store, MemoryStore):
             self.world.store.full_after(self.random.below(15))
         self.settle(patiently=self.random.below(2) == 0)
 
@@ -254,8 +292,8 @@ class Life:
         rows = []
         for raw in specs:
             spec = parse(raw)
-            is_timed = bool(spec.delay_ms or spec.expires_in_ms or spec.deadline_ms)
-            rows.append([spec.id.hex(), raw.hex(), spec.type, spec.queue, spec.priority, is_timed])
+            more = {"delay_ms": spec.delay_ms, "expires": bool(spec.expires_in_ms), "deadline": bool(spec.deadline_ms)}
+            rows.append([spec.id.hex(), raw.hex(), spec.type, spec.queue, spec.priority, any(more.values()), more])
         key = world.call("client", "submit", tasks=rows)
 
         def on_reply(reply: m.Message) -> None:
@@ -271,7 +309,7 @@ class Life:
     def _spec(self) -> Spec:
         random = self.random
         spec = Spec(
-            random.bytes(16), "work", random.bytes(random.below(150)), QUEUES[random.below(2)],
+            random.bytes(16), "work", random.bytes(random.below(self.world.payload_bytes_max)), QUEUES[random.below(2)],
             PRIORITIES[random.below(3)], retry=Retry(3, 200, 2_000, 1_000, 200),
         )  # fmt: skip
         option = random.below(12)
@@ -370,7 +408,8 @@ class Life:
 
         def on_reply(reply: m.Message) -> None:
             if isinstance(reply, m.CancelReply):
-                world.answered(key, index=reply.index)
+                states = [State(item[0]).name.lower() for item in reply.items]
+                world.answered(key, index=reply.index, states=states)
             else:
                 self._refused(key, reply)
 
@@ -432,14 +471,11 @@ class Life:
         for entry in entries:
             self._applied += 1
             assert entry.index == self._applied, "an entry is lost or came twice"
-            known = self.world.entries.setdefault(entry.index, (entry.term, entry.data))
-            assert known == (entry.term, entry.data), "what was committed changed"
+            self.world.committed(entry)
         self.broker.on_committed(entries)
 
     def _on_role(self, leads: bool) -> None:
         if leads:
-            term = self.node.term
-            assert all(term > led for led in self.world.led), "a term is led twice"
             assert self._applied >= max(self.world.entries, default=0), "a leader does not know all that was committed"
-            self.world.led.append(term)
+            self.world.leads(self.node.term)
         self.broker.on_role(leads)

@@ -20,14 +20,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from one_node import Life, World
 
+from tests.sim.one_node import Life, World, judge
 from tq.errors import DataDamaged
-from tq.sim.checkers.history import check
-from tq.sim.checkers.records import parse
 from tq.sim.disk import PowerLoss
 from tq.sim.random import SeededRandom
-from tq.store.dump import state_digest
 
 LONG = os.environ.get("TQ_LONG") == "1"
 SEEDS = range(12 if LONG else 1)
@@ -71,13 +68,6 @@ def recover(world: World, seed: int) -> None:
     life = Life(world)
     life.drain()
     judge(world)
-
-
-def judge(world: World) -> None:
-    assert state_digest(world.store.txn) == world.replayed()
-    world.write_finals()
-    breaches = check(parse([world.lines]), drained=True)
-    assert not breaches, "\n".join(map(str, breaches))
 
 
 def whole_run(seed: int, *, late: bool) -> World:

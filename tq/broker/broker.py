@@ -77,7 +77,7 @@ class Broker:
         self.is_stopping = False
         self.is_serving = False
         self.counters = Counters()
-        self.dirty: set[Connection] = set()
+        self.dirty: dict[Connection, None] = {}  # in order, so that a simulated run can be repeated
         self.connections: set[Connection] = set()
         self._random = random
         self._store = store
@@ -170,7 +170,9 @@ class Broker:
     def flush(self) -> None:
         """Hand all queued replies to the kernel."""
         while self.dirty:
-            self.dirty.pop().flush()
+            connection = next(iter(self.dirty))
+            del self.dirty[connection]
+            connection.flush()
 
     def stop(self) -> None:
         """No new work from now on: tell the peers, answer what is only waiting."""

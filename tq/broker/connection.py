@@ -25,6 +25,8 @@ from tq.protocol.messages import ClaimReply, ErrorReply, Message
 
 READ_PAUSE_BYTES = 8 * limits.MIB
 """With more than this unread, no further requests are read from the peer."""
+WRITE_BYTES = limits.MIB
+"""About how much is given to the kernel at once."""
 
 
 class Connection:
@@ -32,7 +34,7 @@ class Connection:
         self,
         sock: socket.socket,
         peer: str,
-        dirty: set[Connection],
+        dirty: dict[Connection, None],
         undelivered: Callable[[bytes, list[Any]], None],
     ) -> None:
         self.socket = sock
@@ -51,40 +53,42 @@ class Connection:
 
     # ---- out ---------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        """Queue a message; it leaves at the next ``flush``."""
+    def send(self, message: Message) -> bool:
+        """Queue a message; it leaves at the next ``flush``. False: the connection is closed, nothing leaves any more."""
         if self.is_closed:
-            return
+            return False
+        if self._out_bytes > limits.CONNECTION_OUT_BYTES_MAX:
+            self.close()  # not only in ``flush``: what one entry answers may be many times the bound
+            return False
         try:
             data = self.protocol.send(message)
         except PayloadTooLarge as error:
             # The request is owed an answer: what it asked for does not fit one frame.
             data = self.protocol.send(ErrorReply(message.rid, to_wire(error)))  # type: ignore[attr-defined]
         if not data:
-            return
+            return False
         self._out.append(data)
         self._out_bytes += len(data)
-        self._dirty.add(self)
+        self._dirty[self] = None
+        return True
 
     def send_error(self, rid: int | None, error: TqError) -> None:
         self.send(ErrorReply(rid, to_wire(error)))
 
     def send_grants(self, rid: int, index: int, session: bytes, grants: list[Any]) -> None:
         """Reply to a claim; if it never gets to the kernel, the grants are released."""
-        if self.is_closed:
-            if grants:
-                self._undelivered(session, grants)
-            return
-        self.send(ClaimReply(rid, index, grants))
-        if grants:
+        is_queued = self.send(ClaimReply(rid, index, grants))
+        if grants and is_queued:
             self._grants.append((self._sent_bytes + self._out_bytes, session, grants))
+        elif grants:
+            self._undelivered(session, grants)
 
     def flush(self) -> None:
         """Hand to the kernel what it takes now. Closes the connection if the peer is gone or too slow."""
         if self.is_closed:
             return
         while self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            data = self._next_write()
             try:
                 sent = self.socket.send(data)
             except (BlockingIOError, InterruptedError):
@@ -94,9 +98,8 @@ class Connection:
                 return
             self._sent_bytes += sent
             self._out_bytes -= sent
-            self._out.clear()
             if sent < len(data):
-                self._out.append(data[sent:] if sent else data)
+                self._out.appendleft(data[sent:])
                 break
         while self._grants and self._grants[0][0] <= self._sent_bytes:
             self._grants.popleft()
@@ -104,6 +107,19 @@ class Connection:
             self.close()
         elif self._out and self.wait_for_room is not None:
             self.wait_for_room(self)
+
+    def _next_write(self) -> bytes:
+        """Small messages together, so that a thousand replies cost one system call; but not all that a slow reader has
+        left, or each try would copy it."""
+        data = self._out.popleft()
+        if not self._out or len(data) >= WRITE_BYTES:
+            return data
+        parts = [data]
+        size = len(data)
+        while self._out and size < WRITE_BYTES:
+            parts.append(self._out.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
 
     @property
     def out_bytes(self) -> int:
@@ -116,7 +132,7 @@ class Connection:
         if self.is_closed:
             return
         self.is_closed = True
-        self._dirty.discard(self)
+        self._dirty.pop(self, None)
         if self.closing is not None:
             self.closing(self.socket)
         self.socket.close()

@@ -95,27 +95,22 @@ def _accept(broker: Broker, nursery: trio.Nursery, sock: socket.socket, peer: st
         connection.close()
         return
     broker.connections.add(connection)
-    writing: set[Connection] = set()
-
-    def wait_for_room(slow: Connection) -> None:
-        if slow not in writing:
-            writing.add(slow)
-            nursery.start_soon(_write, slow, writing)
-
-    connection.wait_for_room = wait_for_room
+    writer = _Writer(nursery, connection)
+    connection.wait_for_room = writer.start
     connection.closing = trio.lowlevel.notify_closing
-    nursery.start_soon(_serve, broker, connection)
+    nursery.start_soon(_serve, broker, connection, writer)
 
 
-async def _serve(broker: Broker, connection: Connection) -> None:
+async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> None:
     log = structlog.get_logger("tq.connection").bind(node=broker.config.node.id, peer=connection.peer)
     try:
         next_move_s = 0.0
         with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
             while not connection.is_closed:
                 if connection.out_bytes > READ_PAUSE_BYTES:
-                    await trio.lowlevel.wait_writable(connection.socket)
-                    connection.flush()
+                    await writer.idle.wait()
+                    if not answer_requests(broker, connection):
+                        break
                     continue
                 await trio.lowlevel.wait_readable(connection.socket)
                 if not read_requests(broker, connection):
@@ -143,13 +138,24 @@ def read_requests(broker: Broker, connection: Connection) -> bool:
         data = connection.socket.recv(READ_BYTES)
     except BlockingIOError:
         return True
+    connection.protocol.receive_data(data)
+    return answer_requests(broker, connection)
+
+
+def answer_requests(broker: Broker, connection: Connection) -> bool:
+    """Answer what was read. With more than READ_PAUSE_BYTES unread by the peer it returns, and is to be called again
+    when they are written: a few bytes of requests may ask for gigabytes. False at the end of the stream."""
     protocol = connection.protocol
-    protocol.receive_data(data)
     while True:
+        if connection.out_bytes > READ_PAUSE_BYTES:
+            broker.flush()
+            if connection.is_closed or connection.out_bytes > READ_PAUSE_BYTES:
+                return True
         event = protocol.next_event()
         if event is NEED_DATA:
             break
         if isinstance(event, ConnectionClosed):
+            broker.flush()  # why it ends, if that was our decision
             return False
         if isinstance(event, Refused):
             connection.send_error(event.rid, event.error)
@@ -159,12 +165,30 @@ def read_requests(broker: Broker, connection: Connection) -> bool:
     return True
 
 
-async def _write(connection: Connection, writing: set[Connection]) -> None:
-    try:
-        while not connection.is_closed and connection.out_bytes:
-            await trio.lowlevel.wait_writable(connection.socket)
-            connection.flush()
-    except (trio.ClosedResourceError, OSError):
-        connection.close()
-    finally:
-        writing.discard(connection)
+class _Writer:
+    """Writes what the kernel did not take at once: one task, which lives only while there is something.
+
+    It alone waits for the socket to be writable; the reader waits for ``idle``. Two tasks cannot wait for one socket.
+    """
+
+    def __init__(self, nursery: trio.Nursery, connection: Connection) -> None:
+        self.idle = trio.Event()
+        self.idle.set()
+        self._nursery = nursery
+        self._connection = connection
+
+    def start(self, _connection: Connection) -> None:
+        if self.idle.is_set():
+            self.idle = trio.Event()
+            self._nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        connection = self._connection
+        try:
+            while not connection.is_closed and connection.out_bytes:
+                await trio.lowlevel.wait_writable(connection.socket)
+                connection.flush()
+        except (trio.ClosedResourceError, OSError):
+            connection.close()
+        finally:
+            self.idle.set()

@@ -28,14 +28,14 @@ class Wait:
 class Waits:
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._by_task: dict[bytes, set[Wait]] = {}
+        self._by_task: dict[bytes, dict[Wait, None]] = {}  # in order
         self._by_index: dict[int, list[Wait]] = {}
         self._count = 0
 
     def for_end(self, id: bytes, wait_ms: int, call: Callable[[bool], None]) -> Callable[[], object]:
         """Call once: with True when the task ends, with False after ``wait_ms``. Returns what forgets the wait."""
         wait = self._new(call)
-        self._by_task.setdefault(id, set()).add(wait)
+        self._by_task.setdefault(id, {})[wait] = None
         wait.deadline = self._deadlines.after(wait_ms, lambda: self._end(id, wait, False))
         return lambda: self._forget(id, wait)
 
@@ -82,7 +82,7 @@ class Waits:
         waits = self._by_task.get(id)
         if waits is None or wait not in waits:
             return False
-        waits.discard(wait)
+        del waits[wait]
         if not waits:
             del self._by_task[id]
         self._count -= 1

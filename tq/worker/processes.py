@@ -145,7 +145,11 @@ class Processes:
         ours, theirs = socket.socketpair()
         with theirs:
             argv = [sys.executable, "-m", "tq.worker.child", self._target, str(theirs.fileno()), str(os.getpid())]
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            try:
+                process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
         child = Child(process, ours)
         self._children.add(child)

@@ -88,6 +88,7 @@ class Peer:
         self.answers: dict[int, m.Message] = {}
         self.pushes: list[m.Message] = []
         self.fatal: TqError | None = None
+        self.was_paused = False  # requests were read and wait, because the broker's answers are unread
         self.reads = True  # False: it lets bytes pile up
         self.rid = 0
         broker = world.broker
@@ -322,13 +323,15 @@ class World:
             if peer.reads:
                 peer.take()
             return True
-        if not (socket.to_broker or socket.at_end or socket.is_broken):
-            return False
         if connection.out_bytes > listen.READ_PAUSE_BYTES:
             return False
+        if not (socket.to_broker or socket.at_end or socket.is_broken or peer.was_paused):
+            return False
+        serve = listen.answer_requests if peer.was_paused else listen.read_requests
         try:
-            if not listen.read_requests(self.broker, connection):
+            if not serve(self.broker, connection):
                 connection.close()
+            peer.was_paused = connection.out_bytes > listen.READ_PAUSE_BYTES
         except ProtocolError as error:
             connection.send(m.ErrorReply(None, to_wire(error)))
             connection.flush()

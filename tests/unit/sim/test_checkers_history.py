@@ -239,6 +239,7 @@ def test_outcome_that_nobody_asked_for() -> None:
     assert rules(GOOD[:4], final(state="dead", reason="attempts")) == ["outcome"]
     failed = report(2, 22, 30, f(10), outcome="fail", body="no")
     assert rules(GOOD[:4], failed, final(state="dead", reason="attempts")) == []
+    assert rules(GOOD[:4], final(state="dead", reason="attempts", outcomes=["timed_out"])) == []
     assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=0)) == ["outcome"]
     assert rules(GOOD[:4], final(state="dead", reason="poison", crashes=3)) == []
 

@@ -119,8 +119,13 @@ def _died_as_told(id: str, task: Task, final: Final) -> Iterator[Breach]:
         yield Breach("outcome", id, "dead of crashes without a crash")
     elif final.reason == "deadline" and not any(submit.deadline for submit in task.submits):
         yield Breach("outcome", id, "dead of a deadline that it has not")
-    elif final.reason in ("attempts", "permanent") and not any(report.outcome == "fail" for report in task.reports):
+    elif final.reason in ("attempts", "permanent") and not _failed(task, final):
         yield Breach("outcome", id, f"dead, reason {final.reason}, and no attempt failed")
+
+
+def _failed(task: Task, final: Final) -> bool:
+    """An attempt failed as a worker told, or its time ran out, which nobody tells."""
+    return "timed_out" in final.outcomes or any(report.outcome == "fail" for report in task.reports)
 
 
 def _completed_as_reported(id: str, task: Task, final: Final) -> Iterator[Breach]:

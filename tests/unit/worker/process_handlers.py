@@ -1,0 +1,83 @@
+"""Handlers that child processes of the tests import; like a user's module."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tq.verdicts import Stopped
+from tq.worker.context import Context
+from tq.worker.handlers import Handlers
+
+HANDLERS = Handlers()
+
+
+@HANDLERS.handler("pid", executor="process")
+def pid(payload: bytes, ctx: Context) -> bytes:
+    return str(os.getpid()).encode()
+
+
+@HANDLERS.handler("context", executor="process")
+def context(payload: bytes, ctx: Context) -> bytes:
+    return repr((ctx.id, ctx.type, ctx.queue, ctx.attempt, ctx.crashes, ctx.fence, ctx.deadline, ctx.headers)).encode()
+
+
+@HANDLERS.handler("fail", executor="process")
+def fail(payload: bytes, ctx: Context) -> bytes:
+    raise ValueError("no luck")
+
+
+@HANDLERS.handler("exit", executor="process")
+def exit_(payload: bytes, ctx: Context) -> bytes:
+    os._exit(int(payload))
+
+
+@HANDLERS.handler("segfault", executor="process")
+def segfault(payload: bytes, ctx: Context) -> bytes:
+    ctypes.string_at(0)
+    return b"survived"
+
+
+@HANDLERS.handler("spin", executor="process")
+def spin(payload: bytes, ctx: Context) -> bytes:
+    """Pure Python without end; touches the file that the payload names first, and says when it was stopped."""
+    path = Path(payload.decode())
+    path.touch()
+    try:
+        while True:
+            pass
+    except Stopped:
+        path.write_text(f"stopped cancelled={ctx.cancelled} lost={ctx.lost}")
+        raise
+
+
+@HANDLERS.handler("stubborn", executor="process")
+def stubborn(payload: bytes, ctx: Context) -> bytes:
+    """One that no exception ends."""
+    Path(payload.decode()).touch()
+    while True:
+        try:
+            time.sleep(60)
+        except Stopped:
+            continue
+
+
+@HANDLERS.handler("signals", executor="process")
+def signals(payload: bytes, ctx: Context) -> bytes:
+    """A terminal's Ctrl-C reaches all processes of a group; here the worker decides."""
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    sys.stderr.flush()
+    return b"lives"
+
+
+@HANDLERS.handler("close", executor="process")
+def close(payload: bytes, ctx: Context) -> bytes:
+    """Closes every descriptor it finds, the worker's too."""
+    os.closerange(3, 100)
+    time.sleep(60)
+    return b""

@@ -1,0 +1,137 @@
+"""A child process seen from its pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq.worker import pipe
+from tq.worker.outcomes import COMPLETE, STOPPED
+
+MODULE = "tests.unit.worker.process_handlers"
+
+
+class Wire:
+    def __init__(self, parent: int | None = None, module: str = MODULE) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(60)
+        argv = [sys.executable, "-m", "tq.worker.child", module, str(theirs.fileno()), str(parent or os.getpid())]
+        with theirs:
+            self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+        self._unpacker = pipe.Unpacker()
+        self._frames: list[list[Any]] = []
+
+    def send(self, *fields: Any) -> None:
+        self.socket.sendall(pipe.pack(list(fields)))
+
+    def job(self, type: str, payload: bytes = b"") -> None:
+        self.send(pipe.JOB, bytes(16), type, "default", 1, 0, 5, None, {}, payload)
+
+    def receive(self) -> list[Any]:
+        while not self._frames:
+            data = self.socket.recv(65_536)
+            assert data, "the child has closed the pipe"
+            self._frames = self._unpacker.feed(data)
+        return self._frames.pop(0)
+
+    def end(self) -> None:
+        self.socket.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(60)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.end()
+
+
+def until_exists(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        try:
+            process.wait(0.005)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def test_it_says_when_it_is_ready_and_what_became_of_jobs(wire: Wire) -> None:
+    assert wire.receive() == [pipe.READY, None]
+    for _ in range(2):
+        wire.job("pid")
+        assert wire.receive() == [pipe.SAID, COMPLETE, ["application/octet-stream", str(wire.process.pid).encode()]]
+
+
+def test_a_stop_for_a_job_that_is_over_hits_no_later_one(wire: Wire) -> None:
+    wire.receive()
+    for _ in range(200):
+        wire.job("pid")
+        assert wire.receive()[1] == COMPLETE
+        wire.send(pipe.STOP, False)
+    wire.job("pid")
+    assert wire.receive()[1] == COMPLETE
+
+
+def test_a_stop_right_behind_the_job_ends_it_or_finds_it_done(wire: Wire) -> None:
+    wire.receive()
+    for _ in range(200):
+        wire.job("pid")
+        wire.send(pipe.STOP, False)
+        assert wire.receive()[1] in (COMPLETE, STOPPED)
+
+
+def test_it_ends_with_its_pipe_even_in_a_handler(wire: Wire, tmp_path: Path) -> None:
+    wire.receive()
+    wire.job("stubborn", str(tmp_path / "begun").encode())
+    until_exists(tmp_path / "begun", wire.process)
+    wire.socket.close()
+    assert wire.process.wait(60) == 1
+
+
+def test_it_does_not_begin_when_its_worker_is_gone() -> None:
+    wire = Wire(parent=1 << 22)
+    try:
+        assert wire.process.wait(60) == 1
+    finally:
+        wire.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's word for it is Linux's own")
+def test_the_kernel_ends_it_with_its_worker_whatever_it_does(tmp_path: Path) -> None:
+    """The worker is killed; the child has no thread that could notice, since its pipe is held open by us."""
+    begun = tmp_path / "begun"
+    program = f"""
+import os, socket, subprocess, sys
+sys.path.insert(0, {os.getcwd()!r})
+from tests.unit.worker.test_child import Wire, pipe, until_exists
+from pathlib import Path
+wire = Wire()
+wire.receive()
+wire.job("stubborn", {str(begun)!r}.encode())
+until_exists(Path({str(begun)!r}), wire.process)
+print(wire.process.pid, flush=True)
+sys.stdin.read()
+"""
+    worker = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        kept = os.pidfd_open(child)
+        try:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait(60)
+            import select
+
+            assert select.select([kept], [], [], 60)[0], "the child lives on"
+        finally:
+            os.close(kept)

@@ -1,0 +1,161 @@
+"""``async def`` handlers on a virtual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+import trio.testing
+
+from tests.unit.worker.jobs import Ends, a_job, tell
+from tq.worker.context import Context
+from tq.worker.coroutines import Coroutines
+from tq.worker.handlers import Handlers
+from tq.worker.outcomes import COMPLETE, FAIL, SAID_STOPPED
+
+
+class Rig:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.ends = Ends()
+        self.coroutines = Coroutines(self.ends, nursery)
+        self.handlers = Handlers()
+
+    def start(self, type: str, number: int, payload: bytes = b"") -> Any:
+        job = a_job(self.handlers, type, payload, number)
+        self.coroutines.start(job)
+        return job
+
+
+async def sleeper(payload: bytes, ctx: Context) -> bytes:
+    await trio.sleep(float(payload))
+    return b"slept " + payload
+
+
+async def at_once(payload: bytes, ctx: Context) -> bytes:
+    return payload
+
+
+async def test_handlers_wait_side_by_side(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+    rig.handlers.register("sleep", sleeper)
+    begun = trio.current_time()
+    for number in range(1, 101):
+        rig.start("sleep", number, b"10")
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    await trio.sleep(10)
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    assert len(rig.ends.said) == 100
+    assert trio.current_time() - begun < 11
+    assert rig.ends.of(7) == (COMPLETE, ["application/octet-stream", b"slept 10"])
+
+
+async def test_one_that_waits_holds_up_none_that_come_later(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    rig = Rig(nursery)
+    rig.handlers.register("sleep", sleeper)
+    rig.handlers.register("now", at_once)
+    rig.start("sleep", 1, b"1000")
+    rig.start("now", 2)
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    rig.start("now", 3)
+    rig.start("now", 4)
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    assert [number for number, _ in rig.ends.said] == [2, 3, 4]
+
+
+async def test_runners_are_used_again(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+    rig.handlers.register("now", at_once)
+    for number in range(1, 301):
+        rig.start("now", number)
+        if number % 3 == 0:
+            await trio.testing.wait_all_tasks_blocked()
+    assert len(rig.ends.said) == 300
+    assert len(nursery.child_tasks) <= 3
+
+
+async def test_a_cancel_ends_the_handler_where_it_waits(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    rig = Rig(nursery)
+    rig.handlers.register("sleep", sleeper)
+    job, other = rig.start("sleep", 1, b"1000"), rig.start("sleep", 2, b"5")
+    await trio.testing.wait_all_tasks_blocked()
+    tell(job)
+    rig.coroutines.stop(job)
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.ends.said == [(1, SAID_STOPPED)]
+    await trio.sleep(6)
+    assert not other.context.cancelled
+    assert rig.ends.of(2)[0] == COMPLETE
+
+
+async def test_a_cancel_that_the_handler_outruns_changes_nothing(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def shielded(payload: bytes, ctx: Context) -> bytes:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(10)
+        return b"finished"
+
+    rig = Rig(nursery)
+    rig.handlers.register("shielded", shielded)
+    job = rig.start("shielded", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    tell(job)
+    rig.coroutines.stop(job)
+    await trio.sleep(11)
+    assert rig.ends.of(1) == (COMPLETE, ["application/octet-stream", b"finished"])
+    rig.coroutines.stop(job)  # late: it hits nobody
+
+
+async def test_a_job_cancelled_before_it_begins_is_not_run(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    rig = Rig(nursery)
+    ran = []
+
+    async def handler(payload: bytes, ctx: Context) -> None:
+        ran.append(1)
+
+    rig.handlers.register("t", handler)
+    job = rig.start("t", 1)
+    tell(job)
+    rig.coroutines.stop(job)
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.ends.of(1) == SAID_STOPPED
+    assert not ran
+
+
+async def test_the_network_has_its_turn_within_a_long_batch(nursery: trio.Nursery) -> None:
+    """On the real clock: handlers that never wait, for much longer than a slice; somebody else runs in between."""
+    rig = Rig(nursery)
+
+    async def busy(payload: bytes, ctx: Context) -> None:
+        until = trio.current_time() + 0.002
+        while trio.current_time() < until:
+            pass
+
+    rig.handlers.register("busy", busy)
+    for number in range(1, 51):
+        rig.start("busy", number)
+    turns = 0
+    while len(rig.ends.said) < 50:
+        await trio.lowlevel.checkpoint()
+        turns += 1
+    assert turns >= 5
+
+
+async def test_what_a_handler_raises_is_its_outcome(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def bad(payload: bytes, ctx: Context) -> None:
+        await trio.sleep(1)
+        raise ValueError("x")
+
+    rig = Rig(nursery)
+    rig.handlers.register("bad", bad)
+    rig.start("bad", 1)
+    await trio.sleep(2)
+    assert rig.ends.of(1)[0] == FAIL

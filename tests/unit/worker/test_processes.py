@@ -1,0 +1,220 @@
+"""Handlers in real child processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.unit.worker.jobs import Ends, a_job, tell
+from tests.unit.worker.process_handlers import HANDLERS
+from tq.worker.job import Job, Why
+from tq.worker.outcomes import COMPLETE, CRASH, FAIL, SAID_STOPPED
+from tq.worker.processes import Processes
+
+MODULE = "tests.unit.worker.process_handlers"
+
+
+class Rig:
+    def __init__(self, nursery: trio.Nursery, target: str) -> None:
+        self.ends = Ends()
+        self.processes = Processes(self.ends, nursery, target)
+
+    def start(self, type: str, payload: bytes = b"", number: int = 1) -> Job:
+        job = a_job(HANDLERS, type, payload, number)
+        self.processes.start(job)
+        return job
+
+    async def until_ended(self, count: int) -> None:
+        await until(lambda: len(self.ends.said) >= count)
+
+    async def result(self, type: str, payload: bytes = b"", number: int = 1) -> bytes:
+        self.start(type, payload, number)
+        await self.until_ended(number)
+        outcome, body = self.ends.of(number)
+        assert outcome == COMPLETE, body
+        result: bytes = body[1]
+        return result
+
+
+async def until(look: Callable[[], bool]) -> None:
+    with trio.fail_after(60):
+        while not look():
+            await trio.sleep(0.005)
+
+
+@asynccontextmanager
+async def a_rig(target: str = MODULE) -> AsyncIterator[Rig]:
+    processes: Processes | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            rig = Rig(nursery, target)
+            processes = rig.processes
+            yield rig
+            nursery.cancel_scope.cancel()
+    finally:
+        if processes is not None:
+            processes.close()  # once its tasks are over, as the worker does
+
+
+async def test_a_child_runs_one_job_after_the_other() -> None:
+    async with a_rig() as rig:
+        first = await rig.result("pid", number=1)
+        second = await rig.result("pid", number=2)
+        assert int(first) != os.getpid()
+        assert first == second
+        assert rig.processes.pids == [int(first)]
+
+
+async def test_jobs_run_side_by_side_in_children_of_their_own() -> None:
+    async with a_rig() as rig:
+        for number in (1, 2):
+            rig.start("pid", number=number)
+        await rig.until_ended(2)
+        assert len({rig.ends.of(number)[1][1] for number in (1, 2)}) == 2
+
+
+async def test_the_context_goes_with_the_job() -> None:
+    async with a_rig() as rig:
+        said = await rig.result("context")
+        assert said == b"('00000000-0000-0000-0000-000000000001', 'context', 'default', 2, 1, 1001, None, {})"
+
+
+async def test_a_large_payload_arrives() -> None:
+    async with a_rig() as rig:
+        rig.start("fail", b"x" * 10_000_000)
+        await rig.until_ended(1)
+        outcome, (error, _permanent, _after) = rig.ends.of(1)
+        assert (outcome, error[:2]) == (FAIL, ["ValueError", "no luck"])
+        assert "process_handlers.py" in error[2]
+
+
+@pytest.mark.parametrize(
+    ("type_", "payload", "cause"),
+    [("exit", b"3", "exit code 3"), ("segfault", b"", "SIGSEGV"), ("exit", b"0", "exit code 0")],
+)
+async def test_a_child_that_ends_crashes_its_attempt_alone(
+    type_: str, payload: bytes, cause: str, tmp_path: Path
+) -> None:
+    async with a_rig() as rig:
+        other = rig.start("spin", str(tmp_path / "other").encode(), number=2)
+        await until((tmp_path / "other").exists)
+        rig.start(type_, payload)
+        await rig.until_ended(1)
+        assert rig.ends.said[0][0] == 1
+        outcome, error = rig.ends.of(1)
+        assert outcome == CRASH
+        assert cause in error[1]
+        assert len(rig.processes.pids) == 1
+        assert not other.context.cancelled
+
+
+async def test_a_child_killed_from_outside_is_a_crash() -> None:
+    async with a_rig() as rig:
+        pid = int(await rig.result("pid"))
+        await trio.sleep(0)
+        rig.start("stubborn", b"/dev/null", number=2)
+        await until(lambda: rig.processes.pids == [pid])
+        os.kill(pid, signal.SIGKILL)
+        await rig.until_ended(2)
+        assert rig.ends.of(2)[0] == CRASH
+
+
+async def test_a_child_that_died_while_idle_costs_nobody_an_attempt() -> None:
+    async with a_rig() as rig:
+        pid = int(await rig.result("pid"))
+        os.kill(pid, signal.SIGKILL)
+        (child,) = rig.processes._children
+        await until(lambda: child.process.poll() is not None)
+        assert int(await rig.result("pid", number=2)) != pid
+
+
+async def test_a_running_handler_is_told_to_stop_and_its_child_lives(tmp_path: Path) -> None:
+    path = tmp_path / "spin"
+    async with a_rig() as rig:
+        pid = int(await rig.result("pid"))
+        job = rig.start("spin", str(path).encode(), number=2)
+        await until(path.exists)
+        tell(job, Why.LOST)
+        rig.processes.stop(job)
+        await rig.until_ended(2)
+        assert rig.ends.of(2) == SAID_STOPPED
+        assert path.read_text() == "stopped cancelled=True lost=True"
+        assert int(await rig.result("pid", number=3)) == pid
+
+
+async def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "stubborn"
+    async with a_rig() as rig:
+        job = rig.start("stubborn", str(path).encode())
+        await until(path.exists)
+        tell(job)
+        rig.processes.stop(job)
+        rig.processes.kill(job)
+        await rig.until_ended(1)
+        assert rig.ends.of(1) == SAID_STOPPED
+        assert rig.processes.pids == []
+
+
+async def test_a_job_stopped_before_its_child_has_begun() -> None:
+    async with a_rig() as rig:
+        job = rig.start("stubborn", b"/dev/null")
+        tell(job)
+        rig.processes.stop(job)
+        await rig.until_ended(1)
+        assert rig.ends.of(1) == SAID_STOPPED
+
+
+async def test_a_child_that_closes_its_stream_is_a_crash_and_is_ended() -> None:
+    async with a_rig() as rig:
+        rig.start("close")
+        await rig.until_ended(1)
+        assert rig.ends.of(1)[0] == CRASH
+        assert rig.processes.pids == []
+
+
+async def test_a_child_does_not_heed_the_signals_of_the_terminal() -> None:
+    async with a_rig() as rig:
+        assert await rig.result("signals") == b"lives"
+
+
+async def test_a_module_that_a_child_cannot_import_fails_the_attempt_and_says_why() -> None:
+    async with a_rig("tests.unit.worker.broken_handlers") as rig:
+        rig.start("pid")
+        await rig.until_ended(1)
+        outcome, (error, _permanent, _after) = rig.ends.of(1)
+        assert outcome == FAIL
+        assert "only the first process may import this" in error[1]
+        assert rig.processes.pids == []
+
+
+async def test_a_child_without_the_handler_says_so() -> None:
+    async with a_rig("tq.samples") as rig:
+        rig.start("pid")
+        await rig.until_ended(1)
+        assert "no handler for 'pid'" in rig.ends.of(1)[1][0][1]
+
+
+async def test_closing_ends_idle_and_busy_children() -> None:
+    async with a_rig() as rig:
+        await rig.result("pid")
+        rig.start("stubborn", b"/dev/null", number=2)
+        rig.start("stubborn", b"/dev/null", number=3)
+        children = list(rig.processes._children)
+    assert [child.process.returncode is None for child in children] == [False, False]
+    assert rig.processes.pids == []
+
+
+async def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    async with a_rig() as rig:
+        rig.start("pid")
+        await rig.until_ended(1)
+        outcome, (error, permanent, _after) = rig.ends.of(1)
+        assert (outcome, permanent) == (FAIL, False)
+        assert "no child process could be started" in error[1]
