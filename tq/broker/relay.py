@@ -10,6 +10,7 @@ Rules
 - Every request that was relayed is answered once: by the leader, or here when the way to the leader is lost. Then
   whether it was done is unknown, and the error says so; requests carry ids, so sending them again is safe.
 - The client's end closes the leader's end, and the other way round.
+- What is queued here for our clients leaves when the caller flushes the broker.
 - A client that reads slowly is bounded where it always is, at its own connection.
 
 Rejected: naming the client's requests anew for one shared connection (who waits for what must be kept twice, and a

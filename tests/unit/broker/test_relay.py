@@ -200,6 +200,7 @@ def test_an_answer_that_comes_after_the_way_was_lost_finds_nobody() -> None:
     two.near_relay.peer_lost("far")
     for message in late:
         two.near_relay.received("far", message)
+    two.near.broker.flush()
     with pytest.raises(BrokerUnavailable):
         client.answer(rid)
 
