@@ -116,6 +116,7 @@ DOORS: dict[str, list[str]] = {
     "os.dup2": ["tq/cli/base.py"],
     "os.open": ["tq/cli/base.py"],
     "os.O_WRONLY": ["tq/cli/base.py"],
+    "sys": BENCH,
     "sys.path": ["tq/worker/handlers.py"],
     "sys.argv": ["tq/worker/child.py", *BENCH],
     "sys.executable": ["tq/worker/processes.py", *BENCH],

@@ -17,16 +17,16 @@ class RetryAfter(Verdict):
     """The attempt failed and counts; the next one begins after ``seconds``, whatever the task's backoff says."""
 
     def __init__(self, seconds: float, message: str = "") -> None:
-        super().__init__(message or f"asked to be tried again after {seconds:g} s")
         self.seconds = _seconds("RetryAfter", seconds)
+        super().__init__(message or f"asked to be tried again after {seconds:g} s")
 
 
 class Snooze(Verdict):
     """Not now: the task runs again after ``seconds``, and this attempt is not counted."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"snoozed for {seconds:g} s")
         self.seconds = _seconds("Snooze", seconds)
+        super().__init__(f"snoozed for {seconds:g} s")
 
 
 class Fatal(Verdict):

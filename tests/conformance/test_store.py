@@ -259,7 +259,7 @@ def test_a_reader_works_in_another_thread_while_the_store_changes(store: Store) 
         thread = threading.Thread(target=lambda: found.extend(state_digest(reader) for _ in range(5)))
         thread.start()
         index = 1
-        while thread.is_alive():
+        while thread.is_alive() or index < 3:
             index += 1
             for n in range(0, 2000, 7):
                 store.txn.put(TASKS, b"%04d" % n, b"%d" % index)

@@ -344,15 +344,21 @@ class Dispatch:
             connection.send(answer())
             return
 
+        self._when_applied(connection, rid, min_index, lambda: connection.send(answer()))
+
+    def _when_applied(self, connection: Connection, rid: int, min_index: int, go_on: Callable[[], object]) -> None:
+        """Go on once ``min_index`` is applied here. The wait dies with its connection."""
+
         def reached(in_time: bool) -> None:
+            connection.on_close.pop(reached, None)
             try:
                 if not in_time:
                     raise BrokerUnavailable(f"this node has not applied index {min_index} in time", retry_after=0.1)
-                connection.send(answer())
+                go_on()
             except TqError as error:
                 connection.send_error(rid, error)
 
-        self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
+        connection.on_close[reached] = self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
 
     def _need_linearizable(self, wanted: bool) -> None:
         # A group of one is its own quorum: while it serves, nobody else can have written.
@@ -408,15 +414,7 @@ class Dispatch:
             now()
             return
 
-        def reached(in_time: bool) -> None:
-            try:
-                if not in_time:
-                    raise BrokerUnavailable(f"this node has not applied index {message.min_index} in time")
-                now()
-            except TqError as error:
-                connection.send_error(rid, error)
-
-        self._waits.for_index(message.min_index, limits.CLAIM_WAIT_MS_MAX, reached)
+        self._when_applied(connection, rid, message.min_index, now)
 
     def _explain(self, connection: Connection, message: m.ExplainTask) -> None:
         def answer() -> m.Message:

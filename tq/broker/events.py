@@ -44,28 +44,31 @@ class Events:
         self._type_name = type_name
         self._memory: deque[Batch] = deque()
         self._memory_events = 0
-        self._forgotten: list[int] = [0, 0]  # (index, ordinal) of the last event that is not in the memory
+        self._forgotten: tuple[int, int] = (0, 0)  # (index, ordinal) of the last event that is not in the memory
         self._subscriptions: dict[tuple[int, int], Subscription] = {}
 
     def start(self, applied_index: int) -> None:
         """Nothing is remembered of what was applied before."""
         self._memory.clear()
         self._memory_events = 0
-        self._forgotten = [applied_index, ORDINAL_MAX if applied_index else 0]
+        self._forgotten = (applied_index, ORDINAL_MAX if applied_index else 0)
 
     def subscribe(self, connection: Connection, rid: int, id: bytes | None, after: list[int] | None) -> bool:
         """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply."""
         key = (id_of(connection), rid)
         self._subscriptions[key] = Subscription(connection, rid, id)
         connection.on_close[key] = lambda: self._subscriptions.pop(key, None)
-        return after is None or after >= self._forgotten
+        return after is None or (after[0], after[1]) >= self._forgotten
 
     def count(self, connection: Connection) -> int:
         return sum(1 for subscription in self._subscriptions.values() if subscription.connection is connection)
 
     def replay(self, connection: Connection, rid: int, after: list[int]) -> None:
-        subscription = self._subscriptions[(id_of(connection), rid)]
+        key = (id_of(connection), rid)
+        subscription = self._subscriptions[key]
         for batch in self._memory:
+            if key not in self._subscriptions:
+                return  # it was more than may stand unread; the subscriber was told and goes on from there
             if batch.index >= after[0]:
                 self._send(subscription, batch, after)
 
@@ -83,7 +86,7 @@ class Events:
         while self._memory_events > limits.EVENTS_REPLAY_MAX and len(self._memory) > 1:
             oldest = self._memory.popleft()
             self._memory_events -= len(oldest.events)
-            self._forgotten = [oldest.index, len(oldest.events) - 1]
+            self._forgotten = (oldest.index, len(oldest.events) - 1)
         for subscription in list(self._subscriptions.values()):
             self._send(subscription, batch, None)
 

@@ -21,15 +21,16 @@ from typing import Protocol
 import attrs
 
 from tq import limits
+from tq.broker.merge import Done, merge
 from tq.errors import Backpressure, BrokerUnavailable, NotLeader, PayloadTooLarge, TqError
 from tq.machine.apply import encode_entry
 from tq.machine.commands import Command
 
-Done = Callable[[object, int], None]
-"""Called once with (answer, index); the answer is a TqError where the command was refused or lost."""
-
 Item = tuple[Command, int, int, Done]
-"""Command, tasks it touches at most, its bytes roughly, whom to answer."""
+"""Command, tasks it touches at most, its bytes roughly, whom to answer.
+
+Done is called once with (answer, index); the answer is a TqError where the command was refused or lost.
+"""
 
 
 class LogNode(Protocol):
@@ -98,7 +99,8 @@ class Proposer:
         if self._flight is not None or not self._queue or not self._node.is_leader:
             return
         taken = self._take()
-        data = encode_entry(self._log_time.next_ms(), [item[0] for item in taken])
+        merged = merge([(item[0], item[3]) for item in taken])
+        data = encode_entry(self._log_time.next_ms(), [command for command, _done in merged])
         while len(data) > limits.ENTRY_BYTES_MAX:
             # Sizes are estimates of who proposes. One that was far too low must cost this entry, not the node.
             half = len(taken) // 2
@@ -107,11 +109,12 @@ class Proposer:
                 return
             self._put_back(taken[half:])
             del taken[half:]
-            data = encode_entry(self._log_time.next_ms(), [item[0] for item in taken])
+            merged = merge([(item[0], item[3]) for item in taken])
+            data = encode_entry(self._log_time.next_ms(), [command for command, _done in merged])
         self._entries += 1
         self._commands += len(taken)
         term, index = self._node.propose(data)
-        self._flight = (term, index, [item[3] for item in taken])
+        self._flight = (term, index, [done for _command, done in merged])
 
     def _take(self) -> list[Item]:
         """What goes into the next entry: one command, and those behind it that fit."""

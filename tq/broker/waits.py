@@ -29,7 +29,7 @@ class Waits:
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self._by_task: dict[bytes, dict[Wait, None]] = {}  # in order
-        self._by_index: dict[int, list[Wait]] = {}
+        self._by_index: dict[int, dict[Wait, None]] = {}
         self._count = 0
 
     def for_end(self, id: bytes, wait_ms: int, call: Callable[[bool], None]) -> Callable[[], object]:
@@ -39,11 +39,12 @@ class Waits:
         wait.deadline = self._deadlines.after(wait_ms, lambda: self._end(id, wait, False))
         return lambda: self._forget(id, wait)
 
-    def for_index(self, index: int, wait_ms: int, call: Callable[[bool], None]) -> None:
-        """Call once: with True when ``index`` is applied here, with False after ``wait_ms``."""
+    def for_index(self, index: int, wait_ms: int, call: Callable[[bool], None]) -> Callable[[], object]:
+        """Call once: with True when ``index`` is applied here, with False after ``wait_ms``. Returns what forgets it."""
         wait = self._new(call)
-        self._by_index.setdefault(index, []).append(wait)
+        self._by_index.setdefault(index, {})[wait] = None
         wait.deadline = self._deadlines.after(wait_ms, lambda: self._index_late(index, wait))
+        return lambda: self._forget_index(index, wait)
 
     def applied(self, index: int, events: list[tuple[int, bytes, int, int, int, object]]) -> None:
         if self._by_task:
@@ -53,12 +54,10 @@ class Waits:
                     for wait in list(by_task[id]):
                         self._end(id, wait, True)
         if self._by_index:
-            for reached in [at for at in self._by_index if at <= index]:
-                for wait in self._by_index.pop(reached):
-                    self._count -= 1
-                    if wait.deadline is not None:
-                        wait.deadline.cancel()
-                    wait.call(True)
+            for reached in sorted(at for at in self._by_index if at <= index):
+                for wait in list(self._by_index.get(reached, ())):
+                    if self._forget_index(reached, wait):
+                        wait.call(True)
 
     def clear(self) -> None:
         """The node stops: all waits are over."""
@@ -94,10 +93,18 @@ class Waits:
         if self._forget(id, wait):
             wait.call(ended)
 
-    def _index_late(self, index: int, wait: Wait) -> None:
-        waits = self._by_index[index]
-        waits.remove(wait)
+    def _forget_index(self, index: int, wait: Wait) -> bool:
+        waits = self._by_index.get(index)
+        if waits is None or wait not in waits:
+            return False
+        del waits[wait]
         if not waits:
             del self._by_index[index]
         self._count -= 1
-        wait.call(False)
+        if wait.deadline is not None:
+            wait.deadline.cancel()
+        return True
+
+    def _index_late(self, index: int, wait: Wait) -> None:
+        if self._forget_index(index, wait):
+            wait.call(False)

@@ -69,6 +69,7 @@ _DAMAGE: Final = (
     lmdb.InvalidError,
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
+    lmdb.NotFoundError,  # of a table: each was made with the file
 )
 
 
@@ -447,6 +448,7 @@ def _name(table: Table) -> bytes:
 def _environment(real_directory: str, map_bytes: int) -> lmdb.Environment:
     return lmdb.open(
         real_directory,
+        mode=0o600,
         map_size=map_bytes,
         max_dbs=len(Table),
         max_readers=READERS_MAX + READERS_FOREIGN_MAX,

@@ -77,6 +77,7 @@ def main(
             "module": module[:200],
         },
     )
+    _freeze_garbage()
     return trio.run(serve, settings, handlers, module, parse(brokers))
 
 
@@ -127,7 +128,6 @@ async def serve(settings: Settings, handlers: Handlers, module: str, brokers: li
             slots=settings.concurrency,
             brokers=str(Addresses(brokers)),
         )
-        _freeze_garbage()
         heartbeats.start()
         with stopping(lambda: soon(shell.drain), force):
             nursery.start_soon(shell.connect)

@@ -7,7 +7,7 @@ import pytest
 from tq import cbor, limits
 from tq.broker.proposer import Proposer
 from tq.errors import Backpressure, BrokerUnavailable, NotLeader, TqError
-from tq.machine.commands import Op, SessionClose, Submit
+from tq.machine.commands import Op, SessionClose, SessionOpen
 
 
 class Log:
@@ -227,10 +227,10 @@ def test_an_answer_may_ask_for_more(rig):
 
 def test_an_entry_never_exceeds_what_the_log_takes(rig):
     """Sizes are said by the caller; should they be wrong, the entry is cut, and nobody is left without an answer."""
-    big = b"x" * (limits.ENTRY_BYTES_MAX // 3 + 1)
+    big = "x" * (limits.ENTRY_BYTES_MAX // 3 + 1)
     answers: list[object] = []
     for _ in range(4):
-        rig.proposer.propose(Submit([big]), 1, 10, lambda answer, index: answers.append(answer))
+        rig.proposer.propose(SessionOpen(b"s" * 16, big, [], []), 1, 10, lambda answer, index: answers.append(answer))
     for index in range(11, 16):
         rig.proposer.before_turn()
         if rig.proposer.is_idle:
@@ -242,8 +242,8 @@ def test_an_entry_never_exceeds_what_the_log_takes(rig):
 
 def test_a_command_that_fits_no_entry_is_refused(rig):
     answers: list[object] = []
-    huge = b"x" * (limits.ENTRY_BYTES_MAX + 1)
-    rig.proposer.propose(Submit([huge]), 1, 10, lambda answer, index: answers.append(answer))
+    huge = "x" * (limits.ENTRY_BYTES_MAX + 1)
+    rig.proposer.propose(SessionOpen(b"s" * 16, huge, [], []), 1, 10, lambda answer, index: answers.append(answer))
     rig.give(1)
     rig.proposer.before_turn()
     rig.proposer.before_turn()

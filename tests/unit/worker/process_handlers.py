@@ -79,5 +79,4 @@ def signals(payload: bytes, ctx: Context) -> bytes:
 def close(payload: bytes, ctx: Context) -> bytes:
     """Closes every descriptor it finds, the worker's too."""
     os.closerange(3, 100)
-    time.sleep(60)
     return b""

@@ -170,7 +170,7 @@ async def test_a_job_stopped_before_its_child_has_begun() -> None:
         assert rig.ends.of(1) == SAID_STOPPED
 
 
-async def test_a_child_that_closes_its_stream_is_a_crash_and_is_ended() -> None:
+async def test_a_child_that_cannot_answer_any_more_is_a_crash() -> None:
     async with a_rig() as rig:
         rig.start("close")
         await rig.until_ended(1)
