@@ -1,17 +1,17 @@
-"""The order of the house: each module has its tests, what the pages name is there, and the product speaks of itself alone.
-
-``python -m tests.test_house`` lists the modules that still owe a test file of their own.
-"""
+"""The order of the house: each module has its tests, what the pages name is there, and the product speaks of itself alone."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
+from tests.test_layers import read
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["tq", "tests", "docs", "cluster", "deploy", ".ci"]
@@ -74,7 +74,7 @@ TESTED_BY: dict[str, str] = {
     "tq/cli/worker.py": "tests/unit/cli/test_main.py",
     # The simulated world: where what runs in it is tested
     "tq/sim/clock.py": "tests/sim/test_power_loss_journal.py",
-    "tq/sim/disk.py": "tests/sim/test_power_loss_journal.py",
+    "tq/sim/disk.py": "tests/conformance/test_disk.py",
     "tq/sim/late_sync.py": "tests/unit/raft/test_sync.py",
     "tq/sim/random.py": "tests/sim/test_power_loss_journal.py",
     "tq/sim/checkers/history.py": "tests/unit/sim/test_checkers_history.py",
@@ -89,30 +89,6 @@ TESTED_BY: dict[str, str] = {
     "tq/bench/*.py": "tests/unit/bench",
 }
 """Modules whose tests stand elsewhere -> where."""
-
-OWED = {
-    "tq/broker/advance_timers.py",
-    "tq/broker/applier.py",
-    "tq/broker/bulk_jobs.py",
-    "tq/broker/connection.py",
-    "tq/broker/disk_watch.py",
-    "tq/broker/dispatch.py",
-    "tq/broker/events.py",
-    "tq/broker/expire_leases.py",
-    "tq/broker/health.py",
-    "tq/broker/merge.py",
-    "tq/broker/waits.py",
-    "tq/verdicts.py",
-    "tq/worker/connection.py",
-    "tq/worker/handlers.py",
-    "tq/worker/heartbeats.py",
-    "tq/worker/job.py",
-    "tq/worker/shell.py",
-    "tq/worker/signals.py",
-    "tq/worker/usage.py",
-    "tq/world.py",
-}
-"""Modules that have no test file of their own yet and should; what joins them is tested, by the broker and the worker."""
 
 
 def own_test(module: str) -> Path:
@@ -130,7 +106,7 @@ def missing() -> list[str]:
 
 
 def test_each_module_has_its_test_file() -> None:
-    unknown = sorted(set(missing()) - OWED)
+    unknown = missing()
     assert not unknown, (
         f"write {own_test(unknown[0]).relative_to(ROOT)}, or say in TESTED_BY where they are tested: {unknown}"
     )
@@ -140,6 +116,37 @@ def test_what_stands_elsewhere_is_there() -> None:
     for pattern, test in TESTED_BY.items():
         assert (ROOT / test).exists(), test
         assert any(fnmatch(module, pattern) for module in MODULES), pattern
+
+
+# ---- how tests are written -----------------------------------------------------------------------------------
+
+REAL_TIME = ["tests/cluster/*", "tests/torture/*", "tests/powerloss/*"]  # real processes
+REAL_THREADS = [
+    "tests/unit/client/test_blocking.py",  # polls, with an end, until a thread of the client got there
+    "tests/unit/worker/process_handlers.py",  # runs in a child, where it plays a handler that is busy
+]
+
+
+def breaches_of(path: str, text: str) -> Iterator[str]:
+    for line, name in read(path, text).uses:
+        if name.startswith(("unittest.mock", "mock.", "pytest_mock")):
+            yield f"{path}:{line}: {name}: play it with a fake"
+        if name == "time.sleep" and not any(fnmatch(path, pattern) for pattern in REAL_TIME + REAL_THREADS):
+            yield f"{path}:{line}: a test never sleeps: it waits for the event, or moves a virtual clock"
+
+
+def test_tests_neither_sleep_nor_mock() -> None:
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    found = [
+        b for path in paths for b in breaches_of(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_sleeps_and_mocks_are_seen() -> None:
+    assert list(breaches_of("tests/unit/x.py", "import time as t\nt.sleep(1)"))
+    assert list(breaches_of("tests/unit/x.py", "from unittest.mock import Mock"))
+    assert not list(breaches_of("tests/cluster/x.py", "import time\ntime.sleep(1)"))
 
 
 # ---- the product speaks of itself alone ------------------------------------------------------------------
@@ -220,7 +227,8 @@ def test_each_page_can_be_reached_from_the_readme() -> None:
         reached.add(page)
         targets = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", prose(page))
         todo += [(page.parent / target).resolve() for target in targets if not re.match(r"[a-z]+:", target)]
-    assert set(PAGES) - reached == set()
+    lonely = sorted(page.relative_to(ROOT).as_posix() for page in set(PAGES) - reached)
+    assert not lonely, "give them a row in README.md, under Where to read on"
 
 
 def test_broken_links_are_seen(tmp_path: Path) -> None:
@@ -263,7 +271,3 @@ def test_pages_name_targets_that_are_there(page: Path) -> None:
     named = set(re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")))
     named |= set(re.findall(r"^\$? ?make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= TARGETS
-
-
-if __name__ == "__main__":
-    print("modules that owe a test file of their own:", *(missing() or ["none"]), sep="\n  ")

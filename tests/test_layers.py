@@ -17,6 +17,7 @@ find comments); ruff alone (it bans calls, but knows no rooms).
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -218,6 +219,11 @@ COROUTINES = [
 USERS_CODE = ["tq/worker/frame.py", "tq/worker/outcomes.py", "tq/worker/child.py"]
 """Where everything may be caught, because it may be raised: round handlers, exceptions and modules of users."""
 
+BEHIND_THE_WALL = ["tq/raft/adapter.py", "tq/sim/disk.py"]
+"""Where private names of others are used: of PySyncObj, checked at import; of a second disk of the same class."""
+
+NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
+
 BROAD = {"Exception", "BaseException"}
 
 
@@ -380,7 +386,20 @@ def state(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: state of a module: {', '.join(node.names)}; give it to an object"
 
 
-RULES = (borders, doors, core, coroutines, handlers, state)
+def privates(source: Source) -> Iterator[str]:
+    """``other._name``: what another object keeps to itself. ``x._y`` of a module that a door leads to is that door's."""
+    if source.path in BEHIND_THE_WALL:
+        return
+    modules = {name.split(".")[0] for _, name in source.uses}
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Attribute) or not re.match(r"_[a-z]", node.attr) or node.attr in NAMED_TUPLES:
+            continue
+        owner = node.value.id if isinstance(node.value, ast.Name) else ""
+        if owner not in {"self", "cls"} | modules:
+            yield f"{source.path}:{node.lineno}: {ast.unparse(node)} is private to its object"
+
+
+RULES = (borders, doors, core, coroutines, handlers, state, privates)
 
 
 def _under(name: str, beginning: str) -> bool:
@@ -420,6 +439,14 @@ def test_the_house_keeps(rule: Callable[[Source], Iterator[str]]) -> None:
 def test_rooms_form_no_circle() -> None:
     order = tuple(TopologicalSorter(ROOMS).static_order())
     assert set(order) == set(ROOMS)
+
+
+def test_each_room_stands_in_the_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("\n## Rooms\n")[1].split("\n## ")[0]
+    shown = set(re.findall(r"`tq/(\w+)(?:\.py|/)`", "\n".join(row.split(" | ")[0] for row in table.splitlines())))
+    assert shown == set(ROOMS) - {"tq"}
+    assert {room_of(module_of(path)) for path in FILES} == set(ROOMS)
 
 
 def test_the_core_is_there() -> None:
@@ -493,6 +520,9 @@ def test_the_core_is_there() -> None:
             "a broad except swallows bugs",
         ),
         ("tq/broker/x.py", "import contextlib\nwith contextlib.suppress(Exception): f()", "suppress of everything"),
+        # privates
+        ("tq/broker/x.py", "node._guard.tick()", "node._guard is private"),
+        ("tq/broker/x.py", "self.node._guard", "self.node._guard is private"),
         # state
         ("tq/broker/x.py", "def f():\n    global n\n    n = 1", "state of a module: n"),
     ],
@@ -514,6 +544,8 @@ def test_each_rule_is_seen_to_fail(path: str, text: str, told: str) -> None:
         ("tq/broker/run.py", "import trio\nasync def f(): await trio.sleep(1)"),
         ("tq/client/shell.py", "try: f()\nexcept BaseException:\n    undo()\n    raise"),
         ("tq/worker/frame.py", "try: f()\nexcept BaseException as e: g(e)"),
+        ("tq/worker/child.py", "import os\nos._exit(1)"),
+        ("tq/machine/x.py", "self._x; cls._y; spec._replace(a=1); x.__class__"),
     ],
 )
 def test_what_is_right_is_let_pass(path: str, text: str) -> None:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -62,6 +62,23 @@ def loads_shaped(data: bytes) -> Any:
         return value
     except cbor2.CBORError as error:
         raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
+
+
+def loads_each(datas: Sequence[bytes]) -> list[Any]:
+    """``loads_shaped`` of each: in half the time, and nothing at all if one of them is wrong."""
+    file = io.BytesIO(b"".join(datas))
+    decode, tell = _decoder(file).decode, file.tell
+    values = []
+    end = 0
+    try:
+        for data in datas:
+            values.append(decode())
+            end += len(data)
+            if tell() != end:  # it took from its neighbour, or left something over
+                raise ValueError("CBOR does not end with its value")
+    except cbor2.CBORError as error:
+        raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
+    return values
 
 
 def loads_entry(data: bytes) -> Any:

@@ -42,7 +42,7 @@ def event(broker: Broker, name: str) -> dict[str, Any]:
 
 
 def test_sigterm_ends_it_with_everything_in_the_store(ground: Ground) -> None:
-    broker = ground.broker(JSON_LOGS)
+    broker = ground.broker({**JSON_LOGS, "storage": {"checkpoint_ms": 10_000}})
     broker.start_ready()
     with Client(broker.address) as client:
         ids = [item.id for item in client.submit_many([TaskSpec("t", queue="q") for _ in range(500)])]

@@ -1,4 +1,4 @@
-"""The short form of ``make torture``: the same run, the same checker, about a minute."""
+"""The short form of ``make torture``: the same run, the same checker, under a minute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.torture.run import torture
 from tq.bench.processes import Ground
 
-SECONDS = float(os.environ.get("TQ_TORTURE_SECONDS", "40"))
+SECONDS = float(os.environ.get("TQ_TORTURE_SECONDS", "30"))
 
 
 @pytest.mark.timeout(300)

@@ -65,7 +65,7 @@ def _check_numbers(txn: ReadTxn, model: Model) -> None:
     assert {name: n for name, n in queries.counts(txn).items() if n} == dict(states)
     pending = [task.spec for task in model.tasks.values() if task.state is State.PENDING]
     assert {pair: n for pair, n in queries.ready(txn).items() if n} == dict(Counter((s.queue, s.type) for s in pending))
-    for row in queries.queues(txn):
+    for row in queries.queues(txn, queries.log_time_ms(txn)):
         mine = [task for task in model.tasks.values() if task.spec.queue == row["name"]]
         assert row["running"] == sum(task.state is State.RUNNING for task in mine)
         assert sum(row["pending"].values()) == sum(task.state is State.PENDING for task in mine)

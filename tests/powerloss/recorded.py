@@ -1,7 +1,8 @@
 """The process that is recorded: ``python -m tests.powerloss.recorded ROOT DIARY SEED LIVES STEPS``.
 
 It is the node of ``tests/sim/one_node.py`` on a real disk. What that promises goes into the diary as lines of JSON, one
-write each, before anything later is written to the disk: committed entries, terms led, the lines of the history.
+write each, before anything later is written to the disk: committed entries, terms led, the lines of the history, and
+the time when it has moved.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class RealWorld(World):
         self.store.close()
         self.disk.unlock()
 
+    def pass_time(self, ms: int) -> None:
+        super().pass_time(ms)
+        self._note({"wall_ms": self.clock.wall_ms()})
+
     def check_power(self) -> None:
         pass
 
@@ -56,7 +61,7 @@ class RealWorld(World):
 
     def _write(self, record: dict[str, Any]) -> None:
         super()._write(record)
-        self._note({"history": record, "wall_ms": self.clock.wall_ms()})
+        self._note({"history": record})
 
     def _note(self, record: dict[str, Any]) -> None:
         if self._diary is not None:

@@ -34,8 +34,9 @@ def _remember(world: RealWorld, diary: Iterable[str]) -> None:
             world.entries[index] = (term, bytes.fromhex(data))
         elif "term" in note:
             world.led.append(note["term"])
-        else:
+        elif "wall_ms" in note:
             wall_ms = note["wall_ms"]
+        else:
             world.resume(note["history"])
     world.clock.advance_ms(wall_ms - world.clock.wall_ms())
     submitted = {raw for line in world.lines for raw in _specs(json.loads(line))}

@@ -82,6 +82,9 @@ class World:
         self.disk.power_loss(random)
         self.store.power_loss()
 
+    def pass_time(self, ms: int) -> None:
+        self.clock.advance_ms(ms)
+
     def check_power(self) -> None:
         self.disk.check_power()
 
@@ -270,7 +273,7 @@ class Life:
             live = [id for id in world.ids() if (task := world.task(id)) is not None and task["state"] not in ENDS]
             if not live:
                 return
-            world.clock.advance_ms(400)
+            world.pass_time(400)
             self.broker.look()
             self.settle()
             self._claim(max_n=8)
@@ -453,7 +456,7 @@ class Life:
 
     def _wait(self) -> None:
         """Time passes: leases, timers and checkpoints come due."""
-        self.world.clock.advance_ms(30 + self.random.below(700))
+        self.world.pass_time(30 + self.random.below(700))
         self.broker.look()
 
     def _refused(self, key: dict[str, Any], reply: m.Message) -> None:

@@ -23,10 +23,12 @@ def plan(
 ) -> Iterator[Fault]:
     """Faults in order of time, about one in ``every`` seconds; the first soon, none in the last tenth.
 
-    Brokers get four of ten, clients one. A pause is often shorter than a lease (2 s) and sometimes longer.
+    A broker and a worker are killed first of all; then brokers get four of ten, clients one. A pause is often shorter than a lease (2 s) and sometimes longer.
     """
     draw = random.Random(seed)
-    at = every / 2
+    yield Fault(every / 2, draw.choice(brokers), "kill", 0.0)
+    yield Fault(every, draw.choice(workers), "kill", 0.0)
+    at = every * 2
     while at < seconds * 0.9:
         target = draw.choice(draw.choices((brokers, workers, clients), (4, 5, 1))[0])
         if draw.random() < 0.5:

@@ -25,7 +25,9 @@ RECENT = 500
 
 
 class Submitter:
-    def __init__(self, client: Client, recorder: Recorder, draw: random.Random) -> None:
+    def __init__(self, client: Client, recorder: Recorder, draw: random.Random, begun_s: float) -> None:
+        """begun_s: epoch; tasks that are older belong to an earlier round and are left alone."""
+        self._begun_s = begun_s
         self._client = client
         self._recorder = recorder
         self._draw = draw
@@ -139,19 +141,32 @@ class Submitter:
     # ---- changes -----------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        self._change("cancel", self._draw.choice(self._recent), lambda id: self._client.cancel(id, grace=0.5))
+        """Of any task, or of one that runs: then its worker is told, and has half a second."""
+        key = self._one_of("running") if self._draw.random() < 0.5 else None
+        key = key or self._draw.choice(self._recent).id
+        self._change("cancel", key, lambda id: self._client.cancel(id, grace=0.5))
 
     def retry(self) -> None:
-        """Mostly of live or completed tasks, which is refused."""
-        self._change("retry", self._draw.choice(self._recent), self._client.retry)
+        """Of one that may be retried, or of any: most of those live or completed, which is refused."""
+        key = self._one_of(self._draw.choice(("dead", "cancelled"))) if self._draw.random() < 0.5 else None
+        self._change("retry", key or self._draw.choice(self._recent).id, self._client.retry)
 
     def purge(self) -> None:
-        self._change("purge", self._draw.choice(self._recent), self._client.purge)
+        self._change("purge", self._draw.choice(self._recent).id, self._client.purge)
 
-    def _change(self, verb: str, task: work.Work, ask: Callable[[bytes], str]) -> None:
-        key = self._recorder.call(verb, ids=[task.id.hex()])
+    def _one_of(self, state: str) -> bytes | None:
+        """One of the newest tasks in this state, whoever submitted it."""
         try:
-            state = ask(task.id)
+            found = self._client.list(state=state, limit=20).tasks
+        except TqError:
+            return None
+        tasks = [task for task in found if (task.created_at or 0) >= self._begun_s]
+        return uuid.UUID(self._draw.choice(tasks).id).bytes if tasks else None
+
+    def _change(self, verb: str, id: bytes, ask: Callable[[bytes], str]) -> None:
+        key = self._recorder.call(verb, ids=[id.hex()])
+        try:
+            state = ask(id)
         except (InvalidState, NotFound) as error:
             self._recorder.answered(key, index=self._client.last_index, error=error.code)
         except TqError:
@@ -182,11 +197,14 @@ def main() -> None:
     parser.add_argument("--history", type=Path, required=True)
     parser.add_argument("--by", required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--begun", type=float, required=True)
     parser.add_argument("--until", type=int, required=True)
     options = parser.parse_args()
     by = f"{options.by}-{time.monotonic_ns()}"  # one that was killed and started again is another writer
     with Client(options.brokers) as client:
-        submitter = Submitter(client, Recorder(options.history, by), random.Random(f"{options.seed}-{by}"))
+        submitter = Submitter(
+            client, Recorder(options.history, by), random.Random(f"{options.seed}-{by}"), options.begun
+        )
         while time.monotonic_ns() < options.until:
             submitter.run_once()
 

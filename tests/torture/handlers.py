@@ -13,6 +13,8 @@ import signal
 import time
 from pathlib import Path
 
+import trio
+
 from tests.torture import work
 from tests.torture.recorder import Recorder
 from tq.verdicts import Fatal, RetryAfter, Snooze, Stopped
@@ -35,34 +37,59 @@ DRAW = random.Random(f"{os.environ['TQ_TORTURE_SEED']}-{os.getpid()}")
 
 @HANDLERS.handler("work")
 def in_thread(payload: bytes, ctx: Context) -> bytes:
-    return run(payload, ctx, in_child=False)
+    key = begin(ctx)
+    if ctx.wait_cancelled(pause_seconds(payload, ctx)):
+        raise Stopped
+    return end(payload, ctx, key)
 
 
 @HANDLERS.handler("forge", executor="process")
 def in_process(payload: bytes, ctx: Context) -> bytes:
-    return run(payload, ctx, in_child=True)
+    key = begin(ctx)
+    if plan_of(payload) == "crash-once" and is_first(ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ctx.wait_cancelled(pause_seconds(payload, ctx)):
+        raise Stopped
+    return end(payload, ctx, key)
 
 
 @HANDLERS.handler("toil")
 async def in_loop(payload: bytes, ctx: Context) -> bytes:
-    return run(payload, ctx, in_child=False)
+    key = begin(ctx)
+    await trio.sleep(pause_seconds(payload, ctx))
+    return end(payload, ctx, key)
 
 
-def run(payload: bytes, ctx: Context, *, in_child: bool) -> bytes:
-    plan = json.loads(payload)["plan"]
-    first = ctx.attempt == 1 and ctx.crashes == 0
-    key = RECORDER.call("run", id=ctx.id_bytes.hex(), fence=ctx.fence, attempt=ctx.attempt, crashes=ctx.crashes)
-    if plan == "slow" and ctx.type != "toil" and ctx.wait_cancelled(SLOW_SECONDS):
-        raise Stopped
-    if plan == "crash-once" and first and in_child:
-        os.kill(os.getpid(), signal.SIGKILL)
+def plan_of(payload: bytes) -> str:
+    plan: str = json.loads(payload)["plan"]
+    return plan
+
+
+def is_first(ctx: Context) -> bool:
+    return ctx.attempt == 1 and ctx.crashes == 0
+
+
+def pause_seconds(payload: bytes, ctx: Context) -> float:
+    plan = plan_of(payload)
+    if plan == "stale" and ctx.crashes == 1:
+        return work.HOLD_SECONDS
+    return SLOW_SECONDS if plan == "slow" else 0
+
+
+def begin(ctx: Context) -> tuple[str, int]:
+    return RECORDER.call("run", id=ctx.id_bytes.hex(), fence=ctx.fence, attempt=ctx.attempt, crashes=ctx.crashes)
+
+
+def end(payload: bytes, ctx: Context, key: tuple[str, int]) -> bytes:
+    """Written first, then said: an outcome that nobody wrote down would be one that nobody reported."""
+    plan = plan_of(payload)
     if plan == "snooze-once" and DRAW.random() < 0.5:
         RECORDER.answered(key, outcome="snooze", body="snooze")
         raise Snooze(0.1)
     if plan == "fatal":
         RECORDER.answered(key, outcome="fail", body="fatal")
         raise Fatal("asked to fail for good")
-    if plan == "fail" or (plan == "fail-once" and first):
+    if plan == "fail" or (plan == "fail-once" and is_first(ctx)):
         RECORDER.answered(key, outcome="fail", body="fail")
         raise Asked(plan) if DRAW.random() < 0.5 else RetryAfter(0.1, plan)
     body = work.body_of(ctx.id_bytes, ctx.fence)

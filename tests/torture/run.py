@@ -10,6 +10,7 @@ Rounds keep the memory of the checker bounded in long runs and find a breach soo
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -36,7 +37,7 @@ SETTINGS = {
 }
 CLIENTS = 2
 ROUND_SECONDS_MAX = 45.0
-DRAIN_SECONDS_MAX = 120.0
+DRAIN_SECONDS_MAX = float(os.environ.get("TQ_TORTURE_DRAIN_SECONDS", "120"))
 FAULT_SECONDS = 1.5
 LIVE = ("waiting", "scheduled", "pending", "running")
 
@@ -159,9 +160,9 @@ class _Round:
 
     def _clients(self) -> list[Process]:
         until = time.monotonic_ns() + int(self._seconds * 1e9)
+        times = ("--begun", str(time.time()), "--until", str(until))
         return [
-            self._python("client", f"{self._name}-client-{number}", 100 + number, "--until", str(until))
-            for number in range(CLIENTS)
+            self._python("client", f"{self._name}-client-{number}", 100 + number, *times) for number in range(CLIENTS)
         ]
 
     def _python(self, module: str, name: str, number: int, *more: str) -> Process:

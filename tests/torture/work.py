@@ -14,9 +14,10 @@ TYPE_WEIGHTS = (10, 10, 1)
 QUEUES = ("left", "right")
 PRIORITIES = (50, 150, 220)
 PLANS = ("ok", "fail-once", "fail", "fatal", "slow", "release-once", "snooze-once", "stale", "crash-once")
-WEIGHTS = (80, 5, 1, 1, 4, 3, 2, 2, 2)
+WEIGHTS = (79, 5, 1, 1, 4, 3, 2, 3, 2)
 ATTEMPTS_MAX = 4
 RETRY_MS = 100
+HOLD_SECONDS = 1.4  # so long the second holder of a "stale" task has it: the first one reports meanwhile
 
 
 DELAY_MS = 200

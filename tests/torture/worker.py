@@ -59,16 +59,21 @@ class Rough:
         if self._draw.random() < 0.01:
             self._session = None  # abandoned with all it holds: a crash of each
             return
-        now, late = [], []
+        now, held, late = [], [], []
         for task in tasks:
             verb = self._verb(task)
             if verb == "late":
                 late.append(task)
+            elif verb == "hold":
+                held.append(task)
             elif verb is not None:
                 now.append((task, verb))
         self._report(now)
+        if held:
+            time.sleep(work.HOLD_SECONDS)
+            self._report([(task, "complete") for task in held])
         if late:
-            time.sleep(LEASE_SECONDS * 1.6)
+            time.sleep(LEASE_SECONDS * 1.3)
             self._report([(task, "complete") for task in late])
         elif self._draw.random() < 0.05:
             self._answer_cancels(self._session.heartbeat())
@@ -100,8 +105,8 @@ class Rough:
             return "release"
         if plan == "snooze-once" and self._draw.random() < 0.5:
             return "snooze"
-        if plan == "stale" and first:
-            return "late"
+        if plan == "stale" and task.crashes < 2:
+            return "late" if first else "hold"
         if plan == "crash-once" and first:
             return None
         return "fatal" if plan == "fatal" else "complete"

@@ -186,3 +186,14 @@ def test_round_trip_and_tail(value: Any, tail: bytes) -> None:
     for read in (cbor.loads, cbor.loads_shaped):
         with pytest.raises(ValueError):
             read(raw + tail)
+
+
+@given(st.lists(st.binary(max_size=12), max_size=4))
+def test_each_of_many_is_read_as_alone(datas: list[bytes]) -> None:
+    try:
+        expected = [cbor.loads_shaped(data) for data in datas]
+    except ValueError:
+        with pytest.raises(ValueError, match="CBOR"):
+            cbor.loads_each(datas)
+    else:
+        assert repr(cbor.loads_each(datas)) == repr(expected)  # NaN is not equal to itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tq import cbor, limits, spec
 from tq.errors import InvalidRequest, PayloadTooLarge, Unsupported
-from tq.spec import Option, Retry, Spec, encode, parse
+from tq.spec import Option, Retry, Spec, encode, parse, parse_plain
 
 EXAMPLES_MAX = 20_000 if os.environ.get("TQ_LONG") else 300
 ID = bytes(range(16))
@@ -269,3 +270,62 @@ def test_name_rule_does_not_follow_the_interpreter() -> None:
     """A letter that Unicode got after Python 3.11 is judged alike everywhere."""
     newer = "\U0001fadc\U0003134f\u0cf3"
     assert parse(encode(PLAIN._replace(type=newer))).type == newer
+
+
+# ---- many at once ----------------------------------------------------------------------------------
+
+
+def expected_plain(raws: list[bytes]) -> Any:
+    """By ``parse``: what ``parse_plain`` must say, or None."""
+    try:
+        tasks = [parse(raw) for raw in raws]
+    except (InvalidRequest, PayloadTooLarge, Unsupported):
+        return None
+    if any(raw[:1] not in (b"\x83", b"\x84", b"\x85") for raw in raws):
+        return None
+    return [task.id for task in tasks], [(task.type, task.queue, task.priority) for task in tasks]
+
+
+bare = st.one_of(
+    st.tuples(st.binary(min_size=15, max_size=17), st.text(max_size=3), st.binary(max_size=30)),
+    st.tuples(st.just(bytes(16)), st.sampled_from(["a", " a", "", "b" * 129]), st.just(b""), st.text(max_size=3)),
+    st.tuples(
+        st.just(bytes(16)), st.just("a"), st.one_of(st.just(b"x"), st.just("x")), st.just("q"),
+        st.one_of(st.integers(-1, 256), st.booleans(), st.just(1.0)),
+    ),
+    st.tuples(st.just(bytes(16)), st.just("a"), st.just(b""), st.just("q"), st.just(1), st.just({1: 1})),
+).map(cbor.dumps)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(bare, st.just(encode(Spec(bytes(16), "t", b"p")))), min_size=1, max_size=4))
+def test_many_at_once_are_read_as_one_by_one(raws: list[bytes]) -> None:
+    assert parse_plain(raws) == expected_plain(raws)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(0, 2), min_size=2, max_size=4),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=3),
+)
+def test_tasks_cannot_take_bytes_from_their_neighbours(sizes: list[int], cuts: list[tuple[int, int]]) -> None:
+    """The same bytes, cut at other places, are no tasks."""
+    raws = [encode(Spec(bytes([n]) * 16, "t", b"p" * size * 30)) for n, size in enumerate(sizes)]
+    whole = b"".join(raws)
+    places = sorted({0, len(whole), *(cut % len(whole) for cut, _ in cuts), *(len(raws[0]) for _ in cuts)})
+    pieces = [whole[a:b] for a, b in pairwise(places)]
+    assert parse_plain(pieces) == expected_plain(pieces)
+
+
+def test_a_neighbour_cannot_be_swallowed() -> None:
+    """The first task says that its payload goes on into the second: together they are well-formed."""
+    second = encode(Spec(bytes(16), "t", b"p"))
+    first = b"\x83" + cbor.dumps(bytes(16)) + cbor.dumps("t") + bytes((0x58, len(second) + 1)) + b"x"
+    assert cbor.loads_shaped(first + second)[2] == b"x" + second
+    assert parse_plain([first, second]) is None
+    assert parse_plain([first + second]) is not None
+
+
+def test_a_payload_above_its_bound_is_not_plain() -> None:
+    raw = cbor.dumps([bytes(16), "t", bytes(limits.PAYLOAD_BYTES_MAX + 1)])
+    assert parse_plain([raw]) is None

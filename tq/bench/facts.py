@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import psutil
 from tq.bench.measure import Spread, spread
 
 SYNC_BYTES = 4_096
+LOOK_SECONDS_MIN = 0.1
 LIBRARIES = ("tq", "trio", "cbor2", "lmdb", "pysyncobj")
 
 
 @attrs.frozen
 class Facts:
+    """sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second."""
+
     cores: int
     memory_gb: float
     processor: str
@@ -26,18 +30,19 @@ class Facts:
     python: str
     libraries: dict[str, str]
     sync: Spread
-    load_before: float
+    busy_before: float
 
     def lines(self) -> list[str]:
         versions = " · ".join(f"{name} {version}" for name, version in self.libraries.items())
         return [
-            f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}, load before {self.load_before:.2f}",
+            f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}",
+            f"busy with other work before: {self.busy_before:.0f} % of the cores",
             f"Python {self.python} · {versions}",
             f"write and fdatasync of 4 KiB: p50 {self.sync.p50_ms:.2f} ms, p99 {self.sync.p99_ms:.2f} ms",
         ]
 
 
-def gather(folder: Path, syncs: int = 200) -> Facts:
+def gather(folder: Path, syncs: int = 200, busy_seconds: float = 1.0) -> Facts:
     """Look at this machine; the disk is the one of ``folder``."""
     return Facts(
         cores=len(os.sched_getaffinity(0)),
@@ -47,7 +52,7 @@ def gather(folder: Path, syncs: int = 200) -> Facts:
         python=platform.python_version(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
         sync=spread(_sync_seconds(folder / "sync-probe", syncs)),
-        load_before=os.getloadavg()[0],
+        busy_before=psutil.cpu_percent(interval=busy_seconds),
     )
 
 
@@ -82,6 +87,34 @@ def memory_mb(pid: int) -> tuple[float, float]:
         if name in ("RssAnon", "VmRSS"):
             fields[name] = int(value.split()[0]) / 1024
     return fields["RssAnon"], fields["VmRSS"]
+
+
+class Others:
+    """How much of the machine's processors goes to work that is not ours."""
+
+    def __init__(self, look: Callable[[], tuple[float, float]] | None = None) -> None:
+        self._look = look or processor_use
+        self._seen = self._look()
+        self._percent = 0.0
+
+    def percent(self) -> float:
+        """Of all cores, since the last call. Called again at once: the same."""
+        total, others = self._look()
+        if total - self._seen[0] > LOOK_SECONDS_MIN:
+            share = (others - self._seen[1]) / (total - self._seen[0])
+            self._percent = min(100.0, max(0.0, share * 100))
+            self._seen = total, others
+        return self._percent
+
+
+def processor_use() -> tuple[float, float]:
+    """Processor seconds of this machine since it started, used or idle; and those that others used.
+
+    Ours are this process and those of its children that have ended.
+    """
+    machine, own = psutil.cpu_times(), os.times()
+    used = machine.user + machine.nice + machine.system + machine.irq + machine.softirq + machine.steal
+    return used + machine.idle + machine.iowait, used - sum(own[:4])
 
 
 def processor_seconds(pid: int) -> float:

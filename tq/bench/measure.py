@@ -13,7 +13,7 @@ class Line:
     """One measured thing: what, the figure with its unit, the budget in the same words, and what else was seen.
 
     value: in ``unit``; None: not measured, the note says why. budget: None where none is set. better: which side of
-    the budget is good.
+    the budget is good. others: percent of all cores that other work of the machine took meanwhile.
     """
 
     scenario: str
@@ -23,6 +23,7 @@ class Line:
     budget: float | None
     better: str  # "higher" | "lower"
     note: str = ""
+    others: float | None = None
 
     @property
     def kept(self) -> bool | None:

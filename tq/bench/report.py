@@ -13,7 +13,7 @@ from tq.bench.measure import Line, shown
 
 BEGIN = "<!-- bench: begin (written by make bench) -->"
 END = "<!-- bench: end -->"
-HEADER = ("", "what", "measured", "budget", "", "note")
+HEADER = ("", "what", "measured", "budget", "", "others", "note")
 
 
 def row(line: Line) -> tuple[str, ...]:
@@ -21,7 +21,8 @@ def row(line: Line) -> tuple[str, ...]:
     sign = "≥" if line.better == "higher" else "≤"
     budget = "" if line.budget is None else f"{sign} {shown(line.budget)} {line.unit}".rstrip()
     value = "–" if line.value is None else f"{shown(line.value)} {line.unit}".rstrip()
-    return (line.scenario, line.what, value, budget, mark, line.note)
+    others = "" if line.others is None or line.value is None else f"{line.others:.0f} %"
+    return (line.scenario, line.what, value, budget, mark, others, line.note)
 
 
 def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:

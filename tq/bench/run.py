@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import attrs
+
 from tq.bench import facts, report
 from tq.bench.measure import Line
 from tq.bench.processes import ProcessFailed
@@ -53,10 +55,11 @@ def main(arguments: list[str]) -> int:
 def measure(names: Sequence[str], scale: Scale, say: Callable[[str], None]) -> list[Line]:
     """Run scenarios by name, in order; ``say`` gets each line as soon as it is there."""
     lines = []
+    others = facts.Others()
     for name in names:
         for line in SCENARIOS[name](scale):
-            lines.append(line)
-            say("  ".join(cell for cell in report.row(line) if cell))
+            lines.append(attrs.evolve(line, others=others.percent()))
+            say("  ".join(cell for cell in report.row(lines[-1]) if cell))
     return lines
 
 

@@ -99,6 +99,7 @@ class Broker:
             lambda: self.applier.machine,
             lambda session, seq: queries.last_seq(store.txn, session) >= seq,
             self._propose_claim,
+            lambda: self.applier.applied_index,
         )
         self.dispatch = Dispatch(
             self,
@@ -328,6 +329,7 @@ class Broker:
                 self.dispatch.push_cancels(applied.cancels)
             if applied.ready:
                 self.claims.became_ready(applied.ready)
+            self.claims.feed_rest()
 
     def _lead(self, applied: Applied) -> None:
         """The leader's memory follows the log."""

@@ -8,8 +8,8 @@ Rules
 - A parked claim dies with its connection and at its time. A session has one parked claim; a second one (after a
   reconnect) takes its place, and the first is answered with nothing.
 - A claim that was beaten to its tasks goes back to the head of the line; its wait is not renewed.
-- What a woken claim leaves (it was refused, its session ended, holds all it may, or one reply holds no more) wakes
-  the next ones: a task is never ready while a claim that could take it sleeps.
+- What a woken claim leaves (it was refused, its session ended or holds all it may, one reply holds no more, or it
+  took others of higher priority) wakes the next ones: no task is ready while a claim that could take it sleeps.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Waiting:
 class ReadyView(Protocol):
     """What the claims see of the machine (``tq.machine.apply.Machine``)."""
 
+    @property
+    def ready(self) -> Mapping[tuple[int, int], int]: ...
     def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool: ...
     def queue_name(self, number: int) -> str: ...
     def type_name(self, number: int) -> str: ...
@@ -61,6 +63,7 @@ class Claims:
         machine: Callable[[], ReadyView],
         is_repeated: Callable[[bytes, int], bool],
         propose: Propose,
+        applied_index: Callable[[], int],
     ) -> None:
         """machine: the present one. is_repeated: whether the session's last grant had this number (or a higher one)."""
         self._clock = clock
@@ -68,8 +71,11 @@ class Claims:
         self._machine = machine
         self._is_repeated = is_repeated
         self._propose = propose
+        self._applied_index = applied_index
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
+        self._proposed: dict[Waiting, None] = {}
+        self._is_owed = False  # a claim came back: there may be tasks that it was woken for and did not take
         self._is_stopped = False
 
     def claim(
@@ -88,29 +94,34 @@ class Claims:
         former = self._parked.get(claim.session)
         if former is not None:
             self._unpark(former)
-            self._answer(former, [], 0)
+            self._answer(former, [], self._applied_index())
         if self._machine().has_ready(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
             self._feed(waiting)
         elif wait_ms <= 0:
-            self._answer(waiting, [], 0)
+            self._answer(waiting, [], self._applied_index())
         else:
             self._park(waiting, wait_ms)
 
     def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
         """``{(queue, type): tasks}`` entered pending."""
         machine = self._machine()
-        for (queue_number, type_number), count in ready.items():
+        for (queue, type_), count in ready.items():
+            self._wake(machine.queue_name(queue), machine.type_name(type_), count)
+
+    def feed_rest(self) -> None:
+        """After each entry: wake claims for what those that came back did not take, less what others are on the way for."""
+        is_owed, self._is_owed = self._is_owed, False
+        if not is_owed or not self._parked:
+            return
+        machine = self._machine()
+        for (queue_number, type_number), count in list(machine.ready.items()):
             queue = machine.queue_name(queue_number)
-            waiting_here = self._by_queue.get(queue)
-            if not waiting_here:
-                continue
-            type_ = machine.type_name(type_number)
-            for waiting in [w for w in waiting_here.values() if type_ in w.types]:
-                if count <= 0:
-                    break
-                count -= waiting.claim.max_n
-                self._unpark(waiting)
-                self._feed(waiting)
+            if queue in self._by_queue:
+                type_ = machine.type_name(type_number)
+                for waiting in self._proposed:
+                    if type_ in waiting.types and queue in waiting.queues:
+                        count -= waiting.claim.max_n
+                self._wake(queue, type_, count)
 
     def stop(self) -> None:
         """Answer all parked claims with nothing granted, and park none from now on."""
@@ -122,7 +133,7 @@ class Claims:
         for waiting in list(self._parked.values()):
             self._unpark(waiting)
             if error is None:
-                self._answer(waiting, [], 0)
+                self._answer(waiting, [], self._applied_index())
             else:
                 waiting.connection.send_error(waiting.rid, error)
 
@@ -137,16 +148,31 @@ class Claims:
 
     # ---- one claim ---------------------------------------------------------------------------------
 
+    def _wake(self, queue: str, type_: str, count: int) -> None:
+        """Feed the first parked claims for ``count`` tasks."""
+        line = self._by_queue.get(queue)
+        if not line or count <= 0:
+            return
+        for waiting in [waiting for waiting in line.values() if type_ in waiting.types]:
+            if count <= 0:
+                break
+            count -= waiting.claim.max_n
+            self._unpark(waiting)
+            self._feed(waiting)
+
     def _feed(self, waiting: Waiting) -> None:
+        self._proposed[waiting] = None
         try:
             self._propose(waiting.claim, lambda answer, index: self._fed(waiting, answer, index))
         except TqError as error:  # as many commands as the broker holds: the caller may be the log itself
+            del self._proposed[waiting]
             waiting.connection.send_error(waiting.rid, error)
 
     def _fed(self, waiting: Waiting, answer: object, index: int) -> None:
+        del self._proposed[waiting]
+        self._is_owed = True
         if isinstance(answer, TqError):
             waiting.connection.send_error(waiting.rid, answer)
-            self._pass_on(waiting, 0)
             return
         assert isinstance(answer, list)
         left_ms = waiting.until_ms - self._clock.monotonic_ms()
@@ -163,21 +189,6 @@ class Claims:
             self._answer(waiting, answer, index)
         else:
             self._park(waiting, left_ms)
-        self._pass_on(waiting, len(answer))
-
-    def _pass_on(self, waiting: Waiting, granted: int) -> None:
-        """Wake those behind ``waiting`` for what it was woken for and did not take."""
-        count = waiting.claim.max_n - granted
-        machine = self._machine()
-        if count <= 0 or not self._parked or not machine.has_ready(waiting.queues, waiting.types):
-            return
-        for other in list(self._parked.values()):
-            if count <= 0:
-                return
-            if machine.has_ready(other.queues, other.types):
-                count -= other.claim.max_n
-                self._unpark(other)
-                self._feed(other)
 
     def _park(self, waiting: Waiting, left_ms: int) -> None:
         session = waiting.claim.session
@@ -207,7 +218,7 @@ class Claims:
 
     def _timed_out(self, waiting: Waiting) -> None:
         self._unpark(waiting)
-        self._answer(waiting, [], 0)
+        self._answer(waiting, [], self._applied_index())
 
     def _answer(self, waiting: Waiting, grants: list[object], index: int) -> None:
         waiting.connection.send_grants(waiting.rid, index, waiting.claim.session, grants)

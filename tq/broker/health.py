@@ -15,6 +15,7 @@ import h11
 import trio
 
 from tq import limits
+from tq.broker.listen import NO_DESCRIPTORS, NO_DESCRIPTORS_PAUSE_S
 
 REQUEST_TIMEOUT_S = 5
 CONNECTIONS_MAX = 32
@@ -35,6 +36,11 @@ async def serve_health(listener: socket.socket, routes: Routes) -> None:
             try:
                 sock, _address = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS:
+                    raise
+                await trio.sleep(NO_DESCRIPTORS_PAUSE_S)  # a full broker is looked at later, not ended
                 continue
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
             nursery.start_soon(_serve_one, stream, routes, room)

@@ -10,7 +10,18 @@ from tq.cli import show
 from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, connect, say, told, world
 
 NODE_COLUMNS = ("id", "role", "reachable", "term", "leader", "last", "commit", "applied", "checkpointed", "address")
-WORKER_COLUMNS = ("name", "running", "types", "queues", "opened_at", "heard_at", "draining", "cpu_percent", "rss_bytes")
+WORKER_COLUMNS = (
+    "name",
+    "running",
+    "stuck",
+    "types",
+    "queues",
+    "opened_at",
+    "heard_at",
+    "draining",
+    "cpu_percent",
+    "rss_bytes",
+)
 
 
 def add(app: typer.Typer) -> None:

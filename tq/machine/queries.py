@@ -154,14 +154,12 @@ def counts(txn: ReadTxn) -> dict[str, int]:
     return found
 
 
-def queues(txn: ReadTxn, now_ms: int | None = None) -> list[dict[str, Any]]:
+def queues(txn: ReadTxn, now_ms: int) -> list[dict[str, Any]]:
     """Each queue that ever had a task, by name: its counts by state (``pending`` by band), and since when the one that
     has been ready longest waits: ``oldest_ready_ms`` (log time) and ``oldest_ready_age_ms``; null and 0: none.
 
-    now_ms: log time of this moment. Without it ages are as of the last entry: they stand still when nothing happens.
+    now_ms: log time of this moment, and not of the last entry: a queue that is stuck grows older.
     """
-    if now_ms is None:
-        now_ms = log_time_ms(txn)
     found: dict[int, dict[str, Any]] = {}
     for number, (_, name) in enumerate(scan_all(txn, Table.NAMES, keys.KIND_QUEUE)):
         row: dict[str, Any] = {"name": name.decode()}

@@ -22,7 +22,7 @@ from tq.machine.moves import emit, start_clocks, to_pending, to_scheduled
 from tq.machine.retention import content_hash
 from tq.machine.states import State
 from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, Event, Task
-from tq.spec import UNIQUE_PENDING, Retry, Spec, parse
+from tq.spec import UNIQUE_PENDING, Kind, Retry, Spec, parse, parse_plain
 from tq.store import keys
 from tq.store.tables import Table
 from tq.store.txn import ReadTxn
@@ -41,53 +41,63 @@ _REFUSALS: Final = frozenset(
 
 
 def submit(entry: Entry, command: Submit) -> list[Item]:
-    specs: list[Spec] = []
-    add = specs.append
-    try:
-        for raw in command.specs:
-            add(parse(raw))
-    except (InvalidRequest, PayloadTooLarge, Unsupported):
+    raws = command.specs
+    plain = _plain(raws)
+    if plain is None:
         return _submit_general(entry, command)
-    ids = [spec[0] for spec in specs]
+    ids, kinds = plain
     txn = entry.txn
     if (
         len(set(ids)) < len(ids)
         or txn.get_many(Table.TASKS, ids)
         or (txn.count(Table.TOMBSTONES) and txn.get_many(Table.TOMBSTONES, ids))
-        or any(spec[6:14] != _PLAIN or spec[16] != _TTL_DEFAULT for spec in specs)
-        or not _has_room(entry, specs)
+        or not _has_room(entry, kinds)
     ):
         return _submit_general(entry, command)
-    _create_plain(entry, ids, specs, command.specs)
+    _create_plain(entry, ids, kinds, raws)
     return [0] * len(ids)
 
 
 # ---- the plain path ---------------------------------------------------------------------------------
 
 
-def _has_room(entry: Entry, specs: list[Spec]) -> bool:
+def _plain(raws: list[bytes]) -> tuple[list[bytes], list[Kind]] | None:
+    """Ids and kinds, if nothing but a header in bulk is to be made of any."""
+    plain = parse_plain(raws) if raws else None
+    if plain is not None:
+        return plain
+    try:
+        specs = [parse(raw) for raw in raws]
+    except (InvalidRequest, PayloadTooLarge, Unsupported):
+        return None
+    if any(spec[6:14] != _PLAIN or spec[16] != _TTL_DEFAULT for spec in specs):
+        return None
+    return [spec[0] for spec in specs], [(spec[1], spec[3], spec[4]) for spec in specs]
+
+
+def _has_room(entry: Entry, kinds: list[Kind]) -> bool:
     queues, types = entry.queues.numbers, entry.types.numbers
-    new_queues = {spec[3] for spec in specs} - queues.keys()
-    new_types = {spec[1] for spec in specs} - types.keys()
+    distinct = set(kinds)
+    new_queues = {queue for _, queue, _ in distinct} - queues.keys()
+    new_types = {type_ for type_, _, _ in distinct} - types.keys()
     return len(queues) + len(new_queues) <= limits.NAMES_MAX and len(types) + len(new_types) <= limits.NAMES_MAX
 
 
-def _create_plain(entry: Entry, ids: list[bytes], specs: list[Spec], raws: list[bytes]) -> None:
-    templates: dict[tuple[str, str, int], list[Any]] = {}
+def _create_plain(entry: Entry, ids: list[bytes], kinds: list[Kind], raws: list[bytes]) -> None:
+    templates: dict[Kind, list[Any]] = {}
     headers: list[bytes] = []
     lines: list[bytes] = []
     events = entry.events
     index, ordinal = entry.index, entry.ordinal
     join, place = _JOIN.pack, _PLACE.pack
-    for spec, raw in zip(specs, raws, strict=True):
-        key = (spec[1], spec[3], spec[4])
-        template = templates.get(key)
+    for id, kind, raw in zip(ids, kinds, raws, strict=True):
+        template = templates.get(kind)
         if template is None:
-            template = templates[key] = _template(entry, *key, ordinal)
+            template = templates[kind] = _template(entry, *kind, ordinal)
         front, back, line, queue, type_, _, _ = template
         headers.append(join(front, len(raw), back, ordinal))
         lines.append(line + place(index, ordinal))
-        events.append((_CREATED, spec[0], queue, type_, 0, None))
+        events.append((_CREATED, id, queue, type_, 0, None))
         template[6] += 1
         ordinal += 1
     entry.ordinal = ordinal

@@ -243,7 +243,10 @@ class SimDisk:
 
     def exists(self, path: str) -> bool:
         self.check_power()
-        return self._find(path) is not None
+        try:
+            return self._find(path) is not None
+        except NotADirectoryError:
+            return False
 
     def make_directory(self, path: str) -> None:
         self.check_power()
@@ -265,6 +268,12 @@ class SimDisk:
         if old == new:
             return
         replaced = new_parent.live.get(new_name)
+        if new.startswith(old + "/"):
+            raise OSError(errno.EINVAL, "a directory cannot be moved into itself", new)
+        if isinstance(replaced, _Directory) and isinstance(node, _Inode):
+            raise IsADirectoryError(errno.EISDIR, "is a directory", new)
+        if isinstance(replaced, _Inode) and isinstance(node, _Directory):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", new)
         if isinstance(replaced, _Directory) and replaced.live:
             raise OSError(errno.ENOTEMPTY, "directory not empty", new)
         self._forget(replaced)
@@ -290,8 +299,10 @@ class SimDisk:
     def sync_directory(self, path: str = "") -> None:
         self.check_power()
         node = self._find(path)
-        if not isinstance(node, _Directory):
+        if node is None:
             raise FileNotFoundError(errno.ENOENT, "no such directory", path)
+        if isinstance(node, _Inode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
         self.step()
         if self.sync_fails():
             raise OSError(errno.EIO, "input/output error", path)
@@ -406,9 +417,12 @@ class SimDisk:
     # ---- names ------------------------------------------------------------------------------------
 
     def _find(self, path: str) -> _Node | None:
+        """None where there is nothing. Raises NotADirectoryError if a file stands in the way."""
         node: _Node = self._root
         for name in path.split("/") if path else []:
-            if not isinstance(node, _Directory) or name not in node.live:
+            if not isinstance(node, _Directory):
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+            if name not in node.live:
                 return None
             node = node.live[name]
         return node
@@ -418,7 +432,9 @@ class SimDisk:
         if not name or path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"{path!r} leaves the data directory")
         parent = self._find(above)
-        if not isinstance(parent, _Directory):
+        if isinstance(parent, _Inode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", above)
+        if parent is None:
             raise FileNotFoundError(errno.ENOENT, "no such directory", above)
         return parent, name
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from operator import lt
 from typing import Final
 
 import crc32c
@@ -166,7 +167,10 @@ def _batches(txn: ReadTxn, table: Table) -> Iterator[list[Pair]]:
     limit = SCAN_ROWS_LARGE if table in LARGE_TABLES else SCAN_ROWS
     start = b""
     while rows := txn.scan(table, start, None, limit):
-        start = rows[-1][0] + b"\0"
+        keys = [row[0] for row in rows]
+        if keys[0] < start or not all(map(lt, keys, keys[1:])):
+            raise DataDamaged(f"the keys of {table.name} are out of order; use another copy of the data")
+        start = keys[-1] + b"\0"
         yield [row for row in rows if is_state(table, row[0])] if table is Table.META else rows
 
 

@@ -7,12 +7,15 @@ whole. That holds only with sync on and without writemap, so both are fixed here
 - It never syncs the directory, and an environment cut off in its first moments does not open. So a new one is made
   under another name, synced, and then renamed. Each open syncs file and directory before it speaks of a checkpoint:
   the process before us may have been killed between a write and its sync.
-- A file that is shorter than its meta page says makes the first read end the process (SIGBUS). It is lengthened with
-  zeros at open, which LMDB then reports as damage. (A file may lack pages at its end that were never used.)
+- A file that is shorter than its meta page says makes the first read end the process (SIGBUS). LMDB itself leaves it so
+  when the last pages of a commit were freed again in the same one. So each checkpoint lengthens the file, and one that
+  is short at open (the power went in between, or bytes are gone) is verified page by page before it is lengthened.
 - The map must be large enough. It costs address space only and grows when no transaction is open: at checkpoints,
   while less than ``MAP_HEADROOM_BYTES`` is left, and in ``grow()``.
 - Errors of a damaged page may come out of any call. They close the store: DataDamaged. Any other error of LMDB in a
-  write means that the disk is full or broken: StorageFailed, and closed too. Neither is retried.
+  write means that the disk is full or broken: StorageFailed, and closed too. Neither is retried. There are no checksums:
+  a page with wrong bytes is found by its shape, here, by LMDB, or by one of LMDB's assertions, which end the process
+  (SIGABRT), or not at all. What a scan finds must lie in its range, so that a loop over a damaged table ends.
 
 Each table has one cursor for point reads and writes, kept for the life of the transaction: faster than the
 transaction's own methods by a third. Scans use it too, since they end before anyone else can move it.
@@ -30,6 +33,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import lmdb
+import lmdb.verify
 
 from tq import limits
 from tq.errors import Backpressure, DataDamaged, StorageFailed, Unsupported
@@ -48,7 +52,7 @@ from tq.store.store import (
 )
 from tq.store.tables import Table
 from tq.store.txn import Pair, ReadTxn
-from tq.world import Clock, RealDisk
+from tq.world import Clock, RealDisk, RealFile
 
 FILE_NAME: Final = "data.mdb"
 UNFINISHED_SUFFIX: Final = ".new"
@@ -70,6 +74,7 @@ _DAMAGE: Final = (
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
     lmdb.NotFoundError,  # of a table: each was made with the file
+    lmdb.BadTxnError,  # an earlier error of the transaction; after a full map it is told apart
 )
 
 
@@ -122,9 +127,11 @@ class _LmdbReads:
                 rows.append(pair)
                 if len(rows) == limit:
                     break
-            return rows
         except lmdb.Error as error:
             self._fail(error, table, start)
+        if rows and rows[-1][0] < start:
+            self._owner.fail(lmdb.CorruptedError(f"the keys of {table.name} are out of order"))
+        return rows
 
     def scan_back(self, table: Table, start: bytes, stop: bytes | None, limit: int) -> list[Pair]:
         cursor = self._cursors[table]
@@ -142,9 +149,11 @@ class _LmdbReads:
                 rows.append(pair)
                 if len(rows) == limit:
                     break
-            return rows
         except lmdb.Error as error:
             self._fail(error, table, start)
+        if rows and stop is not None and rows[0][0] >= stop:
+            self._owner.fail(lmdb.CorruptedError(f"the keys of {table.name} are out of order"))
+        return rows
 
     def count(self, table: Table) -> int:
         try:
@@ -248,12 +257,14 @@ class _LmdbReader:
 class LmdbStore:
     """``open`` it; plays ``Store``. The data directory must be locked by the caller."""
 
-    def __init__(self, environment: lmdb.Environment, path: str, clock: Clock) -> None:
+    def __init__(self, environment: lmdb.Environment, file: RealFile, path: str, clock: Clock) -> None:
         self._environment = environment
+        self._file = file
         self._path = path
         self._clock = clock
         self._closed = False
         self._failed = False
+        self._full = False  # the transaction is: LMDB takes no more of it
         self._readers: list[_LmdbReader] = []
         self._readers_ended = 0
         self._checkpoints = 0
@@ -265,7 +276,7 @@ class LmdbStore:
         self._begin()
         self._check_format()
         self._index = unpack_index(self._txn.get(Table.META, APPLIED_INDEX))
-        self._keep_headroom()
+        self._keep_room()
 
     @staticmethod
     def open(disk: RealDisk, directory: str, clock: Clock, *, map_bytes: int = limits.MAP_BYTES_INITIAL) -> LmdbStore:
@@ -275,24 +286,26 @@ class LmdbStore:
         Unsupported (written by a newer version).
         """
         path = disk.real_path(f"{directory}/{FILE_NAME}")
+        file: RealFile | None = None
+        environment: lmdb.Environment | None = None
         try:
             if not disk.exists(directory):
                 _make(disk, directory, map_bytes)
             disk.sync_directory()
-            _lengthen(disk, directory)
+            file = _open_file(disk, f"{directory}/{FILE_NAME}")
+            _lengthen(file, path)
             environment = _environment(disk.real_path(directory), map_bytes)
             environment.sync(True)
-        except lmdb.Error as error:
-            raise _typed(error, path) from error
-        except OSError as error:
-            raise StorageFailed(f"{path}: {error.strerror}") from error
-        try:
-            return LmdbStore(environment, path, clock)
-        except lmdb.Error as error:
-            environment.close()
-            raise _typed(error, path) from error
-        except (DataDamaged, StorageFailed, Unsupported):
-            environment.close()
+            return LmdbStore(environment, file, path, clock)
+        except (lmdb.Error, OSError, DataDamaged, StorageFailed, Unsupported) as error:
+            if environment is not None:
+                environment.close()
+            if file is not None:
+                file.close()
+            if isinstance(error, lmdb.Error):
+                raise _typed(error, path) from error
+            if isinstance(error, OSError):
+                raise StorageFailed(f"{path}: {error.strerror}") from error
             raise
 
     @property
@@ -329,7 +342,7 @@ class LmdbStore:
         self._checkpoint_ms_last = (self._clock.monotonic_s() - start_s) * 1000
         self._checkpoint_ms_max = max(self._checkpoint_ms_max, self._checkpoint_ms_last)
         self._begin()
-        self._keep_headroom()
+        self._keep_room()
 
     def rollback(self) -> None:
         self._check()
@@ -383,12 +396,14 @@ class LmdbStore:
         self._end_readers(until_ms=None)
         self._inner.abort()
         self._environment.close()
+        self._file.close()
 
     # ---- inside -----------------------------------------------------------------------------------
 
     def fail(self, error: lmdb.Error) -> NoReturn:
         """Turn what a read or write met into what the caller handles; all but a full map closes the store."""
-        if isinstance(error, lmdb.MapFullError | lmdb.BadTxnError):
+        if isinstance(error, lmdb.MapFullError) or (self._full and isinstance(error, lmdb.BadTxnError)):
+            self._full = True
             raise StoreFull from error
         self._failed = True
         raise _typed(error, self._path) from error
@@ -400,10 +415,11 @@ class LmdbStore:
     def _begin(self) -> None:
         try:
             self._inner = self._environment.begin(write=True)
+            self._txn.renew(self._inner, self._databases)
         except lmdb.Error as error:
             self._failed = True
             raise _typed(error, self._path) from error
-        self._txn.renew(self._inner, self._databases)
+        self._full = False
 
     def _check_format(self) -> None:
         found = self._txn.get(Table.META, STORE_FORMAT_KEY)
@@ -415,11 +431,20 @@ class LmdbStore:
                 " wrote it"
             )
 
-    def _keep_headroom(self) -> None:
-        """Grow while nothing is written. With readers open it can wait for the next checkpoint or a StoreFull."""
+    def _keep_room(self) -> None:
+        """Behind a commit: the file as long as it says it is, and the map ahead of it.
+
+        Growth ends readers, so with readers open it waits for a later checkpoint or a StoreFull.
+        """
         info = self._environment.info()
-        left = info["map_size"] - (info["last_pgno"] + 1) * self._page_bytes
-        if left < limits.MAP_HEADROOM_BYTES and not self._readers:
+        need = (info["last_pgno"] + 1) * self._page_bytes
+        try:
+            if self._file.size() < need:
+                self._file.truncate(need)
+        except OSError as error:
+            self._failed = True
+            raise StorageFailed(f"{self._path}: it cannot be {need} bytes long: {error.strerror}") from error
+        while self._environment.info()["map_size"] - need < limits.MAP_HEADROOM_BYTES and not self._readers:
             self.grow()
 
     def _resize(self, map_bytes: int) -> None:
@@ -481,28 +506,32 @@ def _make(disk: RealDisk, directory: str, map_bytes: int) -> None:
     disk.rename(unfinished, directory)
 
 
-def _lengthen(disk: RealDisk, directory: str) -> None:
-    """See the theory: a short file must be reported, not end the process."""
-    path = f"{directory}/{FILE_NAME}"
+def _open_file(disk: RealDisk, path: str) -> RealFile:
     try:
-        file = disk.open(path)
+        return disk.open(path)
     except FileNotFoundError as error:
         raise _damaged(disk.real_path(path), "the file is missing") from error
+
+
+def _lengthen(file: RealFile, path: str) -> None:
+    """See the theory: a short file must be reported, not end the process."""
+    size = file.size()
+    head = file.read(0, META_BYTES)
+    page_bytes = int.from_bytes(head[META_PAGE_SIZE_AT], sys.byteorder)
+    metas = [head, file.read(page_bytes, META_BYTES)]
+    if any(len(meta) < META_BYTES or meta[META_MAGIC_AT] != META_MAGIC for meta in metas):
+        raise _damaged(path, "it does not begin as an LMDB file")
+    last_page = max(int.from_bytes(meta[META_LAST_PAGE_AT], sys.byteorder) for meta in metas)
+    need = (last_page + 1) * page_bytes
+    if need <= size:
+        return
     try:
-        size = file.size()
-        head = file.read(0, META_BYTES)
-        page_bytes = int.from_bytes(head[META_PAGE_SIZE_AT], sys.byteorder)
-        metas = [head, file.read(page_bytes, META_BYTES)]
-        if any(len(meta) < META_BYTES or meta[META_MAGIC_AT] != META_MAGIC for meta in metas):
-            raise _damaged(disk.real_path(path), "it does not begin as an LMDB file")
-        last_page = max(int.from_bytes(meta[META_LAST_PAGE_AT], sys.byteorder) for meta in metas)
-        need = (last_page + 1) * page_bytes
-        if need > size + MAP_GROWTH_BYTES_MAX:
-            raise _damaged(disk.real_path(path), f"it has {size} bytes and speaks of {need}")
-        if need > size:
-            file.truncate(need)
-    finally:
-        file.close()
+        problems = lmdb.verify.verify(path)  # type: ignore[no-untyped-call]  # it has no stub
+    except lmdb.verify.VerifyError as error:
+        raise _damaged(path, str(error)) from error
+    if problems or need > size + MAP_GROWTH_BYTES_MAX:
+        raise _damaged(path, f"it has {size} bytes and speaks of {need}: {'; '.join(problems[:1])}")
+    file.truncate(need)
 
 
 def _damaged(path: str, what: str) -> DataDamaged:

@@ -47,7 +47,7 @@ from tq.spec import parse
 from tq.worker.context import Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
-from tq.worker.outcomes import CANCELLED, COMPLETE, CRASH, RELEASE, STOPPED, Said, failed
+from tq.worker.outcomes import CANCELLED, COMPLETE, CRASHED, FAIL, RELEASE, STOPPED, Said, failed
 from tq.world import Clock, Random
 
 REPORTS_IN_FLIGHT_MAX: Final = 4
@@ -406,7 +406,15 @@ class WorkerCore:
             self._claim_after_ms = now_ms + pause_ms // 2 + self._random.below(pause_ms)
 
     def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
-        spec = parse(raw)
+        try:
+            spec = parse(raw)
+        except TqError as error:
+            # Of a later version than ours. Without its id nothing can be said of it: its lease runs out, and another
+            # worker may know it.
+            self.notes.append(
+                ("granted a task that this version cannot read", {"fence": fence, "error": error.message})
+            )
+            return None
         handler = self._handlers.get(spec.type)
         if handler is None:
             # The session names its types, so this is the broker's slip; another worker may have the type.
@@ -420,8 +428,10 @@ class WorkerCore:
         return Job(spec.id, fence, spec.payload, handler, context)
 
     def _give_back(self, grants: list[Any]) -> None:
-        for grant in grants:
-            self._outcomes.append([parse(grant[0]).id, grant[3], RELEASE, None])
+        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms in grants:
+            job = self._job(raw, attempt, crashes, fence, deadline_ms)
+            if job is not None:
+                self._outcomes.append([job.id, fence, RELEASE, None])
 
     # ---- the ends of handlers ----------------------------------------------------------------------
 
@@ -447,13 +457,18 @@ class WorkerCore:
             else:  # the broker knows
                 self.held.pop(fence, None)
                 return
-        else:
+        elif outcome == CRASHED:
+            # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
             self.statistics.failed += 1
-            if outcome == CRASH:
-                # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
-                self.held.pop(fence, None)
-                self.notes.append(("a task's process crashed", {"id": job.context.id, "error": said[1][1]}))
-                return
+            self.held.pop(fence, None)
+            values = {"id": job.context.id, "type": job.context.type, "error": said[1][1]}
+            self.notes.append(("a task's process crashed", values))
+            return
+        elif outcome == FAIL:
+            self.statistics.failed += 1
+            context, error = job.context, said[1][0]
+            values = {"id": context.id, "type": context.type, "attempt": context.attempt}
+            self.notes.append(("an attempt failed", {**values, "error": f"{error[0]}: {error[1][:200]}"}))
         self._outcomes.append([job.id, fence, said[0], said[1]])
 
     def _reported(self, reply: m.ResultReply) -> None:

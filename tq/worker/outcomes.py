@@ -15,10 +15,10 @@ FAIL: Final = 1
 RELEASE: Final = 2
 SNOOZE: Final = 3
 CANCELLED: Final = 4
-CRASH: Final = 5
 
-STOPPED: Final = -1
-"""Not on the wire: the handler was stopped by the worker, which knows what to say of it."""
+# Not on the wire:
+STOPPED: Final = -1  # the handler was stopped by the worker, which knows what to say of it
+CRASHED: Final = -2  # its process is gone; said by letting the lease run out, as if the worker were gone
 
 SAID_STOPPED: Final[Said] = (STOPPED, None)
 SAID_NOTHING: Final[Said] = (COMPLETE, ["", b""])
@@ -64,8 +64,8 @@ def failed(type_: str, message: str, trace: str, *, permanent: bool = False, ret
 
 
 def crashed(type_: str, message: str) -> Said:
-    """The attempt ended as if the worker had been killed; counted as a crash."""
-    return (CRASH, error_of(type_, message, ""))
+    """The attempt ended as if the worker had been killed, and is a crash like that one."""
+    return (CRASHED, error_of(type_, message, ""))
 
 
 def error_of(type_: str, message: str, trace: str) -> list[str]:

@@ -25,9 +25,9 @@ from tq.world import Clock, Random
 FAILURES_TOLD: Final = 20  # every so many failures to connect, after the first
 
 LOUD: Final = frozenset({
-    "a handler does not stop; it keeps its slot", "a task's process crashed", "an outcome was refused",
+    "a handler does not stop; it keeps its slot", "a task's process crashed", "an attempt failed", "an outcome was refused",
     "could not take leave of the cluster", "gave back what did not end in time",
-    "granted a type that was not registered", "session lost", "the broker is silent",
+    "granted a type that was not registered", "granted a task that this version cannot read", "session lost", "the broker is silent",
 })  # fmt: skip
 QUIET: Final = frozenset({"the broker asks to wait"})
 

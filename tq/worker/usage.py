@@ -22,7 +22,7 @@ class Usage:
         self._known: dict[int, psutil.Process] = {}
 
     def __call__(self) -> dict[str, Any]:
-        """cpu_percent: of one processor, since the last call, whole."""
+        """cpu_percent: of one processor, since the last call. stuck: handlers that run although their tasks are over."""
         cpu, rss = self._own.cpu_percent(), self._own.memory_info().rss
         pids = set(self._children())
         self._known = {pid: process for pid, process in self._known.items() if pid in pids}
@@ -36,12 +36,14 @@ class Usage:
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 self._known.pop(pid, None)
         statistics = self._core.statistics
+        running = list(self._core.running.values())  # a copy in one step: the loop goes on meanwhile
         return {
             "cpu_percent": round(cpu),
             "rss_bytes": rss,
             "processes": 1 + len(self._known),
             "slots": self._slots,
-            "running": len(self._core.running),
+            "running": len(running),
+            "stuck": sum(1 for job in running if job.is_given_up),
             "claimed": statistics.claimed,
             "completed": statistics.completed,
             "failed": statistics.failed,

@@ -18,7 +18,7 @@ LINES = [
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> facts.Facts:
-    return facts.gather(tmp_path_factory.mktemp("facts"), syncs=3)
+    return facts.gather(tmp_path_factory.mktemp("facts"), syncs=3, busy_seconds=0.1)
 
 
 def test_facts_are_of_this_machine(here: facts.Facts) -> None:
@@ -63,3 +63,20 @@ def test_memory_and_processor_time_of_a_process() -> None:
     anonymous, resident = facts.memory_mb(os.getpid())
     assert 1 < anonymous <= resident
     assert facts.processor_seconds(os.getpid()) > 0
+
+
+def test_the_share_of_others_is_of_the_time_between_two_calls() -> None:
+    looks = iter([(100.0, 40.0), (110.0, 43.0), (110.05, 43.05), (120.0, 43.0), (130.0, 60.0)])
+    others = facts.Others(lambda: next(looks))
+    assert others.percent() == 30
+    assert others.percent() == 30, "too soon to tell"
+    assert others.percent() == 0
+    assert others.percent() == 100
+
+
+def test_our_own_work_is_not_that_of_others() -> None:
+    before = facts.processor_use()
+    sum(number * number for number in range(2_000_000))
+    after = facts.processor_use()
+    ours = (after[0] - before[0]) - (after[1] - before[1])
+    assert ours > 0

@@ -217,6 +217,7 @@ class World:
         self.disk = SimDisk()
         self.store = MemoryStore(self.disk.step, self.clock)
         self.peers: list[Peer] = []
+        self.on_broker: Callable[[Broker], None] = lambda broker: None  # sees each new one before it applies anything
         self.start()
 
     # ---- the process -------------------------------------------------------------------------------
@@ -230,6 +231,7 @@ class World:
             applied_index=self.store.checkpointed_index, election_ms=(600, 1_200), heartbeat_ms=150,
         )  # fmt: skip
         self.broker = Broker(self.settings, self.store, self.node, self.disk, self.clock, self.random.fork())
+        self.on_broker(self.broker)
         self.passes = Passes(self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role)
         for _ in range(10):
             self.settle()

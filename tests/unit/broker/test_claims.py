@@ -45,6 +45,20 @@ def test_without_a_wait_nothing_is_answered_at_once(world):
     assert len(world.broker.claims) == 0
 
 
+def test_a_claim_that_gets_nothing_names_the_index_too(world):
+    """A client remembers the highest index that it saw: a reply without one would take it back in time."""
+    peer = world.connect()
+    session = peer.register()
+    index = peer.submit(task(1, queue="elsewhere")).index
+    assert peer.answer(peer.ask_claim(session, 1)).index == index
+    waiting = peer.ask_claim(session, 2, 1, 500)
+    world.advance_ms(600)
+    assert peer.answer(waiting).index >= index
+    replaced = peer.ask_claim(session, 3, 1, 500)
+    peer.ask_claim(session, 4, 1, 500)
+    assert peer.answer(replaced).index >= index
+
+
 def test_a_wait_costs_no_log_entry_and_no_polling(world):
     members = crowd(world, 3)
     index = world.node.last_index
@@ -261,6 +275,22 @@ def test_what_a_full_session_leaves_wakes_the_next(world):
     world.connect().submit(task(5_000))
     assert peer.answer(full).grants == []
     assert len(other.answer(waiting).grants) == 1
+
+
+def test_what_a_claim_leaves_for_a_better_task_wakes_the_next(world):
+    """Woken for a task of one queue it takes another's, which has a higher priority; somebody sleeps who could take it."""
+    peer = world.connect()
+    both = peer.register(1, types=("work", "toil"), queues=("a", "b"))
+    rid = peer.ask_claim(both, 1, 1, 20_000)
+    toiler = world.connect()
+    toil_rid = toiler.ask_claim(toiler.register(2, types=("toil",), queues=("b",)), 1, 1, 20_000)
+    worker = world.connect()
+    work_rid = worker.ask_claim(worker.register(3, types=("work",), queues=("a",)), 1, 1, 20_000)
+    world.settle()
+    world.connect().submit(task(1, queue="a"), task(2, "toil", queue="b", priority=250))
+    assert [id_of(grant) for grant in peer.answer(rid).grants] == [task_id(2)]
+    assert [id_of(grant) for grant in worker.answer(work_rid).grants] == [task_id(1)]
+    assert not toiler.has(toil_rid)
 
 
 def test_a_beaten_claim_keeps_its_time(world):

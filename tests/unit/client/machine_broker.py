@@ -72,7 +72,7 @@ class MachineBroker:
                 why, facts = queries.explain(txn, request.id, self.machine.time_ms, set())
                 return m.ExplainReply(rid, self.machine.index, why, facts)
             case m.Queues():
-                return m.QueuesReply(rid, self.machine.index, queries.queues(txn))
+                return m.QueuesReply(rid, self.machine.index, queries.queues(txn, queries.log_time_ms(txn)))
         raise AssertionError(request)
 
     def _bulk(self, request: m.RetryTasks | m.PurgeTasks) -> m.Message:

@@ -210,12 +210,11 @@ def test_explaining_what_is_not_there() -> None:
 
 def test_counts_and_queues() -> None:
     d = mixed()
-    d.now_ms += 700
-    d.apply()
+    d.now_ms += 700  # no entry is written in this time
     assert queries.counts(d.txn) == {
         "waiting": 0, "scheduled": 1, "pending": 3, "running": 1, "completed": 1, "cancelled": 1, "expired": 1, "skipped": 0, "dead": 1,
     }  # fmt: skip
-    default, other = queries.queues(d.txn)
+    default, other = queries.queues(d.txn, d.now_ms)
     assert (default["name"], default["pending"], default["running"]) == (
         "default",
         {"low": 1, "normal": 0, "high": 1},
@@ -234,15 +233,15 @@ def test_the_oldest_ready_task_may_have_any_priority_and_waits_anew_after_a_rele
     d.now_ms += 50
     d.submit(2, priority=255)
     since = d.now_ms - 50
-    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == since
+    assert queries.queues(d.txn, d.now_ms)[0]["oldest_ready_ms"] == since
     d.submit(3, priority=100, type="other")
-    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == since
+    assert queries.queues(d.txn, d.now_ms)[0]["oldest_ready_ms"] == since
     d.do(c.Cancel([id_of(3)], 0))
     grants = d.claim(2)
     d.now_ms += 10
-    assert queries.queues(d.txn)[0]["oldest_ready_ms"] is None
+    assert queries.queues(d.txn, d.now_ms)[0]["oldest_ready_ms"] is None
     d.report(*grants[1], Outcome.RELEASE)
-    assert queries.queues(d.txn)[0]["oldest_ready_ms"] == d.now_ms
+    assert queries.queues(d.txn, d.now_ms)[0]["oldest_ready_ms"] == d.now_ms
 
 
 def test_the_next_timer_of_each_kind() -> None:

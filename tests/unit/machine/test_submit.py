@@ -33,7 +33,7 @@ def test_bulk_and_general_paths_agree(batch: list[dict[str, Any]], atomic: bool)
     bulk, general = Driver(), Driver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(submit_module, "_create_plain", _must_not_be_used)
-        patch.setattr(submit_module, "_PLAIN", ())
+        patch.setattr(submit_module, "_plain", lambda _raws: None)
         one = general.apply(c.Submit(specs, atomic))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(submit_module, "_submit_general", _must_not_be_used)

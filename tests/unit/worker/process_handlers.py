@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -64,6 +65,13 @@ def stubborn(payload: bytes, ctx: Context) -> bytes:
             time.sleep(60)
         except Stopped:
             continue
+
+
+@HANDLERS.handler("hog", executor="process")
+def hog(payload: bytes, ctx: Context) -> None:
+    """Holds the interpreter for hours, in one call of C: no other thread of the process runs."""
+    Path(payload.decode()).touch()
+    re.match("(a+)+$", "a" * 60 + "b")
 
 
 @HANDLERS.handler("signals", executor="process")

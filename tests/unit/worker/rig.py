@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from tq import cbor
 from tq.errors import TqError, to_wire
 from tq.protocol import messages as m
 from tq.sim.clock import VirtualClock
 from tq.sim.random import SeededRandom
+from tq.spec import Spec, encode
 from tq.worker.context import Context
 from tq.worker.core import Settings, WorkerCore
 from tq.worker.handlers import Handlers
@@ -51,8 +51,10 @@ class Rig:
 
     # ---- the broker --------------------------------------------------------------------------------
 
-    def connect(self) -> None:
-        hello = m.HelloReply(0, 1, [], {}, 1_000, b"C" * 16, "n1", None, "tq/test", self.clock.wall_ms())
+    def connect(self, ahead_ms: int = 0) -> None:
+        """ahead_ms: of the cluster's clock, before ours."""
+        time_ms = self.clock.wall_ms() + ahead_ms
+        hello = m.HelloReply(0, 1, [], {}, 1_000, b"C" * 16, "n1", None, "tq/test", time_ms)
         self.core.connected(hello)
 
     def open(self) -> m.ClaimTask:
@@ -130,8 +132,10 @@ def grant(
     deadline_ms: int | None = None,
     attempt: int = 1,
     crashes: int = 0,
+    headers: dict[str, str] | None = None,
 ) -> list[Any]:
-    spec = cbor.dumps([id_of(number), type, payload])
+    options = tuple(headers.items()) if headers else ()
+    spec = encode(Spec(id_of(number), type, payload, headers=options))
     return [spec, attempt, crashes, number if fence is None else fence, LEASE_MS, timeout_ms, deadline_ms]
 
 

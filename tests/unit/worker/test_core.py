@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.rig import Rig, grant, id_of, only
-from tq import limits
+from tests.unit.worker.rig import LEASE_MS, Rig, grant, id_of, only
+from tq import cbor, limits
 from tq.errors import Backpressure, BrokerUnavailable, InvalidRequest, NotLeader, PayloadTooLarge, SessionLost
 from tq.protocol import messages as m
 from tq.worker.core import (
@@ -142,6 +142,25 @@ def test_a_grant_of_a_type_that_was_not_registered_goes_back() -> None:
     assert reports(rig.answer) == [[1, RELEASE]]
     assert "granted a type that was not registered" in rig.events()
     assert not rig.core.held
+
+
+def test_headers_of_the_task_are_in_its_context() -> None:
+    rig = Rig()
+    (job,) = rig.granted(rig.open(), grant(1, headers={"trace": "abc"}))
+    assert job.context.headers == {"trace": "abc"}
+
+
+def test_a_task_of_a_later_version_is_left_to_others() -> None:
+    rig = Rig()
+    claim = rig.open()
+    later = cbor.dumps([id_of(1), "t", b"", "default", 150, {999: 1}])
+    (job,) = rig.granted(claim, [later, 1, 0, 5, LEASE_MS, None, None], grant(6))
+    assert (job.fence, list(rig.core.held)) == (6, [6])
+    assert reports(rig.answer) == []
+    assert "granted a task that this version cannot read" in rig.events()
+    rig.core.drain()
+    rig.core.received(m.ClaimReply(only(rig.answer, m.ClaimTask).rid, 5, [[later, 1, 0, 7, LEASE_MS, None, None]]))
+    assert reports(rig.step()) == []
 
 
 def test_the_session_that_the_claim_finds_lost_is_opened_anew_and_its_jobs_are_told() -> None:
@@ -379,11 +398,11 @@ def test_a_process_that_timed_out_is_killed_after_a_short_grace() -> None:
 
 def test_a_deadline_is_counted_on_the_clock_of_the_cluster() -> None:
     rig = Rig()
-    rig.connect()
-    cluster_ms = rig.clock.wall_ms()
-    rig.clock.jump_wall_ms(3_600_000)  # ours is wrong by an hour
+    rig.connect(ahead_ms=3_600_000)  # our clock is wrong by an hour
     rig.register()
-    (job,) = rig.granted(rig.sent(m.ClaimTask), grant(1, deadline_ms=cluster_ms + 2_000))
+    deadline_ms = rig.clock.wall_ms() + 3_600_000 + 2_000
+    (job,) = rig.granted(rig.sent(m.ClaimTask), grant(1, deadline_ms=deadline_ms))
+    assert job.context.deadline == pytest.approx(rig.clock.wall_ms() / 1000 + 2), "on the clock that the handler reads"
     rig.after(1_999)
     assert not job.context.cancelled
     rig.after(1)
@@ -507,6 +526,18 @@ def test_a_good_bye_that_nobody_hears_has_an_end() -> None:
     assert "could not take leave of the cluster" in rig.events()
 
 
+def test_the_good_bye_waits_for_outcomes_that_are_under_way() -> None:
+    """Behind it they would be stale."""
+    rig = Rig(drain_ms=1_000)
+    (job,) = rig.granted(rig.open(), grant(1))
+    rig.core.finished(job, DONE)
+    report = only(rig.step(), m.TaskResult)
+    rig.core.drain()
+    assert rig.after(1_000) == []
+    assert rig.core.state is State.CLOSING
+    only(rig.answered(report), m.DeregisterWorker)
+
+
 def test_a_drain_before_there_is_a_session_ends_at_once() -> None:
     rig = Rig()
     rig.core.drain()
@@ -519,8 +550,10 @@ def test_a_drain_waits_for_outcomes_that_are_not_answered() -> None:
     (job,) = rig.granted(rig.open(), grant(1))
     rig.core.finished(job, DONE)
     report = only(rig.step(), m.TaskResult)
-    rig.core.disconnected()
     rig.core.drain()
+    rig.after(1_000)
+    assert rig.core.state is State.DRAINING
+    rig.core.disconnected()
     rig.after(1_000)
     assert rig.core.state is State.DRAINING
     rig.connect()
@@ -647,3 +680,5 @@ def test_a_failed_attempt_is_reported_with_its_error() -> None:
     (item,) = only(rig.step(), m.TaskResult).items
     assert item == [id_of(1), 1, FAIL, [["ValueError", "no", "trace"], False, 5]]
     assert rig.core.stats().failed == 1
+    ((event, values),) = [note for note in rig.notes if "attempt" in note[0]]
+    assert (event, values["type"], values["error"]) == ("an attempt failed", "t", "ValueError: no")

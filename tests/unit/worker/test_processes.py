@@ -14,7 +14,7 @@ import trio
 from tests.unit.worker.jobs import Ends, a_job, tell
 from tests.unit.worker.process_handlers import HANDLERS
 from tq.worker.job import Job, Why
-from tq.worker.outcomes import COMPLETE, CRASH, FAIL, SAID_STOPPED
+from tq.worker.outcomes import COMPLETE, CRASHED, FAIL, SAID_STOPPED
 from tq.worker.processes import Processes
 
 MODULE = "tests.unit.worker.process_handlers"
@@ -108,7 +108,7 @@ async def test_a_child_that_ends_crashes_its_attempt_alone(
         await rig.until_ended(1)
         assert rig.ends.said[0][0] == 1
         outcome, error = rig.ends.of(1)
-        assert outcome == CRASH
+        assert outcome == CRASHED
         assert cause in error[1]
         assert len(rig.processes.pids) == 1
         assert not other.context.cancelled
@@ -122,7 +122,7 @@ async def test_a_child_killed_from_outside_is_a_crash() -> None:
         await until(lambda: rig.processes.pids == [pid])
         os.kill(pid, signal.SIGKILL)
         await rig.until_ended(2)
-        assert rig.ends.of(2)[0] == CRASH
+        assert rig.ends.of(2)[0] == CRASHED
 
 
 async def test_a_child_that_died_while_idle_costs_nobody_an_attempt() -> None:
@@ -174,7 +174,7 @@ async def test_a_child_that_cannot_answer_any_more_is_a_crash() -> None:
     async with a_rig() as rig:
         rig.start("close")
         await rig.until_ended(1)
-        assert rig.ends.of(1)[0] == CRASH
+        assert rig.ends.of(1)[0] == CRASHED
         assert rig.processes.pids == []
 
 

@@ -21,6 +21,9 @@ def test_it_counts_the_worker_and_its_children() -> None:
         alone = Usage(rig.core, 4, list)()
         both = usage()
         assert (both["slots"], both["running"], both["claimed"], both["processes"]) == (4, 2, 2, 2)
+        assert both["stuck"] == 0
+        rig.core.running[1].is_given_up = True
+        assert usage()["stuck"] == 1
         assert both["rss_bytes"] > 10_000_000
         assert both["rss_bytes"] > alone["rss_bytes"]
         message = m.Heartbeat(1, bytes(16), [], both)

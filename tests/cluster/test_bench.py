@@ -1,0 +1,51 @@
+"""The benchmark once, for seconds, on a real broker and real workers: that it measures, not what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import attrs
+
+from tq.bench import scenarios
+from tq.bench.processes import TQ
+
+TINY = attrs.evolve(scenarios.QUICK, seconds=0.3, samples=5, drain=300)
+
+
+def test_the_command_measures_and_prints_one_document() -> None:
+    done = subprocess.run([*TQ, "bench", "--quick", "--json", "S1", "S7"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(done.stdout)["lines"]
+    assert [line["scenario"] for line in lines] == ["S1", "S1", "S1", "S7"]
+    assert lines[0]["value"] > 10
+    assert lines[1]["value"] <= lines[2]["value"], "p50 and p99"
+    assert lines[3]["value"] is None
+
+
+def test_submissions_over_many_connections_and_in_batches() -> None:
+    singles, p99 = scenarios.s1c(TINY)
+    assert singles.value is not None
+    assert p99.value is not None
+    assert singles.value > 100
+    one, four = scenarios.s2(TINY)
+    assert one.value is not None
+    assert four.value is not None
+    assert min(one.value, four.value) > 1_000
+
+
+def test_workers_drain_and_answer() -> None:
+    (drain,) = scenarios.s3(TINY)
+    assert drain.value is not None
+    assert 0 < drain.value < scenarios.DRAIN_SECONDS_MAX
+    p50, p99, start = scenarios.s4_s8(TINY)
+    assert p50.value is not None
+    assert p99.value is not None
+    assert start.value is not None
+    assert 1 < p50.value <= p99.value
+    assert 0 < start.value < p99.value
+
+
+def test_the_two_workers_under_a_generator() -> None:
+    lines = list(scenarios.s5(attrs.evolve(TINY, work_seconds=1.0)))
+    assert all(line.value is not None and line.value > 0 for line in lines)
