@@ -82,7 +82,7 @@ class Core:
         self._transport = _Transport(self.outbox, on_append)
         configuration = SyncObjConf(
             autoTick=False,
-            appendEntriesPeriod=_SEND_PERIOD_S,
+            appendEntriesPeriod=_SEND_PERIOD_S if peers else 0.001,
             appendEntriesUseBatch=True,  # False leaks two descriptors an object
             appendEntriesBatchSizeBytes=limits.APPEND_BATCH_BYTES,
             commandsQueueSize=0,

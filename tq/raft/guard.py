@@ -227,10 +227,10 @@ class Guard:
             return
         self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
         if isinstance(message, Ack):
-            self._leading.acknowledged(peer, message, self._now_s)
+            self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
         else:
             self._leading.rejected(peer, message, self._now_s)
-        self._tick_wanted = True
+            self._tick_wanted = True
         self._reads.confirm(self._leading.confirmed_round())
 
     def _stop_over_loss(self, peer: str, message: Lost) -> None:

@@ -112,7 +112,7 @@ class Leading:
         commit_index = self._core.commit_index
         for peer, progress in self.progress.items():
             if (
-                now_s - progress.sent_s >= self._heartbeat_s
+                now_s >= progress.sent_s + self._heartbeat_s
                 or commit_index > progress.commit_sent
                 or self.round > progress.round_sent
             ):
@@ -136,11 +136,14 @@ class Leading:
 
     def wakes_at_s(self) -> float:
         """When the next heartbeat is due."""
-        return min(progress.sent_s for progress in self.progress.values()) + self._heartbeat_s
+        return (
+            min(progress.sent_s for progress in self.progress.values()) + self._heartbeat_s
+        )  # as it is compared above
 
     # ---- what members answer -----------------------------------------------------------------------
 
-    def acknowledged(self, peer: str, ack: Ack, now_s: float) -> None:
+    def acknowledged(self, peer: str, ack: Ack, now_s: float) -> bool:
+        """Returns whether SyncObj has work of it: something to commit, or to send."""
         progress = self._heard(peer, ack, now_s)
         if ack.matched_index > self._journal.last_index:
             raise InternalError(
@@ -152,9 +155,11 @@ class Leading:
             progress.match_sequence = progress.sequence
             progress.acknowledge(ack.matched_index)
             progress.next_index = max(progress.next_index, ack.matched_index + 1)
-        self._feed(peer, progress)
+        is_news = self._feed(peer, progress)
         if progress.paused and not progress.is_full(2) and progress.next_index > self._journal.base_index:
             self._resume(peer, progress)
+            return True
+        return is_news
 
     def rejected(self, peer: str, reject: Reject, now_s: float) -> None:
         progress = self._heard(peer, reject, now_s)
@@ -192,16 +197,17 @@ class Leading:
         progress.round = max(progress.round, answer.round)
         return progress
 
-    def _feed(self, peer: str, progress: Progress) -> None:
+    def _feed(self, peer: str, progress: Progress) -> bool:
         core = self._core
         durable_index = min(progress.match_index, self._journal.durable_index)
         if durable_index <= progress.fed_index:
             core.feed_sign_of_life(peer, progress.heard_s)
-            return
+            return False
         progress.fed_index = durable_index
         core.feed_ack(peer, durable_index, progress.heard_s)
         if progress.next_index != durable_index + 1:
             core.feed_cursor(peer, progress.next_index, progress.heard_s)
+        return True
 
     def _pause(self, peer: str, progress: Progress) -> None:
         progress.paused = True
