@@ -126,6 +126,11 @@ RAFT_ELECTION_MS_FAST: Final = (200, 400)
 RAFT_PROPOSALS_MAX: Final = 1_024  # proposed and not yet committed
 RAFT_PROPOSALS_BYTES_MAX: Final = 128 * MIB
 RAFT_ALONE_WAKE_MS: Final = 500  # a leader without others has nothing to do by time; SyncObj's own chores
+RAFT_VOTERS_MAX: Final = 7
+PEER_BATCH_BYTES: Final = 1 * MIB  # of entries in one message, unless one entry is larger
+PEER_BATCH_ENTRIES_MAX: Final = 4_096
+PEER_INFLIGHT_BYTES_MAX: Final = 8 * MIB  # of entries sent to a member and not acknowledged
+PEER_INFLIGHT_MESSAGES_MAX: Final = 128
 SYNC_SAMPLES: Final = 256  # durations kept for the percentiles
 SYNC_SLOW_MS: Final = 2  # p99 above which "auto" takes the thread
 
@@ -163,6 +168,7 @@ assert APPEND_BATCH_BYTES <= PEER_MESSAGE_BYTES_MAX < PEER_OUT_BYTES_MAX - PEER_
 assert PEER_CHUNK_BYTES < PEER_URGENT_BYTES_MAX
 assert ENTRY_BYTES_MAX < PROPOSER_QUEUE_BYTES_MAX
 assert ENTRY_BYTES_MAX < RAFT_PROPOSALS_BYTES_MAX
+assert 2 * PEER_BATCH_BYTES <= PEER_INFLIGHT_BYTES_MAX
 assert HEARTBEAT_MS_DEFAULT * 2 <= LEASE_MS_DEFAULT
 assert CHECKPOINT_DIRTY_BYTES_MAX < MAP_HEADROOM_BYTES < MAP_BYTES_INITIAL
 assert BACKOFF_BASE_MS_DEFAULT <= BACKOFF_CAP_MS_DEFAULT <= DURATION_MS_MAX < TIME_MS_MAX

@@ -15,7 +15,7 @@ hash in the tests change only after those and the simulation have passed on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from pysyncobj import syncobj as library
@@ -33,6 +33,8 @@ NO_OP = b"\x01"  # the type byte of entries that SyncObj neither unpickles nor a
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 _NEVER_S = 1e9  # its own time-outs must not fire: the guard starts elections
 _CLOCK_OFFSET_S = 1.0  # it sets a deadline to 0 and asks whether it lies before now
+_SEND_PERIOD_S = 1e-6  # it sends once a period; every tick shall send
+_TICK_STEP_S = 2e-6  # so two ticks at the same time are told apart by more than a period
 _LAST_APPLIED = "_SyncObj__raftLastApplied"
 
 
@@ -52,24 +54,35 @@ def _check_library() -> None:
 _check_library()
 
 
+OnAppend = Callable[[str, int, int, "Entries"], bool]
+"""(member, index and term of the entry before, entries): whether more may be sent to that member now."""
+
+
 class Core:
     """One SyncObj. All calls take the time, in seconds of the node's monotonic clock.
 
+    Args:
+        peers: the other voters. SyncObj takes all of them for connected until ``pause``.
+        on_append: called while SyncObj sends.
+
     Attributes:
-        outbox: (member, message) that SyncObj sent; the caller empties it.
+        outbox: (member, message) that SyncObj sent, besides appends; the caller empties it.
         role: FOLLOWER, CANDIDATE or LEADER.
     """
 
     def __init__(
-        self, node_id: str, peers: list[str], journal: Journal, *, applied_index: int, now_s: float, fallback_s: float
-    ) -> None:
+        self, node_id: str, peers: list[str], journal: Journal, *, applied_index: int, now_s: float, fallback_s: float,
+        on_append: OnAppend | None = None,
+    ) -> None:  # fmt: skip
         self.outbox: list[tuple[str, dict[str, Any]]] = []
         self.role = FOLLOWER
         self._now_s = now_s
-        self._transport = _Transport(self.outbox)
+        self._ticked_s = 0.0
+        self._members = {peer: Member(peer) for peer in peers}
+        self._transport = _Transport(self.outbox, on_append)
         configuration = SyncObjConf(
             autoTick=False,
-            appendEntriesPeriod=0.001,
+            appendEntriesPeriod=_SEND_PERIOD_S if peers else 0.001,
             appendEntriesUseBatch=True,  # False leaks two descriptors an object
             appendEntriesBatchSizeBytes=limits.APPEND_BATCH_BYTES,
             commandsQueueSize=0,
@@ -88,11 +101,13 @@ class Core:
         library.monotonicTime = self._clock
         try:
             self._syncobj = library.SyncObj(
-                Member(node_id), [Member(peer) for peer in peers], configuration, transport=self._transport
+                Member(node_id), list(self._members.values()), configuration, transport=self._transport
             )
         finally:
             library.createJournal, library.monotonicTime = make_journal, clock
         setattr(self._syncobj, _LAST_APPLIED, applied_index)
+        for member in self._members.values():
+            self._transport._onNodeConnected(member)
 
     def _clock(self) -> float:
         return self._now_s + _CLOCK_OFFSET_S
@@ -101,8 +116,8 @@ class Core:
         self.role = new
 
     def tick(self, now_s: float) -> None:
-        """Commit, apply (nothing), append what is queued."""
-        self._now_s = now_s
+        """Commit, apply (nothing), send to members that lack something, append what is queued."""
+        self._now_s = self._ticked_s = max(now_s, self._ticked_s + _TICK_STEP_S)
         clock = library.monotonicTime
         library.monotonicTime = self._clock
         try:
@@ -131,6 +146,52 @@ class Core:
         """Have the next tick append ``payload``, if this node leads then; else the tick drops it."""
         self._syncobj._applyCommand(payload, None)
 
+    # ---- what members say, as SyncObj is to hear it ------------------------------------------------
+
+    def feed_vote_request(self, peer: str, term: int, last_index: int, last_term: int, now_s: float) -> None:
+        """A vote goes to the outbox if it is granted."""
+        request = {"type": "request_vote", "term": term, "last_log_index": last_index, "last_log_term": last_term}
+        self._feed(self._members[peer], request, now_s)
+
+    def step_up(self, peer: str, term: int, now_s: float) -> None:
+        """Follow in ``term``: a vote request that cannot be granted, harmless in every role."""
+        self.feed_vote_request(peer, term, 0, -1, now_s)
+
+    def feed_vote(self, peer: str, now_s: float) -> None:
+        """One vote for the current term. SyncObj counts and does not ask whose: feed each member's once."""
+        self._feed(self._members[peer], {"type": "response_vote", "term": self.term}, now_s)
+
+    def feed_heartbeat(self, peer: str, term: int, commit_index: int, now_s: float) -> None:
+        """``peer`` leads ``term``, and all up to ``commit_index`` is committed and here. SyncObj's own append, which
+        trusts and truncates, is never reached: it needs ``prevLogIdx``."""
+        message = {"type": "append_entries", "term": term, "commit_index": commit_index}
+        self._feed(self._members[peer], message, now_s)
+
+    def feed_ack(self, peer: str, matched_index: int, now_s: float) -> None:
+        """All up to ``matched_index`` is durable at ``peer``. The cursor is pulled back to behind it."""
+        self._answer(peer, matched_index + 1, now_s, success=True, reset=False)
+
+    def feed_cursor(self, peer: str, next_index: int, now_s: float) -> None:
+        """Send to ``peer`` from ``next_index`` on. Counts as an answer of it, given at ``now_s``."""
+        self._answer(peer, next_index, now_s, success=False, reset=True)
+
+    def feed_sign_of_life(self, peer: str, now_s: float) -> None:
+        """``peer`` answered at ``now_s``: for check-quorum."""
+        self._answer(peer, 1, now_s, success=False, reset=False)
+
+    def _answer(self, peer: str, next_index: int, now_s: float, *, success: bool, reset: bool) -> None:
+        message = {"type": "next_node_idx", "next_node_idx": next_index, "reset": reset, "success": success}
+        self._feed(self._members[peer], message, now_s)
+
+    def pause(self, peer: str) -> None:
+        """Send nothing to ``peer`` until ``resume``."""
+        self._transport._onNodeDisconnected(self._members[peer])
+
+    def resume(self, peer: str) -> None:
+        self._transport._onNodeConnected(self._members[peer])
+
+    # ---- what it says of itself --------------------------------------------------------------------
+
     @property
     def term(self) -> int:
         return int(self._syncobj.raftCurrentTerm)
@@ -149,14 +210,23 @@ class Core:
 
 
 class _Transport(Transport):  # type: ignore[misc]
-    """Puts what SyncObj sends into the outbox. Messages come in through ``Core``."""
+    """Hands appends to the guard and puts all else that SyncObj sends into the outbox. Messages come in
+    through ``Core``."""
 
-    def __init__(self, outbox: list[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(self, outbox: list[tuple[str, dict[str, Any]]], on_append: OnAppend | None) -> None:
         super().__init__(None, None, [])
         self._outbox = outbox
+        self._on_append = on_append
 
     def send(self, node: Member, message: dict[str, Any]) -> bool:
-        self._outbox.append((node.id, message))
+        if message["type"] != "append_entries" or self._on_append is None:
+            self._outbox.append((node.id, message))
+            return True
+        if "prevLogIdx" not in message:
+            raise InternalError(f"SyncObj wanted to send a snapshot to {node.id}; that is the guard's")
+        entries = message["entries"]
+        if not self._on_append(node.id, message["prevLogIdx"], message["prevLogTerm"], entries):
+            self._onNodeDisconnected(node)  # ends SyncObj's loop over what that member lacks
         return True
 
 
@@ -177,7 +247,8 @@ class SyncObjLog:
         journal = self._journal
         if isinstance(item, slice):
             start, stop, _step = item.indices(len(self))
-            return Entries(journal, journal.base_index + start, max(0, stop - start))
+            first, count = journal.base_index + start, max(0, stop - start)
+            return Entries(journal, first, count if item.stop is not None else _batch(journal, first, count))
         index = journal.base_index + item if item >= 0 else journal.last_index + 1 + item
         return _entry(journal, index)
 
@@ -217,8 +288,36 @@ class SyncObjLog:
         raise InternalError(f"SyncObj wanted to compact the log to position {position}; that is the guard's")
 
 
+def _batch(journal: Journal, first: int, count: int) -> int:
+    """How many entries from ``first`` on go into one message: at least one, if there is one."""
+    size = 0
+    for number in range(min(count, limits.PEER_BATCH_ENTRIES_MAX)):
+        size += journal.payload_bytes(first + number) if first + number > journal.base_index else 1
+        if size > limits.PEER_BATCH_BYTES and number:
+            return number
+    return min(count, limits.PEER_BATCH_ENTRIES_MAX)
+
+
+class StoredPayload:
+    """What SyncObj asks of a payload: its size and its first byte. Neither needs a read."""
+
+    __slots__ = ("_index", "_journal")
+
+    def __init__(self, journal: Journal, index: int) -> None:
+        self._journal = journal
+        self._index = index
+
+    def __len__(self) -> int:
+        return self._journal.payload_bytes(self._index)
+
+    def __getitem__(self, item: slice) -> bytes:
+        if (item.start, item.stop) != (None, 1):
+            raise InternalError(f"SyncObj looks into entry {self._index} at {item}")
+        return NO_OP
+
+
 class StoredEntry:
-    """Stands for (payload, index, term) and reads the payload only when it is asked for."""
+    """Stands for (payload, index, term) of an entry that is not in memory, and reads nothing."""
 
     __slots__ = ("_index", "_journal")
 
@@ -235,7 +334,8 @@ class StoredEntry:
         if item == 2:
             return self._journal.term_at(self._index)
         if item == 0:
-            return NO_OP if self._index == self._journal.base_index else self._journal.payload(self._index)
+            base = self._journal.base_index
+            return NO_OP if self._index == base else StoredPayload(self._journal, self._index)
         raise IndexError(item)
 
 
@@ -243,7 +343,7 @@ Entry = Pending | StoredEntry
 
 
 class Entries(Sequence[Entry]):
-    """A stretch of the log that copies nothing: SyncObj asks for whole tails and uses the first entry."""
+    """A stretch of the log that copies nothing. SyncObj asks for whole tails; it gets as much as one message holds."""
 
     __slots__ = ("_count", "_first", "_journal")
 

@@ -1,11 +1,16 @@
 """What keeps SyncObj honest: it stands between SyncObj and the wire, the journal, the clock and the applier.
 
-It does no I/O. In: ``receive``, ``tick``, ``propose``, ``synced``. Out: messages, whether a sync is wanted (the
-journal's ``needs_sync``), how far entries are committed *and* durable here, role changes, ends of proposals.
+It does no I/O. In: ``receive``, ``tick``, ``propose``, ``read_index``, ``synced``. Out: messages, whether a sync is wanted
+(the journal's ``needs_sync``), how far entries are committed *and* durable here, role changes, ends of proposals and reads.
 
 Rules
-- SyncObj counts the leader's own entry at once. So **a group of one ticks only when all it has is synced**: term
-  and vote, and each entry. That holds before it campaigns too.
+- **Terms.** Each message has its sender's. A lower one is dropped, and answered with ours; a higher one makes SyncObj
+  follow in it, but never a prevote, nor a vote request that stickiness refuses (elections.py).
+- **Durable before visible.** Votes, vote requests and acknowledgements wait for the sync of what they say, and are
+  dropped if the term moves on meanwhile.
+- SyncObj counts the leader's own entry at once. In a larger group no acknowledgement above our own synced index
+  reaches it (leading.py). **A group of one ticks only when all it has is synced**: term and vote, and each entry.
+- A follower's append is ours (following.py); SyncObj hears a bare heartbeat, with a commit index that was verified.
 - Entries are handed out up to min(commit, durable here), in every role.
 - **LEADER is told once the first entry of its term is committed.** Until then the commit index may lag behind what
   earlier leaders answered, and reads would be stale. So who hears LEADER has been handed all that was ever committed.
@@ -14,23 +19,42 @@ Rules
   committed, lost (not done, will never be), or unknown (leadership went while it was in the log).
 - What SyncObj does that must not happen is an InternalError, and the node stops.
 
-A group of one needs no timer: it campaigns with the first tick. What larger groups need (the follower's append,
-PreVote, timers, snapshots, membership) is named in docs/raft.md; until it is here they are refused.
+A group of one needs no timer: it campaigns with the first tick.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import deque
+from typing import assert_never
 
 import attrs
 
 from tq import limits
-from tq.errors import Backpressure, InternalError, InvalidRequest, NotLeader, Unsupported
-from tq.raft import adapter
-from tq.raft.adapter import Core
+from tq.errors import DataDamaged, InternalError, NotLeader, Unsupported
+from tq.raft import adapter, messages
+from tq.raft.adapter import Core, Entries
+from tq.raft.elections import Elections
+from tq.raft.following import Following
 from tq.raft.journal import Journal
+from tq.raft.leading import Leading
+from tq.raft.messages import (
+    Ack,
+    Append,
+    Lost,
+    Message,
+    PreVote,
+    PreVoteReply,
+    Reject,
+    RequestVote,
+    Stale,
+    TimeoutNow,
+    Vote,
+)
+from tq.raft.proposals import Outcome, ProposalEnd, Proposals
+from tq.raft.reads import ReadEnd, Reads
 from tq.world import Random
+
+__all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
 
 
 class Role(enum.Enum):
@@ -46,63 +70,180 @@ class RoleChange:
     leader_id: str | None
 
 
-class ProposalEnd(enum.Enum):
-    COMMITTED = "committed"
-    LOST = "lost"  # not done, and never will be
-    UNKNOWN = "unknown"  # this node stopped leading while it was in the log
-
-
-@attrs.frozen
-class Outcome:
-    term: int
-    index: int
-    end: ProposalEnd
-
-
 class Guard:
     """See the theory above.
 
     Attributes:
         role, term, leader_id: as told to the broker; LEADER only when its term has a committed entry.
         committed_index: committed and durable here; never goes back.
-        terms_begun: elections this node started.
         strangers: messages dropped because their sender is no member.
+        wall_ms: this node's wall clock, set by the caller; members are told.
+        clock_offsets_ms: the wall clocks of members less ours, as last heard.
     """
 
     def __init__(
         self, *, node_id: str, peers: list[str], journal: Journal, random: Random, now_s: float,
         election_ms: tuple[int, int], heartbeat_ms: int,
     ) -> None:  # fmt: skip
-        if [peer for peer in peers if peer != node_id]:
-            raise Unsupported("groups of more than one node are not supported yet: list no peers")
         if not 0 < heartbeat_ms < election_ms[0] <= election_ms[1]:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
         self.node_id = node_id
+        self._peers = sorted({peer for peer in peers if peer != node_id})
+        if len(self._peers) + 1 > limits.RAFT_VOTERS_MAX:
+            raise Unsupported(
+                f"a group of {len(self._peers) + 1} voters; at most {limits.RAFT_VOTERS_MAX} are supported"
+            )
+        self._alone = not self._peers
         self._journal = journal
-        self._random = random
         self._core = Core(
-            node_id, [], journal,
-            applied_index=journal.commit_index, now_s=now_s, fallback_s=election_ms[1] / 1000,
+            node_id, self._peers, journal,
+            applied_index=journal.commit_index, now_s=now_s, fallback_s=election_ms[1] / 1000, on_append=self._on_append,
         )  # fmt: skip
         self._core_role = adapter.FOLLOWER
-        self._waiting: list[bytes] = []
-        self._proposed: deque[tuple[int, int, int]] = deque()  # term, index, bytes; in the log or waiting
-        self._proposed_bytes = 0
-        self._outcomes: list[Outcome] = []
+        self._heartbeat_s = heartbeat_ms / 1000
+        self._now_s = now_s
+        self._elections = Elections(len(self._peers) + 1, random, election_ms, now_s)
+        self._following: Following | None = None
+        self._leading: Leading | None = None
+        self._proposals = Proposals(journal)
+        self._reads = Reads()
+        self._out: list[tuple[str, Message]] = []
+        self._held: list[tuple[str, RequestVote | Vote]] = []  # until the vote they speak of is synced
+        self._tick_wanted = False
+        self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
         self.term = self._core.term
         self.leader_id: str | None = None
         self.committed_index = min(journal.commit_index, journal.durable_index)
-        self.terms_begun = 0
         self.strangers = 0
+        self.wall_ms = 0
+        self.clock_offsets_ms: dict[str, int] = {}
 
     # ---- in ---------------------------------------------------------------------------------------
 
-    def receive(self, peer: str, message: bytes) -> None:
-        """A message from an authenticated peer. A group of one has no members but itself: it is dropped."""
-        del peer, message
-        self.strangers += 1
+    def receive(self, peer: str, data: bytes, now_s: float) -> None:
+        """A message from an authenticated member.
+
+        Raises:
+            ProtocolError: the bytes are no message; nothing was done. Close the connection.
+            DataDamaged: this node has lost what it acknowledged. It must stop.
+            InternalError: a broken invariant. It must stop.
+        """
+        if peer not in self._peers:
+            self.strangers += 1
+            return
+        message = messages.decode(data)
+        self._now_s = now_s
+        if self._passes_terms(peer, message):
+            self._take(peer, message)
+        self._take_over()
+
+    def _passes_terms(self, peer: str, message: Message) -> bool:
+        """Compare terms, and follow in a higher one. Returns whether the message counts."""
+        core = self._core
+        if message.term < core.term:
+            match message:
+                case PreVoteReply(granted=True):
+                    return True  # the voter has not heard of our term, and need not: else the highest term never wins
+                case PreVote() | RequestVote() | Append() | TimeoutNow():
+                    self._out.append((peer, Stale(core.term)))
+            return False
+        if message.term > core.term:
+            match message:
+                case PreVote():
+                    return True
+                case RequestVote(transfer=False) if self._is_sticky():
+                    return False
+            core.step_up(peer, message.term, self._now_s)
+            self._elections.end()
+            self._elections.forget_leader()
+            self._take_over()
+        return True
+
+    def _is_sticky(self) -> bool:
+        return self._core.role == adapter.LEADER or self._elections.is_sticky(self._now_s)
+
+    def _take(self, peer: str, message: Message) -> None:
+        """``message`` is of the present term, or of a kind for which that does not matter."""
+        core = self._core
+        match message:
+            case Append():
+                self._take_append(peer, message)
+            case Ack() | Reject():
+                self._take_answer(peer, message)
+            case PreVote():
+                granted = message.term >= core.term and not self._is_sticky() and self._is_current(message)
+                self._out.append((peer, PreVoteReply(core.term, message.round, granted)))
+            case PreVoteReply():
+                if not message.granted or core.role == adapter.LEADER:
+                    return
+                if self._elections.prevote_granted(peer, message.round):
+                    self._campaign(transfer=False)
+            case RequestVote():
+                if message.transfer or not self._is_sticky():
+                    core.feed_vote_request(peer, message.term, message.last_index, message.last_term, self._now_s)
+            case Vote():
+                if core.role == adapter.CANDIDATE and self._vote_is_synced() and self._elections.vote_is_new(peer):
+                    core.feed_vote(peer, self._now_s)
+            case TimeoutNow():
+                if core.role == adapter.FOLLOWER and self._known_leader() == peer:
+                    self._campaign(transfer=True)
+            case Lost():
+                self._stop_over_loss(peer, message)
+            case Stale():
+                pass  # its term was all it had to say
+            case _:
+                assert_never(message)
+
+    def _is_current(self, message: PreVote) -> bool:
+        return (message.last_term, message.last_index) >= (self._journal.last_term, self._journal.last_index)
+
+    def _vote_is_synced(self) -> bool:
+        journal = self._journal
+        return (journal.durable_term, journal.durable_vote) == (self._core.term, self.node_id)
+
+    def _take_append(self, peer: str, message: Append) -> None:
+        core, following = self._core, self._following
+        if core.role == adapter.LEADER:
+            raise InternalError(f"{peer} leads term {message.term}, and so does this node")
+        if following is None or following.term != message.term:
+            following = self._following = Following(
+                self._journal, peer, message.term, core.commit_index, self._heartbeat_s / 2
+            )
+        elif following.leader_id != peer:
+            raise InternalError(f"{peer} leads term {message.term}, and so does {following.leader_id}")
+        self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
+        self._leader_missed = False
+        self._elections.heard_leader(self._now_s)
+        answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
+        commit_index = min(message.commit_index, following.matched_index)
+        core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
+        if answer is not None:
+            self._out.append((peer, answer))
+
+    def _take_answer(self, peer: str, message: Ack | Reject) -> None:
+        if self._core.role != adapter.LEADER or self._leading is None or self._leading.term != message.term:
+            return
+        self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
+        if isinstance(message, Ack):
+            self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
+        else:
+            self._leading.rejected(peer, message, self._now_s)
+            self._tick_wanted = True
+        self._reads.confirm(self._leading.confirmed_round())
+
+    def _stop_over_loss(self, peer: str, message: Lost) -> None:
+        following = self._following
+        if following is None or (following.leader_id, following.term) != (peer, message.term):
+            return
+        if following.matched_index < message.index:
+            raise DataDamaged(
+                f"this node acknowledged the log up to entry {message.index} to {peer}, leader of term {message.term},"
+                f" and has it up to {following.matched_index} only: its disk reports syncs that it does not do, or the"
+                " data directory is an old copy. The node stops. Replace the disk, give the node an empty directory and"
+                " join it anew"
+            )
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """Have the next tick append ``payload``. Returns the (term, index) it will have if it is committed.
@@ -114,58 +255,124 @@ class Guard:
         """
         if self.role is not Role.LEADER:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
-        size = len(payload)
-        if not 1 <= size <= limits.ENTRY_BYTES_MAX:
-            raise InvalidRequest.of("entry", f"{size} bytes", f"1 to {limits.ENTRY_BYTES_MAX} bytes")
-        if (
-            len(self._proposed) >= limits.RAFT_PROPOSALS_MAX
-            or self._proposed_bytes + size > limits.RAFT_PROPOSALS_BYTES_MAX
-        ):
-            raise Backpressure(
-                "the log has as many entries in flight as it can hold",
-                retry_after=limits.OVERLOAD_RETRY_AFTER_MS / 1000,
-            )
-        self._waiting.append(adapter.NO_OP + payload)
-        index = self._journal.last_index + len(self._waiting)
-        self._proposed.append((self.term, index, size))
-        self._proposed_bytes += size
-        return self.term, index
+        return self._proposals.add(self.term, payload, adapter.NO_OP)
+
+    def read_index(self) -> int:
+        """Begin a linearizable read. Returns its ticket; ``take_reads`` tells at which index it may be answered.
+
+        Raises NotLeader.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader("this node does not lead; ask the leader", leader=self.leader_id)
+        if self._leading is None:
+            return self._reads.add(self.committed_index, 0, confirmed_round=0)
+        self._leading.round += 1
+        self._tick_wanted = True
+        return self._reads.add(self.committed_index, self._leading.round, self._leading.confirmed_round())
 
     @property
     def may_tick(self) -> bool:
-        """False while something of ours is not synced: for a group of one a tick would count it as committed."""
-        return not self._journal.needs_sync and not self._journal.syncing
+        """False while a group of one has something that is not synced: a tick would count it as committed."""
+        return not self._alone or (not self._journal.needs_sync and not self._journal.syncing)
 
     def tick(self, now_s: float) -> None:
-        """Let SyncObj work: commit what is synced, append what waits, campaign if it is time."""
+        """Let SyncObj work: commit what is synced, append what waits, send, campaign if it is time."""
         if not self.may_tick:
             raise InternalError("a group of one may not tick before its log is synced")
-        core, journal = self._core, self._journal
-        expected = journal.last_index + len(self._waiting)
-        if self._waiting:
-            for payload in self._waiting:
-                core.queue(payload)
-            self._waiting = []
-        if core.role == adapter.LEADER:
-            core.tick(now_s)
-            if core.role == adapter.LEADER and journal.last_index != expected:
-                raise InternalError(f"SyncObj appended up to {journal.last_index}, not {expected}")
+        self._now_s = now_s
+        self._tick_wanted = False
+        if self._core.role == adapter.LEADER:
+            self._lead()
+        elif self._alone:
+            self._elections.begin(self.node_id, now_s)
+            self._core.campaign(now_s)
         else:
-            self.terms_begun += 1
-            core.campaign(now_s)
-        if core.outbox:
-            raise InternalError(f"SyncObj sends {core.outbox[0][1].get('type')} in a group of one")
+            if now_s >= self._elections.deadline_s:
+                self._ask_prevotes()
+            self._core.tick(now_s)
         self._take_over()
 
+    def _lead(self) -> None:
+        core, journal = self._core, self._journal
+        waiting = self._proposals.take_waiting()
+        expected = journal.last_index + len(waiting)
+        for payload in waiting:
+            core.queue(payload)
+        core.tick(self._now_s)
+        if core.role != adapter.LEADER:
+            return
+        if journal.last_index != expected:
+            raise InternalError(f"SyncObj appended up to {journal.last_index}, not {expected}")
+        if self._leading is None:
+            return
+        if waiting:
+            core.tick(self._now_s)  # it sends first and appends then: once more, to send what it appended
+        self._leading.wall_ms = self.wall_ms
+        self._leading.heartbeats(self._now_s)
+
+    def _ask_prevotes(self) -> None:
+        self._leader_missed = True
+        round_ = self._elections.ask_prevotes(self.node_id, self._now_s)
+        journal = self._journal
+        question = PreVote(self._core.term, round_, journal.last_index, journal.last_term)
+        self._out += [(peer, question) for peer in self._peers]
+
+    def _campaign(self, *, transfer: bool) -> None:
+        core, journal = self._core, self._journal
+        self._elections.begin(self.node_id, self._now_s)
+        last_index, last_term = journal.last_index, journal.last_term
+        core.campaign(self._now_s)
+        if core.role != adapter.CANDIDATE:
+            raise InternalError("SyncObj did not campaign when it was told to")
+        asked = [peer for peer, message in core.outbox if message["type"] == "request_vote"]
+        core.outbox[:] = [sent for sent in core.outbox if sent[1]["type"] != "request_vote"]
+        if sorted(asked) != self._peers:
+            raise InternalError(f"SyncObj asked {sorted(asked)} for votes, not {self._peers}")
+        self._held = [(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers]
+
     def synced(self) -> None:
-        """The journal's ``durable_index`` may have moved."""
+        """The journal's ``durable_index``, or its durable term and vote, may have moved."""
+        if self._leading is not None:
+            self._leading.synced()
+            self._tick_wanted = True
+        following = self._following
+        if following is not None and following.held is not None:
+            held, following.held = following.held, None
+            if following.term == self._core.term:
+                self._take_append(following.leader_id, held)
         self._take_over()
 
     # ---- out --------------------------------------------------------------------------------------
 
     def take_messages(self) -> list[tuple[str, bytes]]:
-        """(peer, message) to send. A group of one sends none."""
-        return []
+        """(member, message) to send, in order; what waits for a sync comes when that is done."""
+        if self._alone:
+            return []
+        following, term = self._following, self._core.term
+        if following is not None and following.term == term:
+            ack = following.ack_due(self.wall_ms, self._now_s)
+            if ack is not None:
+                self._out.append((following.leader_id, ack))
+        if self._held:
+            self._release_held(term)
+        out, self._out = self._out, []
+        encoded: dict[int, bytes] = {}  # a question to all is written once
+        for _, message in out:
+            if id(message) not in encoded:
+                encoded[id(message)] = messages.encode(message)
+        return [(peer, encoded[id(message)]) for peer, message in out]
+
+    def _release_held(self, term: int) -> None:
+        journal = self._journal
+        held, self._held = self._held, []
+        for peer, message in held:
+            if message.term != term:
+                continue
+            vote = peer if isinstance(message, Vote) else self.node_id
+            if (journal.durable_term, journal.durable_vote) == (term, vote):
+                self._out.append((peer, message))
+            else:
+                self._held.append((peer, message))
 
     def take_changes(self) -> list[RoleChange]:
         """What became of role, term and leader since the last call, in order."""
@@ -174,32 +381,95 @@ class Guard:
 
     def take_outcomes(self) -> list[Outcome]:
         """How proposals ended since the last call; each proposal once."""
-        outcomes, self._outcomes = self._outcomes, []
-        return outcomes
+        return self._proposals.take_outcomes()
+
+    def take_reads(self) -> list[ReadEnd]:
+        """How reads ended since the last call; each read once."""
+        return self._reads.take()
+
+    def compacted(self) -> None:
+        """The log begins further behind now: members that need what is gone are not sent entries."""
+        if self._leading is not None:
+            self._leading.compacted()
+
+    @property
+    def leads_term(self) -> int:
+        """The term this node leads as SyncObj has it, or 0."""
+        return self._core.term if self._core.role == adapter.LEADER else 0
+
+    @property
+    def terms_begun(self) -> int:
+        """Elections this node started."""
+        return self._elections.started
 
     @property
     def wants_tick(self) -> bool:
         """Whether a tick has something to do now, whatever the time."""
-        return bool(self._waiting) or self._core.role != adapter.LEADER or self.role is not Role.LEADER
+        if self._alone:
+            return bool(self._proposals.waiting) or self._core.role != adapter.LEADER or self.role is not Role.LEADER
+        return bool(self._proposals.waiting) or self._tick_wanted
+
+    @property
+    def wakes_at_s(self) -> float:
+        """When a tick has something to do by time."""
+        if self._alone:
+            return float("inf")
+        if self._leading is not None and self._core.role == adapter.LEADER:
+            return self._leading.wakes_at_s()
+        return self._elections.deadline_s
 
     def close(self) -> None:
         self._core.close()
 
     # ---- inside -----------------------------------------------------------------------------------
 
+    def _on_append(self, peer: str, prev_index: int, prev_term: int, entries: Entries) -> bool:
+        """SyncObj sends; it may have become leader in this very call."""
+        leading, core = self._leading, self._core
+        if leading is None or leading.term != core.term:
+            leading = self._leading = Leading(
+                core, self._journal, self._peers, self._send, term=core.term, heartbeat_s=self._heartbeat_s,
+                now_s=self._now_s,
+            )  # fmt: skip
+            leading.wall_ms = self.wall_ms
+            self._elections.end()
+        return leading.append(peer, prev_index, prev_term, len(entries))
+
+    def _send(self, peer: str, message: Message) -> None:
+        self._out.append((peer, message))
+
     def _take_over(self) -> None:
         """Read SyncObj's state and tell what changed."""
         core, journal = self._core, self._journal
-        commit = core.commit_index
-        committed = min(commit, journal.durable_index)
+        if core.outbox:
+            self._take_outbox()
+        committed = min(core.commit_index, journal.durable_index)
         if committed < self.committed_index:
             raise InternalError(f"the commit index went back from {self.committed_index} to {committed}")
         if committed > self.committed_index:
             self.committed_index = committed
-            self._end_committed()
+            self._proposals.end_committed(committed)
+        if self._leading is not None and core.role != adapter.LEADER:
+            self._leading.end()
+            self._leading = None
+            self._elections.restart_timer(self._now_s)
         if core.role != self._core_role or self.role is not Role.LEADER or core.term != self.term:
             self._core_role = core.role
             self._tell_role()
+
+    def _take_outbox(self) -> None:
+        """Besides appends and vote requests SyncObj may send votes; a group of one, nothing at all."""
+        for peer, message in self._core.outbox:
+            if message["type"] != "response_vote" or self._alone:
+                raise InternalError(f"SyncObj sends {message['type']} to {peer}")
+            self._elections.restart_timer(self._now_s)
+            self._held = [(peer, Vote(message["term"]))]
+        self._core.outbox.clear()
+
+    def _known_leader(self) -> str | None:
+        """Who leads the present term, if it is another node and was heard."""
+        following = self._following
+        return following.leader_id if following is not None and following.term == self._core.term else None
 
     def _tell_role(self) -> None:
         core, journal = self._core, self._journal
@@ -211,28 +481,13 @@ class Guard:
             case adapter.CANDIDATE:
                 role, leader_id = Role.CANDIDATE, None
             case _:
-                role, leader_id = Role.FOLLOWER, core.leader_id
+                role, leader_id = Role.FOLLOWER, None if self._leader_missed else self._known_leader()
         if term < self.term:
             raise InternalError(f"the term went back from {self.term} to {term}")
         if (role, term, leader_id) == (self.role, self.term, self.leader_id):
             return
         if self.role is Role.LEADER:
-            self._end_all()
+            self._proposals.end_all()
+            self._reads.end_all()
         self.role, self.term, self.leader_id = role, term, leader_id
         self._changes.append(RoleChange(role, term, leader_id))
-
-    def _end_committed(self) -> None:
-        while self._proposed and self._proposed[0][1] <= self.committed_index:
-            term, index, size = self._proposed.popleft()
-            self._proposed_bytes -= size
-            end = ProposalEnd.COMMITTED if self._journal.term_at(index) == term else ProposalEnd.LOST
-            self._outcomes.append(Outcome(term, index, end))
-
-    def _end_all(self) -> None:
-        last = self._journal.last_index
-        for term, index, _size in self._proposed:
-            end = ProposalEnd.UNKNOWN if index <= last else ProposalEnd.LOST
-            self._outcomes.append(Outcome(term, index, end))
-        self._proposed.clear()
-        self._proposed_bytes = 0
-        self._waiting = []

@@ -89,7 +89,8 @@ class Journal:
         durable_index: all up to it is synced.
         commit_index: the highest that ``set_commit`` or a stored record named; stored with later records, never
             above ``durable_index``.
-        term, vote: as set; durable when ``needs_sync`` is false.
+        term, vote: as set.
+        durable_term, durable_vote: as synced.
         failure: why it refuses everything, or None.
     """
 
@@ -114,8 +115,8 @@ class Journal:
         self.last_index = self.durable_index = segments[-1].last_index
         self.last_term = runs[-1][1]
         self.commit_index = commit_index
-        self.term = terms.current.term
-        self.vote = terms.current.vote
+        self.term = self.durable_term = terms.current.term
+        self.vote = self.durable_vote = terms.current.vote
 
     # ---- what stands in it ------------------------------------------------------------------------
 
@@ -147,9 +148,7 @@ class Journal:
         if not self.base_index < index <= self.last_index:
             raise InternalError(f"entry {index} is not in the log (base {self.base_index}, last {self.last_index})")
         segment = self._segment_of(index)
-        position = index - segment.header.base_index - 1
-        start = segment.offsets[position]
-        end = segment.offsets[position + 1] if position + 1 < len(segment.offsets) else segment.end
+        start, end = segment.span(index)
         try:
             data = segment.file.read(start, end - start)
         except OSError as error:
@@ -158,6 +157,17 @@ class Journal:
         if record is None or record.index != index or RECORD_BYTES + record.length != end - start:
             raise DataDamaged(damage_text(segment.path, start, f"entry {index} is not whole any more"))
         return data[RECORD_BYTES:]
+
+    def payload_bytes(self, index: int) -> int:
+        """Its size, without a read."""
+        entry = self._tail.get(index)
+        if entry is not None:
+            return len(entry[0])
+        if not self.base_index < index <= self.last_index:
+            raise InternalError(f"entry {index} is not in the log (base {self.base_index}, last {self.last_index})")
+        segment = self._segment_of(index)
+        start, end = segment.span(index)
+        return end - start - RECORD_BYTES
 
     def _segment_of(self, index: int) -> Segment:
         for segment in reversed(self._segments):
@@ -256,6 +266,8 @@ class Journal:
                 at += length
             segment.end = at
         self.durable_index = job.upto
+        if job.term_vote is not None:
+            self.durable_term, self.durable_vote = job.term_vote
         self._term_waits = (self.term, self.vote) != (self._terms.current.term, self._terms.current.vote)
         self._forget_tail()
 

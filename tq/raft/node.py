@@ -1,5 +1,9 @@
 """A member of the group, in the words of the broker. Everything runs on the thread that decides.
 
+What other members sent goes into ``receive``, and is answered by the next ``turn``. What goes to them comes out through
+``send``, or else from ``take_messages``. A leader's entries go out before its own sync begins, so that all disks work
+at once; whoever carries the bytes should hand them to the kernel at once.
+
 ``turn`` is one pass: take what a sync brought, tick, sync, tick again, until nothing is left that can be done now.
 With an inline sync one turn carries a proposal from the queue to committed; with a thread it returns while the sync
 runs, and ``wake`` is called when the next turn has something to take.
@@ -12,19 +16,22 @@ A node that has failed once stays failed: each call raises again, nothing more i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
 
 from tq import limits
-from tq.errors import InternalError, StorageFailed, TqError
-from tq.raft.guard import Guard, Outcome, Role, RoleChange
+from tq.errors import InternalError, ProtocolError, StorageFailed, TqError
+from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
 from tq.raft.recovery import open_journal
 from tq.raft.sync import SyncStrategy
 from tq.world import Clock, Disk, Random
 
-__all__ = ["Entry", "Node", "NodeStatistics", "Role"]
+__all__ = ["Entry", "Node", "NodeStatistics", "ReadEnd", "Role"]
+
+Send = Callable[[str, bytes], None]
 
 
 @attrs.frozen
@@ -68,9 +75,10 @@ class Node:
 
     Raises:
         DataDamaged, StorageFailed: see ``recovery.open_journal``.
-        Unsupported: ``peers`` names other nodes.
+        Unsupported: more voters than RAFT_VOTERS_MAX.
 
     Attributes:
+        send: called with (member, message) within ``turn``. Set by whoever carries messages, or left None.
         wake: called, from any thread, when ``turn`` should run. Set by whoever drives the node.
     """
 
@@ -96,6 +104,7 @@ class Node:
         self._taken_index = applied_index
         self._job: SyncJob | None = None
         self._wake: Callable[[], None] | None = None
+        self.send: Send | None = None
         self._in_turn = False
         self._closed = False
 
@@ -132,6 +141,16 @@ class Node:
         return self._guard.committed_index
 
     @property
+    def leads_term(self) -> int:
+        """The term that this node leads by Raft's rules, ready or not; 0 if none. For checkers."""
+        return self._guard.leads_term
+
+    @property
+    def journal(self) -> Journal:
+        """To look at: for checkers."""
+        return self._journal
+
+    @property
     def wake(self) -> Callable[[], None] | None:
         return self._wake
 
@@ -141,11 +160,13 @@ class Node:
 
     def wait_ms(self) -> int:
         """Until ``turn`` has something to do by time; 0 if it has now. It may be called sooner."""
-        if self._job is not None:
-            return limits.RAFT_ALONE_WAKE_MS
-        if self._guard.wants_tick or self._journal.needs_sync:
+        guard = self._guard
+        if self._job is None and (guard.wants_tick or self._journal.needs_sync):
             return 0
-        return limits.RAFT_ALONE_WAKE_MS
+        wait_s = guard.wakes_at_s - self._clock.monotonic_s()
+        if wait_s >= limits.RAFT_ALONE_WAKE_MS / 1000:
+            return limits.RAFT_ALONE_WAKE_MS
+        return max(0, math.ceil(wait_s * 1000))
 
     def statistics(self) -> NodeStatistics:
         guard, journal, sync = self._guard, self._journal.statistics(), self._sync.statistics()
@@ -168,6 +189,36 @@ class Node:
         self._check()
         return self._guard.propose(data)
 
+    def receive(self, peer: str, message: bytes) -> None:
+        """What ``peer``, who has been authenticated, sent. ``turn`` must follow.
+
+        Raises:
+            ProtocolError: the bytes are no message of ours; nothing was done. Close the connection.
+            DataDamaged: this node has lost what it had acknowledged.
+            StorageFailed, InternalError: as for ``turn``.
+        """
+        self._check()
+        try:
+            self._in_turn = True
+            self._guard.wall_ms = self._clock.wall_ms()
+            self._guard.receive(peer, message, self._clock.monotonic_s())
+        except ProtocolError:
+            self._in_turn = False
+            raise
+        self._in_turn = False
+
+    def read_index(self) -> int:
+        """Begin a linearizable read; returns its ticket. ``take_reads`` says at which index it may be answered.
+
+        Raises NotLeader.
+        """
+        self._check()
+        return self._guard.read_index()
+
+    def take_reads(self) -> list[ReadEnd]:
+        """How reads ended, each once. Answer when the index is applied; None: this node leads no more."""
+        return self._guard.take_reads()
+
     def turn(self) -> None:
         """One pass. Blocks for a sync if that runs inline, and for nothing else.
 
@@ -177,17 +228,28 @@ class Node:
         """
         self._check()
         self._in_turn = True  # stays so if anything below raises: the node is then out of order for good
-        guard, journal = self._guard, self._journal
+        journal = self._journal
+        self._guard.wall_ms = self._clock.wall_ms()
         self._take_sync()
-        if guard.may_tick:
-            guard.tick(self._clock.monotonic_s())
+        self._tick()
         while journal.needs_sync and not journal.syncing:
             self._job = journal.begin_sync()
             self._sync.start(self._job.run)
             self._take_sync()
-            if guard.may_tick:
-                guard.tick(self._clock.monotonic_s())
+            self._tick()
         self._in_turn = False
+
+    def _tick(self) -> None:
+        guard = self._guard
+        if guard.may_tick:
+            guard.tick(self._clock.monotonic_s())
+        if self.send is not None:
+            for peer, message in guard.take_messages():
+                self.send(peer, message)
+
+    def take_messages(self) -> list[tuple[str, bytes]]:
+        """(member, message) to send, in order. For callers that did not set ``send``."""
+        return self._guard.take_messages()
 
     def take_committed(self, limit_bytes: int) -> list[Entry]:
         """The next committed entries: at least one if there is any, then as many as fit ``limit_bytes``."""
@@ -222,7 +284,8 @@ class Node:
         self._check()
         if index > self._taken_index:
             raise InternalError(f"entry {index} was not handed out, so it cannot be in a checkpoint")
-        self._journal.compact(index)
+        if self._journal.compact(index):
+            self._guard.compacted()
 
     def close(self) -> None:
         """Wait for a sync that runs, and close the files. What was not acknowledged may or may not be kept."""

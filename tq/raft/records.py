@@ -137,7 +137,8 @@ class Scan:
         terms: (first index, term) where the term changes.
         end: behind the last good record.
         size: of the file. More than ``end`` means that the bytes between are no good record.
-        commit: the highest commit index a record names, or the base index.
+        commit: the highest commit index a record names, or 0. (The base says nothing: a segment may begin behind an entry
+            that was synced and not committed.)
     """
 
     header: SegmentHeader
@@ -156,7 +157,7 @@ def scan_segment(file: File) -> Scan:
     """Read and check a segment up to the first record that is not good. Raises BadHeader, OSError."""
     size = file.size()
     header = SegmentHeader.decode(file.read(0, HEADER_BYTES))
-    scan = Scan(header, array("I"), [], HEADER_BYTES, size, header.base_index)
+    scan = Scan(header, array("I"), [], HEADER_BYTES, size, 0)
     index, term = header.base_index, header.base_term
     window = memoryview(b"")
     window_at = 0

@@ -73,7 +73,7 @@ def _open(disk: Disk, random: Random, floor_index: int, segment_bytes: int, tail
     if runs[-1][1] > terms.current.term:
         text = f"the log has entries of term {runs[-1][1]}, but the stored term is {terms.current.term}"
         raise DataDamaged(damage_text(f"{DIRECTORY}/term-a", 0, text))
-    commit_index = max(max(scan.commit for scan in scans), floor_index)
+    commit_index = max(scans[0].header.base_index, max(scan.commit for scan in scans), floor_index)  # below: compacted
     return Journal(disk, random, terms, segments, runs, commit_index, segment_bytes, tail_bytes_max)
 
 

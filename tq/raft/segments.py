@@ -29,6 +29,12 @@ class Segment:
     def last_index(self) -> int:
         return self.header.base_index + len(self.offsets)
 
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the record of ``index`` begins and ends."""
+        position = index - self.header.base_index - 1
+        end = self.offsets[position + 1] if position + 1 < len(self.offsets) else self.end
+        return self.offsets[position], end
+
 
 def create_segment(disk: Disk, path: str, header: bytes) -> File:
     temporary = path + TEMPORARY_SUFFIX

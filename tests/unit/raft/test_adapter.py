@@ -137,7 +137,10 @@ def test_the_log_begins_with_the_base_entry(journal):
     assert tuple(log[0][part] for part in range(3)) == (NO_OP, base, 3)
     assert log[-1] == (NO_OP + content(31), 31, 3)
     assert isinstance(log[1], StoredEntry)
-    assert tuple(log[1][part] for part in range(3)) == (NO_OP + content(base + 1), base + 1, 3)
+    payload, index, term = (log[1][part] for part in range(3))
+    assert (len(payload), payload[:1], index, term) == (len(content(base + 1)) + 1, NO_OP, base + 1, 3)
+    with pytest.raises(InternalError, match="SyncObj looks into"):
+        payload[1:]
 
 
 def test_slices_copy_nothing_and_are_right(journal):

@@ -145,15 +145,15 @@ def test_proposals_in_flight_have_bounds(leader, journal):
 def test_messages_of_strangers_are_dropped(leader, journal):
     """H7, H11: nobody is a member but this node, so no vote, append or admin message of anybody counts."""
     for message in (b"", b"\x80", b'{"type": "response_vote"}'):
-        leader.receive("n9", message)
+        leader.receive("n9", message, 0.1)
     leader.tick(0.1)
     assert (leader.strangers, leader.role, leader.term) == (3, Role.LEADER, 1)
     assert leader.take_messages() == []
 
 
-def test_other_members_are_refused_until_they_are_supported(journal):
-    with pytest.raises(Unsupported, match="list no peers"):
-        guard_on(journal, peers=["n2", "n3"])
+def test_a_group_has_a_bound(journal):
+    with pytest.raises(Unsupported, match="at most 7"):
+        guard_on(journal, peers=[f"n{number}" for number in range(2, 9)])
     guard_on(journal, peers=["n1"])
 
 

@@ -218,9 +218,9 @@ def test_an_idle_node_does_nothing_to_the_disk():
     assert (node.term, node.last_index) == (1, 2)
 
 
-def test_peers_are_refused_and_the_files_closed():
+def test_too_many_peers_are_refused_and_the_files_closed():
     with pytest.raises(Unsupported):
-        node_on(SimDisk(), peers=["n2"])
+        node_on(SimDisk(), peers=[f"n{number}" for number in range(2, 9)])
 
 
 def test_statistics():

@@ -1,0 +1,96 @@
+"""When this node campaigns, and whom it lets campaign. SyncObj's own timers never fire.
+
+Theory
+- The timer is drawn anew within ``election_ms`` each time it starts. It starts when a leader was heard, a vote was
+  given, or it ran out.
+- **PreVote**: when it runs out the node asks whether a majority would vote for it, in a term that nobody takes yet.
+  Only then it campaigns. So a node that was cut off comes back with the term it left with.
+- **Stickiness**: who leads, or heard a leader within the shortest time-out, refuses prevotes and votes, and does
+  not even take the term from them. Elections that the leader asked for (transfer) are let through.
+- Votes and prevotes are sets of member ids, in one term and one round. SyncObj counts votes and would count one twice.
+
+A log is as good as ours if its last term is higher, or the same with at least our length.
+"""
+
+from __future__ import annotations
+
+from tq.world import Random
+
+
+class Elections:
+    """
+    Attributes:
+        deadline_s: when the timer runs out.
+        round: of the last prevotes asked for; rises for ever.
+        started: elections this node started.
+    """
+
+    def __init__(self, voters: int, random: Random, election_ms: tuple[int, int], now_s: float) -> None:
+        self._quorum = voters // 2 + 1
+        self._random = random
+        self._election_ms = election_ms
+        self._heard_s = float("-inf")
+        self._prevotes: set[str] | None = None
+        self._votes: set[str] | None = None
+        self.round = 0
+        self.started = 0
+        self.deadline_s = 0.0
+        self.restart_timer(now_s)
+
+    def restart_timer(self, now_s: float) -> None:
+        if self._quorum == 1:
+            return  # alone: it campaigns when it likes
+        low, high = self._election_ms
+        self.deadline_s = now_s + (low + self._random.below(high - low + 1)) / 1000
+
+    def heard_leader(self, now_s: float) -> None:
+        self._heard_s = now_s
+        self._prevotes = self._votes = None
+        self.restart_timer(now_s)
+
+    def forget_leader(self) -> None:
+        """Its reign is over: nobody is to be protected."""
+        self._heard_s = float("-inf")
+
+    def is_sticky(self, now_s: float) -> bool:
+        """Whether a leader is alive as far as this follower knows."""
+        return now_s - self._heard_s < self._election_ms[0] / 1000
+
+    # ---- prevotes ----------------------------------------------------------------------------------
+
+    def ask_prevotes(self, own_id: str, now_s: float) -> int:
+        """The timer ran out. Returns the round to ask in."""
+        self.restart_timer(now_s)
+        self.forget_leader()
+        self.round += 1
+        self._prevotes, self._votes = {own_id}, None
+        return self.round
+
+    def prevote_granted(self, peer: str, round_: int) -> bool:
+        """Whether this grant makes it a majority; that ends the round."""
+        if self._prevotes is None or round_ != self.round:
+            return False
+        self._prevotes.add(peer)
+        if len(self._prevotes) < self._quorum:
+            return False
+        self._prevotes = None
+        return True
+
+    # ---- votes -------------------------------------------------------------------------------------
+
+    def begin(self, own_id: str, now_s: float) -> None:
+        """A term of ours begins."""
+        self.started += 1
+        self._prevotes, self._votes = None, {own_id}
+        self.restart_timer(now_s)
+
+    def vote_is_new(self, peer: str) -> bool:
+        """Take a vote of the current term; False if it was counted, or the election is over."""
+        if self._votes is None or peer in self._votes:
+            return False
+        self._votes.add(peer)
+        return True
+
+    def end(self) -> None:
+        """Won, or in another term."""
+        self._prevotes = self._votes = None

@@ -1,0 +1,231 @@
+"""A leader's view of the others: what was sent, what is known to be there, what they say.
+
+Theory
+- SyncObj decides what to send: it walks each member's cursor over the log. Here its appends become messages with a
+  sequence number, until as much is unacknowledged as ``PEER_INFLIGHT_*`` allow; then the member is paused
+  (SyncObj takes it for disconnected) until half of it is acknowledged.
+- An acknowledgement is fed to SyncObj up to what is **synced here**: it counts the leader as having all. What is
+  above waits for our sync. After each, the cursor is set anew, because SyncObj pulls it back and would send again.
+- Heartbeats are empty appends at the cursor. They go out when nothing was sent for a heartbeat's time, when the
+  commit index moved, or when a read waits. A lost append makes the next of them be rejected.
+- A rejection resets the cursor once: those that answer what was sent before the reset are ignored.
+- A member that rejects what it has acknowledged, in answer to something sent after that was known, has lost it.
+- **Reads**: a round of heartbeats begins after the read came; when a majority answered in this term, nobody else
+  can have been committing in between.
+- What members say counts at the time when they said it (check-quorum).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from tq import limits
+from tq.errors import InternalError
+from tq.raft.adapter import Core
+from tq.raft.journal import Journal
+from tq.raft.messages import Ack, Append, Lost, Message, Reject
+
+Send = Callable[[str, Message], None]
+
+
+class Progress:
+    """One member. ``sequence`` is of the last append sent, ``next_index`` behind the last entry sent."""
+
+    __slots__ = (
+        "commit_sent", "fed_index", "heard_s", "inflight", "inflight_bytes", "match_index", "match_sequence", "next_index",
+        "paused", "reset_sequence", "round", "round_sent", "sent_s", "sequence",
+    )  # fmt: skip
+
+    def __init__(self, next_index: int, now_s: float, sequence: int) -> None:
+        self.next_index = next_index
+        self.match_index = 0
+        self.match_sequence = self.reset_sequence = self.sequence = sequence
+        self.fed_index = 0
+        self.inflight: deque[tuple[int, int]] = deque()  # last index, bytes
+        self.inflight_bytes = 0
+        self.paused = False
+        self.heard_s = now_s
+        self.sent_s = float("-inf")
+        self.commit_sent = 0
+        self.round = 0
+        self.round_sent = 0
+
+    def acknowledge(self, index: int) -> None:
+        while self.inflight and self.inflight[0][0] <= index:
+            self.inflight_bytes -= self.inflight.popleft()[1]
+
+    def forget_inflight(self) -> None:
+        self.inflight.clear()
+        self.inflight_bytes = 0
+
+    def is_full(self, part: int = 1) -> bool:
+        """Whether as much is in flight as ``1 / part`` of what may be."""
+        return (
+            self.inflight_bytes * part >= limits.PEER_INFLIGHT_BYTES_MAX
+            or len(self.inflight) * part >= limits.PEER_INFLIGHT_MESSAGES_MAX
+        )
+
+
+class Leading:
+    """One term that this node leads, as SyncObj has it.
+
+    Attributes:
+        round: the last round of reads; 0 if there was none.
+        wall_ms: this node's wall clock, for what is sent.
+    """
+
+    def __init__(
+        self, core: Core, journal: Journal, peers: list[str], send: Send, *, term: int, heartbeat_s: float, now_s: float
+    ) -> None:
+        self.term = term
+        self.round = 0
+        self.wall_ms = 0
+        self._core = core
+        self._journal = journal
+        self._send = send
+        self._heartbeat_s = heartbeat_s
+        self._now_s = now_s
+        self._quorum = (len(peers) + 1) // 2 + 1
+        self.progress = {peer: Progress(journal.last_index, now_s, 0) for peer in peers}
+
+    # ---- sending -----------------------------------------------------------------------------------
+
+    def append(self, peer: str, prev_index: int, prev_term: int, count: int) -> bool:
+        """SyncObj sends ``count`` entries behind ``prev_index``. Returns whether it may send more to ``peer``."""
+        if count == 0:
+            return True  # its own heartbeats; ours are below
+        journal, progress = self._journal, self.progress[peer]
+        indices = range(prev_index + 1, prev_index + count + 1)
+        entries = tuple((journal.term_at(index), journal.payload(index)) for index in indices)
+        size = sum(len(payload) for _, payload in entries)
+        progress.next_index = prev_index + count + 1
+        progress.inflight.append((progress.next_index - 1, size))
+        progress.inflight_bytes += size
+        self._send_append(peer, progress, prev_index, prev_term, entries)
+        progress.paused = progress.is_full()
+        return not progress.paused
+
+    def heartbeats(self, now_s: float) -> None:
+        """Send those that are due."""
+        self._now_s = now_s
+        commit_index = self._core.commit_index
+        for peer, progress in self.progress.items():
+            if (
+                now_s >= progress.sent_s + self._heartbeat_s
+                or commit_index > progress.commit_sent
+                or self.round > progress.round_sent
+            ):
+                prev_index = max(progress.next_index - 1, self._journal.base_index)
+                self._send_append(peer, progress, prev_index, self._journal.term_at(prev_index), ())
+
+    def _send_append(
+        self, peer: str, progress: Progress, prev_index: int, prev_term: int, entries: tuple[tuple[int, bytes], ...]
+    ) -> None:
+        progress.sequence += 1
+        progress.sent_s = self._now_s
+        progress.commit_sent = self._core.commit_index
+        progress.round_sent = self.round
+        self._send(
+            peer,
+            Append(
+                self.term, progress.sequence, self.round, self.wall_ms, prev_index, prev_term, progress.commit_sent,
+                entries,
+            ),
+        )  # fmt: skip
+
+    def wakes_at_s(self) -> float:
+        """When the next heartbeat is due."""
+        return (
+            min(progress.sent_s for progress in self.progress.values()) + self._heartbeat_s
+        )  # as it is compared above
+
+    # ---- what members answer -----------------------------------------------------------------------
+
+    def acknowledged(self, peer: str, ack: Ack, now_s: float) -> bool:
+        """Returns whether SyncObj has work of it: something to commit, or to send."""
+        progress = self._heard(peer, ack, now_s)
+        if ack.matched_index > self._journal.last_index:
+            raise InternalError(
+                f"{peer} acknowledges entry {ack.matched_index} in term {self.term}, but the log of its leader ends at"
+                f" {self._journal.last_index}"
+            )
+        if ack.matched_index > progress.match_index:
+            progress.match_index = ack.matched_index
+            progress.match_sequence = progress.sequence
+            progress.acknowledge(ack.matched_index)
+            progress.next_index = max(progress.next_index, ack.matched_index + 1)
+        is_news = self._feed(peer, progress)
+        if progress.paused and not progress.is_full(2) and progress.next_index > self._journal.base_index:
+            self._resume(peer, progress)
+            return True
+        return is_news
+
+    def rejected(self, peer: str, reject: Reject, now_s: float) -> None:
+        progress = self._heard(peer, reject, now_s)
+        self._core.feed_sign_of_life(peer, now_s)
+        if reject.sequence <= progress.reset_sequence:
+            return
+        if reject.sequence > progress.match_sequence and reject.prev_index <= progress.match_index:
+            self._send(peer, Lost(self.term, progress.match_index))
+            return
+        progress.reset_sequence = progress.sequence
+        progress.next_index = max(reject.matched_index, progress.match_index) + 1
+        progress.forget_inflight()
+        if progress.next_index <= self._journal.base_index:
+            self._pause(peer, progress)
+            return
+        self._core.feed_cursor(peer, progress.next_index, now_s)
+        if progress.paused:
+            self._resume(peer, progress)
+
+    def compacted(self) -> None:
+        """The log begins further behind now."""
+        for peer, progress in self.progress.items():
+            if progress.next_index <= self._journal.base_index:
+                self._pause(peer, progress)
+
+    def synced(self) -> None:
+        """More is durable here: acknowledgements that waited for it count now."""
+        for peer, progress in self.progress.items():
+            if progress.match_index > progress.fed_index:
+                self._feed(peer, progress)
+
+    def _heard(self, peer: str, answer: Ack | Reject, now_s: float) -> Progress:
+        progress = self.progress[peer]
+        progress.heard_s = now_s
+        progress.round = max(progress.round, answer.round)
+        return progress
+
+    def _feed(self, peer: str, progress: Progress) -> bool:
+        core = self._core
+        durable_index = min(progress.match_index, self._journal.durable_index)
+        if durable_index <= progress.fed_index:
+            core.feed_sign_of_life(peer, progress.heard_s)
+            return False
+        progress.fed_index = durable_index
+        core.feed_ack(peer, durable_index, progress.heard_s)
+        if progress.next_index != durable_index + 1:
+            core.feed_cursor(peer, progress.next_index, progress.heard_s)
+        return True
+
+    def _pause(self, peer: str, progress: Progress) -> None:
+        progress.paused = True
+        self._core.pause(peer)
+
+    def _resume(self, peer: str, progress: Progress) -> None:
+        progress.paused = False
+        self._core.resume(peer)
+
+    def end(self) -> None:
+        """Leadership is over: SyncObj may send to all again, when it has something to say."""
+        for peer, progress in self.progress.items():
+            if progress.paused:
+                self._resume(peer, progress)
+
+    # ---- reads -------------------------------------------------------------------------------------
+
+    def confirmed_round(self) -> int:
+        """The highest round that a majority has answered."""
+        rounds = sorted((progress.round for progress in self.progress.values()), reverse=True)
+        return rounds[self._quorum - 2] if self._quorum >= 2 else self.round

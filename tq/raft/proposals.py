@@ -1,0 +1,80 @@
+"""What was proposed on this node and has not ended: each ends once, whatever happens to the leadership."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+import attrs
+
+from tq import limits
+from tq.errors import Backpressure, InvalidRequest
+from tq.raft.journal import Journal
+
+
+class ProposalEnd(enum.Enum):
+    COMMITTED = "committed"
+    LOST = "lost"  # not done, and never will be
+    UNKNOWN = "unknown"  # this node stopped leading while it was in the log
+
+
+@attrs.frozen
+class Outcome:
+    term: int
+    index: int
+    end: ProposalEnd
+
+
+class Proposals:
+    """
+    Attributes:
+        waiting: payloads for the next tick, in order.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.waiting: list[bytes] = []
+        self._journal = journal
+        self._open: deque[tuple[int, int, int]] = deque()  # term, index, bytes; in the log or waiting
+        self._open_bytes = 0
+        self._outcomes: list[Outcome] = []
+
+    def add(self, term: int, data: bytes, prefix: bytes) -> tuple[int, int]:
+        """Returns the (term, index) it will have. Raises Backpressure, InvalidRequest; nothing was taken then."""
+        size = len(data)
+        if not 1 <= size <= limits.ENTRY_BYTES_MAX:
+            raise InvalidRequest.of("entry", f"{size} bytes", f"1 to {limits.ENTRY_BYTES_MAX} bytes")
+        if len(self._open) >= limits.RAFT_PROPOSALS_MAX or self._open_bytes + size > limits.RAFT_PROPOSALS_BYTES_MAX:
+            raise Backpressure(
+                "the log has as many entries in flight as it can hold",
+                retry_after=limits.OVERLOAD_RETRY_AFTER_MS / 1000,
+            )
+        self.waiting.append(prefix + data)
+        index = self._journal.last_index + len(self.waiting)
+        self._open.append((term, index, size))
+        self._open_bytes += size
+        return term, index
+
+    def take_waiting(self) -> list[bytes]:
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def end_committed(self, committed_index: int) -> None:
+        while self._open and self._open[0][1] <= committed_index:
+            term, index, size = self._open.popleft()
+            self._open_bytes -= size
+            end = ProposalEnd.COMMITTED if self._journal.term_at(index) == term else ProposalEnd.LOST
+            self._outcomes.append(Outcome(term, index, end))
+
+    def end_all(self) -> None:
+        """Leadership went: what is in the log may yet be committed, what waits is lost."""
+        appended_to = self._journal.last_index
+        for term, index, _size in self._open:
+            kept = index <= appended_to and self._journal.term_at(index) == term
+            self._outcomes.append(Outcome(term, index, ProposalEnd.UNKNOWN if kept else ProposalEnd.LOST))
+        self._open.clear()
+        self._open_bytes = 0
+        self.waiting = []
+
+    def take_outcomes(self) -> list[Outcome]:
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes

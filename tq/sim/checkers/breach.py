@@ -1,0 +1,7 @@
+"""What the checkers of a running simulation raise."""
+
+from __future__ import annotations
+
+
+class Breach(AssertionError):
+    """A promise was broken."""

@@ -1,0 +1,351 @@
+"""A group of nodes in one world: virtual clocks, simulated disks, a simulated network, and checkers that watch.
+
+Each member has a disk that outlives its processes. A process is a ``Node`` with what a broker keeps beside it: a state
+machine (the list of what it was given) that is checkpointed now and then. Time jumps from event to event. The same
+seed gives the same run.
+
+The checkers look after every turn of every node: one leader a term, log matching, leader completeness, what is
+committed is synced on a majority, each proposal ends once and as told, reads are linearizable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tq.errors import NotLeader, TqError
+from tq.raft.node import Entry, Node
+from tq.raft.sync import InlineSync, SyncStrategy
+from tq.sim.checkers.breach import Breach
+from tq.sim.checkers.raft_committed import RaftCommitted
+from tq.sim.checkers.raft_leaders import RaftLeaders
+from tq.sim.checkers.raft_logs import RaftLogs
+from tq.sim.checkers.raft_promises import RaftPromises
+from tq.sim.clock import VirtualClock
+from tq.sim.disk import PowerLoss, SimDisk
+from tq.sim.late_sync import LateSync
+from tq.sim.network import SimNetwork
+from tq.sim.random import SeededRandom
+
+ELECTION_MS = (200, 400)
+HEARTBEAT_MS = 50
+TURNS_AT_ONCE = 50  # a node that always has something to do would stop the time
+TAKE_BYTES = 4096
+
+
+class Member:
+    """
+    Attributes:
+        node: the process, or None while it is down.
+        applied: what the state machine was given, from index 1 on.
+        checkpointed: how many of them survive a crash.
+        paused: stopped as by SIGSTOP: time passes, nothing is done, messages wait.
+        rate_permille: how fast its clock runs.
+        sync_ms: bounds of the time a sync takes; None: it runs inline and takes none.
+        failures: what it stopped for.
+    """
+
+    def __init__(self, name: str, random: SeededRandom) -> None:
+        self.name = name
+        self.random = random
+        self.disk = SimDisk()
+        self.clock = VirtualClock()
+        self.rate_permille = 1000
+        self._passed = 0  # of its clock, in millionths of a second
+        self.node: Node | None = None
+        self.lives = 0
+        self.applied: list[Entry] = []
+        self.checkpointed = 0
+        self.paused = False
+        self.mailbox: list[tuple[str, bytes]] = []
+        self.sync_ms: tuple[int, int] | None = None
+        self.late: LateSync | None = None
+        self.sync_due_ms: int | None = None
+        self.wake_ms = 0
+        self.synced_terms: dict[int, int] = {}  # index to term, as on the platter
+        self.failures: list[TqError] = []
+
+    def pass_time(self, true_ms: int) -> None:
+        before_ms, self._passed = self._passed // 1000, self._passed + true_ms * self.rate_permille
+        self.clock.advance_ms(self._passed // 1000 - before_ms)
+
+    @property
+    def life(self) -> str:
+        return f"{self.name}/{self.lives}"
+
+
+class SimGroup:
+    """
+    Args:
+        size: voters.
+        segment_bytes: of the journals.
+        expected: errors that may stop a node; any other ends the run.
+
+    Attributes:
+        now_ms: the true time.
+    """
+
+    def __init__(
+        self, seed: int, size: int, *, segment_bytes: int = 4096, expected: tuple[type[TqError], ...] = ()
+    ) -> None:
+        self.seed = seed
+        self.random = SeededRandom(seed)
+        self.network = SimNetwork(self.random.fork())
+        self.members = {f"n{number}": Member(f"n{number}", self.random.fork()) for number in range(1, size + 1)}
+        self.now_ms = 0
+        self.leaders = RaftLeaders()
+        self.logs = RaftLogs()
+        self.committed = RaftCommitted()
+        self.promises = RaftPromises()
+        self.trusted = True  # disks are honest: what is synced is there
+        self._segment_bytes = segment_bytes
+        self._expected = expected
+
+    def start_all(self) -> None:
+        for name in self.members:
+            self.start(name)
+
+    # ---- processes ----------------------------------------------------------------------------------
+
+    def start(self, name: str) -> bool:
+        """Whether it started: the power may go meanwhile."""
+        member = self.members[name]
+        assert member.node is None
+        try:
+            self._start(member)
+        except PowerLoss:
+            member.disk.power_loss(self.random)
+            return False
+        return True
+
+    def _start(self, member: Member) -> None:
+        member.lives += 1
+        member.applied = member.applied[: member.checkpointed]
+        member.mailbox = []
+        member.late = None if member.sync_ms is None else LateSync()
+        member.sync_due_ms = None
+        sync: SyncStrategy = member.late or InlineSync(member.clock)
+        member.node = Node(
+            node_id=member.name, peers=[other for other in self.members if other != member.name], disk=member.disk,
+            clock=member.clock, random=member.random.fork(), sync=sync, applied_index=member.checkpointed,
+            election_ms=ELECTION_MS, heartbeat_ms=HEARTBEAT_MS, segment_bytes=self._segment_bytes,
+            tail_bytes_max=2_000,
+        )  # fmt: skip
+        self.logs.forget(member.name)
+        member.wake_ms = self.now_ms
+
+    def kill(self, name: str) -> None:
+        """The process dies; the machine and what was written live on."""
+        self._end(name)
+        self.members[name].disk.crash()
+
+    def power_loss(self, name: str) -> None:
+        """The machine dies: what was not synced may be gone."""
+        self._end(name)
+        self.members[name].disk.power_loss(self.random)
+
+    def _end(self, name: str) -> None:
+        member = self.members[name]
+        if member.node is not None:
+            self._note_synced(member, member.node)
+        member.node = None
+        member.paused = False
+        self.promises.died(member.life)
+
+    def live(self) -> list[Member]:
+        return [member for member in self.members.values() if member.node is not None]
+
+    def node(self, name: str) -> Node:
+        node = self.members[name].node
+        assert node is not None, f"{name} is down"
+        return node
+
+    # ---- what clients do ----------------------------------------------------------------------------
+
+    def leader(self) -> str | None:
+        """Who leads in the highest term, of those that run."""
+        leading = [member for member in self.live() if member.node is not None and member.node.is_leader]
+        return max(leading, key=lambda member: member.node.term if member.node else 0).name if leading else None
+
+    def propose(self, name: str, data: bytes) -> tuple[int, int]:
+        """Raises NotLeader, Backpressure."""
+        term, index = self.node(name).propose(data)
+        self.promises.proposed(self.members[name].life, term, index, data)
+        self.members[name].wake_ms = self.now_ms
+        return term, index
+
+    def read_index(self, name: str) -> int:
+        """Raises NotLeader."""
+        ticket = self.node(name).read_index()
+        self.promises.read_began(self.members[name].life, ticket, self.committed.last_index)
+        self.members[name].wake_ms = self.now_ms
+        return ticket
+
+    # ---- time -----------------------------------------------------------------------------------------
+
+    def run(self, for_ms: int) -> None:
+        end_ms = self.now_ms + for_ms
+        while self.now_ms < end_ms:
+            self._advance(min(self._next_ms(), end_ms))
+            self.step()
+
+    def run_until(self, condition: Callable[[], bool], within_ms: int, what: str) -> int:
+        """Returns the time that it took. Raises Breach if it does not come true."""
+        start_ms = self.now_ms
+        self.step()
+        while not condition():
+            if self.now_ms - start_ms > within_ms:
+                raise Breach(f"not within {within_ms} ms: {what}")
+            self._advance(self._next_ms())
+            self.step()
+        return self.now_ms - start_ms
+
+    def elect(self, within_ms: int = 5_000) -> str:
+        self.run_until(lambda: self.leader() is not None, within_ms, "a leader")
+        leader = self.leader()
+        assert leader is not None
+        return leader
+
+    def commit(self, data: bytes, within_ms: int = 5_000) -> int:
+        """Have whoever leads commit ``data``; tries again when it is lost. Returns its index."""
+        end_ms = self.now_ms + within_ms
+        while True:
+            leader = self.elect(within_ms)
+            try:
+                term, index = self.propose(leader, data)
+            except NotLeader:
+                continue
+            place = (term, index, data)
+            self.run_until(
+                lambda place=place, leader=leader: self._is_committed(*place) or self._gave_up(leader, place[0]),  # type: ignore[misc]
+                max(1, end_ms - self.now_ms), f"{data!r} committed",
+            )  # fmt: skip
+            if self._is_committed(term, index, data):
+                return index
+
+    def _is_committed(self, term: int, index: int, data: bytes) -> bool:
+        entry = self.committed.entries.get(index)
+        return entry is not None and (entry.term, entry.data) == (term, data)
+
+    def _gave_up(self, leader: str, term: int) -> bool:
+        node = self.members[leader].node
+        return node is None or not node.is_leader or node.term != term
+
+    def _next_ms(self) -> int:
+        due = [member.wake_ms for member in self.live() if not member.paused]
+        due += [member.sync_due_ms for member in self.live() if member.sync_due_ms is not None and not member.paused]
+        arrival = self.network.next_due_ms()
+        if arrival is not None:
+            due.append(arrival)
+        return max(self.now_ms + 1, min(due, default=self.now_ms + 10))
+
+    def _advance(self, to_ms: int) -> None:
+        for member in self.members.values():
+            member.pass_time(to_ms - self.now_ms)
+        self.now_ms = to_ms
+
+    def step(self) -> None:
+        """Do all that is due now."""
+        for to, sender, message in self.network.take_due(self.now_ms):
+            member = self.members[to]
+            if member.node is not None:
+                member.mailbox.append((sender, message))
+        for member in self.members.values():
+            if member.node is not None and not member.paused:
+                self._serve(member)
+
+    def _serve(self, member: Member) -> None:
+        try:
+            is_synced = member.sync_due_ms is not None and member.sync_due_ms <= self.now_ms
+            if is_synced and member.late is not None:
+                member.sync_due_ms = None
+                member.late.run()
+            if member.mailbox or is_synced or member.wake_ms <= self.now_ms:
+                self._turn(member)
+        except PowerLoss:
+            self.power_loss(member.name)
+        except self._expected as error:
+            member.failures.append(error)
+            self.kill(member.name)
+
+    def _turn(self, member: Member) -> None:
+        node = member.node
+        assert node is not None
+        mailbox, member.mailbox = member.mailbox, []
+        for sender, message in mailbox:
+            node.receive(sender, message)
+            self._watch(member, node)
+        node.send = lambda to, message: self.network.send(self.now_ms, member.name, to, message)
+        for _ in range(TURNS_AT_ONCE):
+            node.turn()
+            self._watch(member, node)
+            if node.wait_ms() > 0:
+                break
+        if member.late is not None and member.late.in_flight and member.sync_due_ms is None:
+            assert member.sync_ms is not None
+            low, high = member.sync_ms
+            member.sync_due_ms = self.now_ms + low + member.random.below(high - low + 1)
+        member.wake_ms = self.now_ms + max(1, node.wait_ms())
+
+    # ---- the watch ------------------------------------------------------------------------------------
+
+    def _watch(self, member: Member, node: Node) -> None:
+        journal = node.journal
+        self.logs.look(member.name, journal)
+        self._note_synced(member, node)
+        if node.leads_term and self.leaders.leads(member.name, node.leads_term):
+            self.committed.new_leader(member.name, node.leads_term, journal)
+        while entries := node.take_committed(TAKE_BYTES):
+            for entry in entries:
+                if entry.index != len(member.applied) + 1:
+                    raise Breach(f"{member.life} was given {entry}, but it has applied {len(member.applied)}")
+                member.applied.append(entry)
+                if self.committed.handed_out(member.name, entry) and self.trusted and entry.index > 1:
+                    self.committed.on_majority(entry, self._holders(entry), len(self.members))
+        for outcome in node.take_outcomes():
+            self.promises.ended(member.life, outcome)
+        for end in node.take_reads():
+            self.promises.read_ended(member.life, end)
+        node.take_changes()
+
+    def _note_synced(self, member: Member, node: Node) -> None:
+        journal = node.journal
+        for index in [index for index in member.synced_terms if index > journal.durable_index]:
+            del member.synced_terms[index]
+        index = journal.durable_index
+        while index > journal.base_index and member.synced_terms.get(index) != journal.term_at(index):
+            member.synced_terms[index] = journal.term_at(index)
+            index -= 1
+
+    def _holders(self, entry: Entry) -> list[str]:
+        return [name for name, member in self.members.items() if member.synced_terms.get(entry.index) == entry.term]
+
+    def checkpoint(self, name: str) -> None:
+        """The state machine of ``name`` is durable up to what it has applied."""
+        member = self.members[name]
+        member.checkpointed = len(member.applied)
+
+    # ---- the end --------------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """All that ails the world is over: every member runs, and reaches every other."""
+        self.network.heal()
+        self.network.loss_permille = self.network.duplicate_permille = 0
+        self.network.delay_ms = (1, 3)
+        for member in self.members.values():
+            member.paused = False
+            member.disk.stop_at(None)
+            if member.node is None:
+                self.start(member.name)
+
+    def finish(self, within_ms: int = 20_000) -> None:
+        """Heal, see that the group goes on and that all come to hold the same, and judge what was told."""
+        self.heal()
+        index = self.commit(b"the last one", within_ms)
+        self.run_until(
+            lambda: all(len(member.applied) >= index for member in self.live()), within_ms, "all have applied all"
+        )
+        logs = {tuple(member.applied[:index]) for member in self.live()}
+        if len(logs) != 1:
+            raise Breach("the members have applied different entries")
+        leader = self.leader()
+        self.promises.check(self.committed.entries, {self.members[leader].life} if leader is not None else set())

@@ -1,0 +1,153 @@
+"""Random trouble for a group, and random clients: one seed, one story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from tq.errors import Backpressure, NotLeader
+from tq.sim.group import Member, SimGroup
+from tq.sim.random import SeededRandom
+
+T = TypeVar("T")
+
+SIZES = (3, 3, 3, 5, 5, 7)
+SYNC_MS = (None, None, (1, 5), (5, 40), (30, 150))
+DELAY_MS = ((1, 3), (1, 3), (1, 15), (5, 60))
+PERMILLE = (0, 0, 20, 150)
+RATES_PERMILLE = (1000, 1000, 1000, 950, 1050, 1200)
+PAYLOAD_BYTES_MAX = 300
+
+
+class Weather:
+    """
+    Attributes:
+        group: in the trouble.
+        log: what was done, in words.
+    """
+
+    def __init__(self, seed: int, *, size: int | None = None) -> None:
+        self.random = SeededRandom(seed).fork()
+        self.group = SimGroup(seed, size or self._one_of(SIZES), segment_bytes=self._one_of((600, 4096, 1 << 20)))
+        for member in self.group.members.values():
+            member.sync_ms = self._one_of(SYNC_MS)
+            member.rate_permille = self._one_of(RATES_PERMILLE)
+        network = self.group.network
+        network.delay_ms = self._one_of(DELAY_MS)
+        network.loss_permille = self._one_of(PERMILLE)
+        network.duplicate_permille = self._one_of(PERMILLE)
+        self.log: list[str] = []
+        self._proposed = 0
+        self._acts: list[tuple[int, Callable[[], None]]] = [
+            (60, self._propose), (15, self._read), (6, self._checkpoint), (4, self._kill), (4, self._power_loss),
+            (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
+            (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
+        ]  # fmt: skip
+
+    def play(self, for_ms: int) -> None:
+        """Let it blow for ``for_ms`` of true time, then see that all comes to a good end."""
+        group = self.group
+        group.start_all()
+        total = sum(weight for weight, _ in self._acts)
+        while group.now_ms < for_ms:
+            group.run(1 + self.random.below(30))
+            chance = self.random.below(total)
+            for weight, act in self._acts:
+                chance -= weight
+                if chance < 0:
+                    act()
+                    break
+        group.finish()
+
+    def _one_of(self, choices: Sequence[T]) -> T:
+        return choices[self.random.below(len(choices))]
+
+    def _any(self) -> Member:
+        members = list(self.group.members.values())
+        return members[self.random.below(len(members))]
+
+    def _note(self, text: str) -> None:
+        self.log.append(f"{self.group.now_ms} {text}")
+
+    # ---- clients --------------------------------------------------------------------------------------
+
+    def _propose(self) -> None:
+        for member in self.group.live():
+            if member.node is not None and member.node.is_leader:
+                for _ in range(1 + self.random.below(4)):
+                    self._proposed += 1
+                    data = b"%d " % self._proposed + bytes(self.random.below(PAYLOAD_BYTES_MAX))
+                    try:
+                        self.group.propose(member.name, data)
+                    except (NotLeader, Backpressure):
+                        break
+
+    def _read(self) -> None:
+        for member in self.group.live():
+            if member.node is not None and member.node.is_leader:
+                self.group.read_index(member.name)
+
+    # ---- trouble --------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        self.group.checkpoint(self._any().name)
+
+    def _kill(self) -> None:
+        member = self._any()
+        if member.node is not None:
+            self._note(f"kill {member.name}")
+            self.group.kill(member.name)
+
+    def _power_loss(self) -> None:
+        member = self._any()
+        if member.node is not None:
+            self._note(f"power loss at {member.name}")
+            self.group.power_loss(member.name)
+
+    def _power_fails_soon(self) -> None:
+        member = self._any()
+        if member.node is not None:
+            member.disk.stop_at(member.disk.steps + 1 + self.random.below(12))
+
+    def _all_down(self) -> None:
+        self._note("power loss of all")
+        for member in self.group.live():
+            self.group.power_loss(member.name)
+
+    def _restart(self) -> None:
+        member = self._any()
+        if member.node is None:
+            self._note(f"start {member.name}")
+            self.group.start(member.name)
+
+    def _pause(self) -> None:
+        member = self._any()
+        self._note(f"pause {member.name}")
+        member.paused = member.node is not None
+
+    def _go_on(self) -> None:
+        for member in self.group.members.values():
+            member.paused = False
+
+    def _isolate(self) -> None:
+        name = self._any().name
+        self._note(f"isolate {name}")
+        self.group.network.isolate(name, self.group.members)
+
+    def _cut_one_way(self) -> None:
+        sender, to = self._any().name, self._any().name
+        self._note(f"cut {sender} to {to}")
+        self.group.network.cut(sender, to)
+
+    def _partition(self) -> None:
+        names = sorted(self.group.members)
+        side = [name for name in names if self.random.below(2)]
+        self._note(f"partition {side}")
+        self.group.network.partition(side, [name for name in names if name not in side])
+
+    def _heal(self) -> None:
+        self._note("heal")
+        self.group.network.heal()
+
+    def _lose_messages(self) -> None:
+        self.group.network.drop_all()
