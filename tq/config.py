@@ -237,6 +237,29 @@ class Config:
         return next((entry.client for entry in self.cluster.peers if entry.id == self.node.id), self.node.listen)
 
 
+SECRET_BYTES_MIN = 16
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret of the cluster, without white space around it.
+
+    Raises:
+        ConfigError: no such file, too short, or readable by other users.
+    """
+    try:
+        mode = path.stat().st_mode
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f'cluster.secret_file = "{path}" cannot be read: {error.strerror}') from error
+    if mode & 0o077:
+        raise ConfigError(f'cluster.secret_file = "{path}" can be read by other users: chmod 600 "{path}"')
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(
+            f'cluster.secret_file = "{path}" has {len(secret)} bytes: at least {SECRET_BYTES_MIN} random ones'
+        )
+    return secret
+
+
 @attrs.frozen
 class Loaded:
     """config, and where each of its values came from: ``{"node.listen": "file" | "TQ_NODE__LISTEN" | "flag" | "default"}``."""

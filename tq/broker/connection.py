@@ -41,6 +41,7 @@ class Connection:
         self.peer = peer
         self.protocol = protocol.BrokerConnection()
         self.is_closed = False
+        self.is_relayed = False  # its client is at another node
         self.on_close: dict[object, Callable[[], object]] = {}
         self.wait_for_room: Callable[[Connection], None] | None = None
         self.closing: Callable[[socket.socket], None] | None = None

@@ -28,7 +28,7 @@ NO_DESCRIPTORS_PAUSE_S = 0.1
 FAREWELL_S = 0.5
 
 OnMessage = Callable[[str, int, bytes], None]
-"""(peer, channel, message). What it raises ends the node."""
+"""(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
 OnChange = Callable[[str, bool], None]
 """(peer, whether messages can be sent to it now)."""
 
@@ -40,6 +40,7 @@ class Dialed:
         self.link: Link | None = None  # while it can be used
         self.ready = trio.Event()
         self.reason = "not tried yet"  # why it cannot
+        self.scope: trio.CancelScope | None = None  # of the present connection
 
 
 class PeerTransport:
@@ -96,6 +97,12 @@ class PeerTransport:
         dialed = self._dialed.get(peer)
         return dialed is not None and dialed.link is not None
 
+    def introduce_again(self) -> None:
+        """What this node says of itself has changed: every dialed connection begins anew with it."""
+        for dialed in self._dialed.values():
+            if dialed.scope is not None:
+                dialed.scope.cancel()
+
     def statistics(self) -> dict[str, dict[str, object]]:
         """By peer: whether it can be reached, why not, bytes that wait, messages dropped for want of room."""
         found: dict[str, dict[str, object]] = {}
@@ -126,7 +133,10 @@ class PeerTransport:
             try:
                 with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
                     stream = await self._connect(self._peers[peer])
-                dialed.reason = await self._talk(peer, dialed, stream)
+                with trio.CancelScope() as dialed.scope:
+                    dialed.reason = await self._talk(peer, dialed, stream)
+                if dialed.scope.cancelled_caught:
+                    pause_ms = limits.PEER_DIAL_MS_MIN
             except trio.TooSlowError:
                 dialed.reason = f"no connection within {limits.PEER_HANDSHAKE_MS} ms"
             except OSError as error:
@@ -262,12 +272,11 @@ class PeerTransport:
                 return "the peer closed it"
             else:
                 try:
-                    messages = link.receive(bytes(data))
+                    for channel, body in link.receive(bytes(data)):
+                        message(channel, body)
                 except ProtocolError as error:
                     await self._farewell(link, stream, error.message)
                     return error.message
-                for channel, body in messages:
-                    message(channel, body)
             progressed()
             if link.farewell_heard is not None:
                 return f"the peer refused: {link.farewell_heard}"
