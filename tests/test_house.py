@@ -58,6 +58,8 @@ TESTED_BY: dict[str, str] = {
     "tq/protocol/fields.py": "tests/unit/protocol/test_codec.py",
     "tq/protocol/messages.py": "tests/unit/protocol/test_codec.py",
     # The log
+    "tq/raft/proposals.py": "tests/unit/raft/test_guard.py",
+    "tq/raft/reads.py": "tests/unit/raft/test_leading.py",
     "tq/raft/recovery.py": "tests/unit/raft/test_journal.py",
     "tq/raft/segments.py": "tests/unit/raft/test_journal.py",
     # The client, through what users call
@@ -75,9 +77,13 @@ TESTED_BY: dict[str, str] = {
     # The simulated world: where what runs in it is tested
     "tq/sim/clock.py": "tests/sim/test_power_loss_journal.py",
     "tq/sim/disk.py": "tests/conformance/test_disk.py",
+    "tq/sim/group.py": "tests/sim/test_raft_group.py",
+    "tq/sim/weather.py": "tests/sim/test_raft_random.py",
     "tq/sim/late_sync.py": "tests/unit/raft/test_sync.py",
     "tq/sim/random.py": "tests/sim/test_power_loss_journal.py",
     "tq/sim/checkers/history.py": "tests/unit/sim/test_checkers_history.py",
+    "tq/sim/checkers/breach.py": "tests/unit/sim/test_checkers_raft.py",
+    "tq/sim/checkers/raft_*.py": "tests/unit/sim/test_checkers_raft.py",
     "tq/sim/checkers/*.py": "tests/unit/sim/test_checkers_history.py",
     # The broker's parts, joined
     "tq/broker/services.py": "tests/unit/broker/test_broker.py",

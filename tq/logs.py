@@ -2,14 +2,18 @@
 
 An event is a short phrase that never changes; what varies is in named values beside it. Tracebacks never show the
 values of variables: tasks carry people's data.
+
+Whoever reads the log may go away, and its disk may be full: a broker does not end for that. What could not be written
+is counted, and the count is the next line that can be.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -45,9 +49,56 @@ def configure(level: str, format_: str) -> None:
             *(_json() if format_ == "json" else _text()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=Lines(_unbuffered(), format_)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+class Raw(Protocol):
+    """An unbuffered stream: how much it took, or None if it would have to wait."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+
+class Lines:
+    """What structlog writes to. Raises nothing; ``lost`` lines could not be written and were not told of yet."""
+
+    def __init__(self, raw: Raw, format_: str) -> None:
+        self.lost = 0
+        self._raw = raw
+        self._format = format_
+
+    def write(self, text: str) -> None:
+        try:
+            if self.lost:
+                self._write(self._told())
+                self.lost = 0
+            self._write(text)
+        except OSError:
+            self.lost += 1
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _write(self, text: str) -> None:
+        rest = memoryview(text.encode(errors="backslashreplace"))
+        while rest:
+            taken = self._raw.write(rest)
+            if not taken:
+                raise BlockingIOError("the stream takes nothing now")
+            rest = rest[taken:]
+
+    def _told(self) -> str:
+        event = "lines of the log could not be written"
+        if self._format == "json":
+            return json.dumps({"event": event, "level": "warning", "lost": self.lost}) + "\n"
+        return f"[warning] {event} lost={self.lost}\n"
+
+
+def _unbuffered() -> Raw:
+    """Standard error below its buffers: after a failed write they would keep the line, and fail again at the end."""
+    buffer = sys.stderr.buffer
+    return getattr(buffer, "raw", buffer)
 
 
 def _json() -> list[structlog.typing.Processor]:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.processes import SHORT_LEASES, Broker, Ground, Wire, eventually, free_ports
-from tq import Client, TaskSpec
+from tq import Client, TaskSpec, limits
 from tq.errors import BrokerUnavailable, DiskFull, NotFound
 from tq.protocol import messages as m
 from tq.spec import Spec, encode
@@ -83,6 +83,22 @@ def test_a_stopping_broker_says_goaway_and_answers_what_it_was_asked(ground: Gro
     with Client(broker.address) as client:
         found = {uuid.UUID(task.id).bytes for task in client.list_all()}
     assert found == {id for rid, id in ids.items() if rid not in refused}
+
+
+def test_a_stopping_broker_waits_for_who_reads_slowly_and_is_not_ready_meanwhile(ground: Ground) -> None:
+    broker = ground.broker(SHORT_LEASES)
+    broker.start_ready()
+    payload = b"p" * (8 * limits.MIB)
+    with Client(broker.address) as client, Wire(broker.address, receive_bytes=64 * limits.KIB) as slow:
+        key = uuid.UUID(client.submit("t", payload, queue="q").id).bytes
+        slow.send(m.GetTask(1, key, 1, 0, False), m.GetTask(2, key, 1, 0, False))
+        slow.socket.recv(1, socket.MSG_PEEK)  # the first answer is on its way
+        broker.terminate()
+        eventually("it is not ready any more", lambda: broker.http("/health/ready")[0] == 503, broker, timeout=8)
+        assert broker.http("/health/live")[0] == 200
+        replies = slow.rest()
+    assert broker.wait(20) == 0
+    assert [reply.task["payload"] for reply in replies if isinstance(reply, m.GetReply)] == [payload, payload]
 
 
 def test_what_was_acknowledged_is_there_after_each_kill(ground: Ground) -> None:

@@ -84,16 +84,20 @@ def test_a_task_that_becomes_ready_wakes_a_parked_claim(client: Client, queue: s
         assert grant.spec.payload == b"x"
 
 
-def test_a_parked_claim_dies_with_its_connection(client: Client, queue: str, shared_broker: Broker) -> None:
+def test_a_parked_claim_dies_with_its_connection(ground: Ground) -> None:
+    broker = ground.broker()  # long leases: its session outlives it
+    broker.start_ready()
     session = uuid.uuid4().bytes
-    with Wire(shared_broker.address) as wire:
-        wire.send(m.RegisterWorker(1, session, "w", ["t"], [queue], {}))
-        wire.receive(1)
-        wire.send(m.ClaimTask(2, session, 1, [queue], 5, 20_000))
-        eventually("the claim is parked", lambda: client.stats()["claims_parked"] == 1, shared_broker)
-    eventually("it died", lambda: client.stats()["claims_parked"] == 0, shared_broker)
-    task = client.submit("t", queue=queue)
-    assert client.get(task.id).state == "pending"
+    with Client(broker.address) as client:
+        with Wire(broker.address) as wire:
+            wire.send(m.RegisterWorker(1, session, "w", ["t"], ["q"], {}))
+            wire.receive(1)
+            wire.send(m.ClaimTask(2, session, 1, ["q"], 5, 30_000))
+            eventually("the claim is parked", lambda: client.stats()["claims_parked"] == 1, broker)
+        eventually("it died", lambda: client.stats()["claims_parked"] == 0, broker, timeout=10)
+        task = client.submit("t", queue="q")
+        assert client.get(task.id).state == "pending"
+        assert len(client.workers()) == 1
 
 
 def test_reads_of_another_client_see_what_this_one_wrote(shared_broker: Broker, client: Client, queue: str) -> None:

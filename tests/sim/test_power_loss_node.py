@@ -9,13 +9,15 @@ everything is brought to its end, and then:
 - the store is equal to the one of a machine that applied the same entries and never stopped;
 - no term is led twice.
 
-TQ_LONG=1 tries many more runs.
+TQ_LONG=1 tries many more runs; TQ_SIM_MINUTES=m runs new seeds for m minutes (``make sim``).
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +30,7 @@ from tq.sim.random import SeededRandom
 
 LONG = os.environ.get("TQ_LONG") == "1"
 SEEDS = range(12 if LONG else 1)
+MINUTES = float(os.environ.get("TQ_SIM_MINUTES", "0"))
 LOSSES = 8 if LONG else 2
 LIVES = 3
 STEPS_OF_A_LIFE = 22
@@ -79,9 +82,24 @@ def whole_run(seed: int, *, late: bool) -> World:
 @pytest.mark.parametrize("late", [False, True], ids=["inline", "thread"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_power_loss_at_every_step(seed: int, late: bool) -> None:
+    at_every_step(seed, late=late, end=None)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(not MINUTES, reason="TQ_SIM_MINUTES is not set")
+def test_power_loss_at_every_step_of_new_seeds() -> None:
+    end = time.monotonic() + MINUTES * 60
+    while time.monotonic() < end:
+        at_every_step(random.SystemRandom().randrange(1 << 32), late=random.SystemRandom().random() < 0.5, end=end)
+
+
+def at_every_step(seed: int, *, late: bool, end: float | None) -> None:
+    """Until ``end``, by the monotonic clock."""
     steps = whole_run(seed, late=late).disk.steps
     assert steps > 100
     for step in range(1, steps + 1):
+        if end is not None and time.monotonic() > end:
+            return
         world = World(seed, late=late)
         world.disk.stop_at(step)
         with pytest.raises(PowerLoss):
@@ -90,7 +108,7 @@ def test_power_loss_at_every_step(seed: int, late: bool) -> None:
             try:
                 recover(copy.deepcopy(world), 1_000 * step + loss)
             except BaseException as error:
-                error.add_note(f"seed {seed}, power lost at step {step}, loss {loss}")
+                error.add_note(f"seed {seed}, late {late}, power lost at step {step}, loss {loss}")
                 raise
 
 

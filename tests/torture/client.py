@@ -38,8 +38,8 @@ class Submitter:
             self.submit: 20,
             self.submit_batch: 20,
             self.submit_again: 4,
-            self.submit_other: 1,
-            self.submit_key_again: 2,
+            self.submit_other: 3,
+            self.submit_key_again: 3,
         }
         self._others = {
             self.read: 30,
@@ -108,7 +108,7 @@ class Submitter:
     # ---- reads -------------------------------------------------------------------------------------
 
     def read(self) -> None:
-        task = self._draw.choice(self._recent)
+        task = self._draw.choice(self._recent[-self._draw.choice((20, RECENT)) :])
         linear = self._draw.random() < 0.3
         self._read(task, lambda: self._client.get(task.id, linearizable=linear), linear=linear)
 

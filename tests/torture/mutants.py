@@ -288,14 +288,14 @@ MUTANTS = (
     ),
     Mutant(
         "old-reads",
-        "a read answers what it answered a hundred requests ago",
+        "a read answers what it answered some hundred reads ago",
         (
             (
                 "tq/broker/dispatch.py",
                 "        self._need_linearizable(message.linearizable)\n        facts = self._facts\n",
                 "        self._need_linearizable(message.linearizable)\n        facts = self._facts\n"
                 "        old = self.__dict__.setdefault('old', {})\n"
-                "        if len(old) > 100:\n            old.clear()\n"
+                "        if len(old) > 300:\n            old.clear()\n"
                 "        if message.id in old:\n"
                 "            connection.send(m.GetReply(message.rid, facts.applied_index, old[message.id]))\n"
                 "            return\n"

@@ -20,7 +20,7 @@ RETRY_MS = 100
 HOLD_SECONDS = 1.4  # so long the second holder of a "stale" task has it: the first one reports meanwhile
 
 
-DELAY_MS = 200
+DELAY_MS = 1_000
 EXPIRES_MS = 300
 DEADLINE_MS = 1_500
 CONTENT_CHARS_MAX = 4_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -101,3 +102,64 @@ def test_a_traceback_in_text_has_frames_and_no_variables() -> None:
 def test_what_is_not_known_is_refused(level: str, format_: str) -> None:
     with pytest.raises(ConfigError, match="must be one of"):
         logs.configure(level, format_)
+
+
+# ---- nobody reads ----------------------------------------------------------------------------------
+
+
+class Stream:
+    """Takes ``takes`` bytes a call; 0 is a stream that would have to wait, an error is raised."""
+
+    def __init__(self, takes: int | OSError = 1 << 20) -> None:
+        self.takes = takes
+        self.written = b""
+
+    def write(self, data: memoryview, /) -> int | None:
+        if isinstance(self.takes, OSError):
+            raise self.takes
+        taken = bytes(data[: self.takes])
+        self.written += taken
+        return len(taken) or None
+
+
+@pytest.mark.parametrize("takes", [BrokenPipeError(), OSError(errno.ENOSPC, "disk full"), 0])
+@pytest.mark.parametrize("format_", logs.FORMATS)
+def test_what_could_not_be_written_is_told_once_it_can(takes: int | OSError, format_: str) -> None:
+    stream = Stream()
+    lines = logs.Lines(stream, format_)
+    lines.write("one\n")
+    stream.takes = takes
+    lines.write("two\n")
+    lines.write("three\n")
+    assert (stream.written, lines.lost) == (b"one\n", 2)
+    stream.takes = 3
+    lines.write("four \udce9\n")
+    first, told, last = stream.written.decode().splitlines()
+    assert (first, last, lines.lost) == ("one", "four \\udce9", 0)
+    assert "could not be written" in told
+    assert (json.loads(told)["lost"] == 2) if format_ == "json" else told.endswith("lost=2")
+
+
+def test_a_process_whose_log_nobody_reads_lives_on() -> None:
+    program = """
+import sys, structlog
+from tq import logs
+logs.configure("info", "text")
+log = structlog.get_logger()
+sys.stdin.readline()  # by now the reader has gone
+for n in range(1000):
+    log.info("still here", n=n, text="x" * 1000)
+print("alive", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.close()
+    process.stderr = None
+    out, _ = process.communicate("go on\n", timeout=60)
+    assert (out, process.returncode) == ("alive\n", 0)

@@ -54,7 +54,8 @@ def s1(scale: Scale) -> Iterator[Line]:
     """One blocking client, one task a call."""
     with Bed() as bed:
         (load,) = bed.load("one", scale.seconds)
-    yield Line("S1", "one client, one task a call", load.tasks / load.seconds, "/s", 2_000, "higher")
+        syncs = bed.syncs()
+    yield Line("S1", "one client, one task a call", load.tasks / load.seconds, "/s", 2_000, "higher", syncs)
     yield Line("S1", "p50", load.p50_ms, "ms", 0.5, "lower")
     yield Line("S1", "p99", load.p99_ms, "ms", 2, "lower")
 
@@ -63,7 +64,8 @@ def s1c(scale: Scale) -> Iterator[Line]:
     """64 connections, one task a call each."""
     with Bed() as bed:
         (load,) = bed.load("singles", scale.seconds, connections=64)
-    yield Line("S1c", "64 connections, one task a call", load.tasks / load.seconds, "/s", 20_000, "higher")
+        syncs = bed.syncs()
+    yield Line("S1c", "64 connections, one task a call", load.tasks / load.seconds, "/s", 20_000, "higher", syncs)
     yield Line("S1c", "p99", load.p99_ms, "ms", 6, "lower")
 
 
@@ -150,7 +152,10 @@ def s5(scale: Scale) -> Iterator[Line]:
         bed.start_workers(WORKERS, SLOTS)
         at_rest_mb = facts.memory_mb(bed.workers[0].pid)
         run = work(bed, scale, NOOP)
-    yield Line("S5", "submit in hundreds and process, async handler", run.per_second, "tasks/s", 20_000, "higher")
+        syncs = bed.syncs()
+    yield Line(
+        "S5", "submit in hundreds and process, async handler", run.per_second, "tasks/s", 20_000, "higher", syncs
+    )
     yield Line("S5", "p99 of a submit", run.submit.p99_ms, "ms", 10, "lower")
     yield Line("S5", "broker's processor time a task", run.broker_us, "µs", 35, "lower", "apply 20 and the rest 15")
     yield Line("worker", "processor time a task, async handler", run.worker_us, "µs", 60, "lower", "in S5")

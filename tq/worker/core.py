@@ -251,13 +251,15 @@ class WorkerCore:
             times.append(self._drain_until_ms)
         if self._is_connected and not self._is_dropped:
             now_ms = self._clock.monotonic_ms()
-            times.append(self._heard_ms + (PING_MS if self._ping_rid is None else DEAD_MS))
+            # As ``step``, which looks no further while it leaves or waits.
             if self._leave_ms is not None:
                 times.append(self._leave_ms)
-            if self._quiet_until_ms > now_ms:
+            elif self._quiet_until_ms > now_ms:
                 times.append(self._quiet_until_ms)
-            if self._claim_after_ms > now_ms:
-                times.append(self._claim_after_ms)
+            else:
+                times.append(self._heard_ms + (PING_MS if self._ping_rid is None else DEAD_MS))
+                if self._claim_after_ms > now_ms:
+                    times.append(self._claim_after_ms)
         if not times:
             return None
         self._planned_ms = min(times)

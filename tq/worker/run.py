@@ -78,17 +78,18 @@ def main(
         },
     )
     _freeze_garbage()
-    return trio.run(serve, settings, handlers, module, parse(brokers))
+    return trio.run(serve, settings, handlers, module, parse(brokers), LastResort(END_S))
 
 
-async def serve(settings: Settings, handlers: Handlers, module: str, brokers: list[Address]) -> int:
+async def serve(
+    settings: Settings, handlers: Handlers, module: str, brokers: list[Address], last_resort: LastResort
+) -> int:
     """The worker, from its handlers to its sockets and back. The exit code."""
     log = structlog.get_logger("tq.worker")
     clock, random = RealClock(), RealRandom()
     client = f"tq-worker/{settings.name}"
     core = WorkerCore(settings, handlers, clock, random)
     shell = Shell(core, Addresses(brokers), client, clock, random)
-    last_resort = LastResort(END_S)
     soon = _Soon(trio.lowlevel.current_trio_token())
     code = DONE
 

@@ -36,6 +36,7 @@ from tq.store.memory import MemoryStore
 
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 CONFIG = config.Config(leases=LEASES)
+CLUSTER_ID = b"cluster of tests"
 KERNEL_BYTES = 1 << 20
 PASSES_MAX = 20_000
 
@@ -230,9 +231,13 @@ class World:
             node_id="n1", peers=[], disk=self.disk, clock=self.clock, random=self.random.fork(), sync=self.sync,
             applied_index=self.store.checkpointed_index, election_ms=(600, 1_200), heartbeat_ms=150,
         )  # fmt: skip
-        self.broker = Broker(self.settings, self.store, self.node, self.disk, self.clock, self.random.fork())
+        self.broker = Broker(
+            self.settings, self.store, self.node, self.disk, self.clock, self.random.fork(), CLUSTER_ID
+        )
         self.on_broker(self.broker)
-        self.passes = Passes(self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role)
+        self.passes = Passes(
+            self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role, self.broker.on_reads
+        )
         for _ in range(10):
             self.settle()
             self.finish_sync()

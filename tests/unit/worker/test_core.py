@@ -619,6 +619,14 @@ def test_a_claim_refused_for_now_is_repeated_under_its_number() -> None:
     assert again.seq == claim.seq
 
 
+def test_a_long_wait_is_slept_through() -> None:
+    """The rig refuses a core that asks to be woken at once, again and again."""
+    rig = Rig()
+    claim = rig.open()
+    rig.refused(claim.rid, Backpressure("full", retry_after=8))
+    assert only(rig.after(PING_MS + 7_000), m.ClaimTask).seq == claim.seq
+
+
 def test_goaway_waits_a_little_for_outcomes_and_not_for_the_claim() -> None:
     rig = Rig()
     (job,) = rig.granted(rig.open(), grant(1))

@@ -21,6 +21,7 @@ from tq.worker import run
 from tq.worker.context import Context
 from tq.worker.core import Settings
 from tq.worker.handlers import Handlers
+from tq.worker.signals import LastResort
 
 
 class Broker:
@@ -45,21 +46,21 @@ class Worker:
     """``serve`` on the main thread, and the test beside it on another: signals need it so."""
 
     def __init__(self, broker: FakeBroker, handlers: Handlers, *, slots: int = 4, drain_ms: int = 20_000) -> None:
+        self._failures: list[BaseException] = []
         self._arguments = (
             Settings("w-1", ["default"], slots, drain_ms, {"pid": os.getpid()}),
             handlers,
             "tests.unit.worker.process_handlers",
             parse(broker.address),
+            LastResort(60, lambda code: self._failures.append(AssertionError("the worker did not end"))),
         )
 
     def run(self, beside: Callable[[], None]) -> int:
-        failures: list[BaseException] = []
-
         def work() -> None:
             try:
                 beside()
             except BaseException as error:  # noqa: BLE001 - to be raised again below
-                failures.append(error)
+                self._failures.append(error)
                 os.kill(os.getpid(), signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -69,8 +70,8 @@ class Worker:
             code = trio.run(run.serve, *self._arguments)
         finally:
             thread.join(30)
-        if failures:
-            raise failures[0]
+        if self._failures:
+            raise self._failures[0]
         return code
 
 
