@@ -339,7 +339,8 @@ def test_closing_twice_is_fine(store: Store) -> None:
 def test_a_closed_store_makes_nothing_durable(store: Store) -> None:
     store.checkpoint(1)
     store.close()
-    for call in (lambda: store.checkpoint(2), store.rollback, store.grow, lambda: store.reader().__enter__()):
+    calls = (lambda: store.checkpoint(2), store.rollback, store.grow, store.statistics, store.reader().__enter__)
+    for call in calls:
         with pytest.raises(StorageFailed, match="closed"):
             call()
     assert store.checkpointed_index == 1

@@ -1,6 +1,6 @@
 """One client process: submits, submits again, reads, cancels, retries and purges at full speed, and writes down what it asked and heard.
 
-It ends by itself at ``--until`` (ns of the monotonic clock). It never waits for a task and has no more than a
+It ends by itself when there is a file ``stop`` in the folder of histories. It never waits for a task and has no more than a
 bounded number of tasks waiting at the broker, so that the drain behind it is short.
 """
 
@@ -22,6 +22,7 @@ from tq.errors import InvalidState, NotFound, TqError
 
 WAITING_MAX = 2_000
 RECENT = 500
+STOP = "stop"
 
 
 class Submitter:
@@ -110,14 +111,14 @@ class Submitter:
     def read(self) -> None:
         task = self._draw.choice(self._recent[-self._draw.choice((20, RECENT)) :])
         linear = self._draw.random() < 0.3
-        self._read(task, lambda: self._client.get(task.id, linearizable=linear), linear=linear)
+        self._read(task.id, lambda: self._client.get(task.id, linearizable=linear), linear=linear)
 
     def wait(self) -> None:
         task = self._recent[-1]
-        self._read(task, lambda: self._client.wait(task.id, 0.3))
+        self._read(task.id, lambda: self._client.wait(task.id, 0.3))
 
-    def _read(self, task: work.Work, ask: Callable[[], TaskInfo], *, linear: bool = False) -> None:
-        key = self._recorder.call("read", id=task.id.hex(), min_index=self._client.last_index, linear=linear)
+    def _read(self, id: bytes, ask: Callable[[], TaskInfo], *, linear: bool = False) -> None:
+        key = self._recorder.call("read", id=id.hex(), min_index=self._client.last_index, linear=linear)
         try:
             info = ask()
         except NotFound:
@@ -147,9 +148,11 @@ class Submitter:
         self._change("cancel", key, lambda id: self._client.cancel(id, grace=0.5))
 
     def retry(self) -> None:
-        """Of one that may be retried, or of any: most of those live or completed, which is refused."""
+        """Of one that may be retried, or of any: most of those live or completed, which is refused. Looked at before."""
         key = self._one_of(self._draw.choice(("dead", "cancelled"))) if self._draw.random() < 0.5 else None
-        self._change("retry", key or self._draw.choice(self._recent).id, self._client.retry)
+        chosen = key or self._draw.choice(self._recent).id
+        self._read(chosen, lambda: self._client.get(chosen))
+        self._change("retry", chosen, self._client.retry)
 
     def purge(self) -> None:
         self._change("purge", self._draw.choice(self._recent).id, self._client.purge)
@@ -198,14 +201,13 @@ def main() -> None:
     parser.add_argument("--by", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--begun", type=float, required=True)
-    parser.add_argument("--until", type=int, required=True)
     options = parser.parse_args()
     by = f"{options.by}-{time.monotonic_ns()}"  # one that was killed and started again is another writer
     with Client(options.brokers) as client:
         submitter = Submitter(
             client, Recorder(options.history, by), random.Random(f"{options.seed}-{by}"), options.begun
         )
-        while time.monotonic_ns() < options.until:
+        while not (options.history / STOP).exists():
             submitter.run_once()
 
 

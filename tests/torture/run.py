@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from pathlib import Path
 import attrs
 
 from tests.torture import chaos
+from tests.torture.client import STOP
 from tests.torture.ends import read_ends
 from tests.torture.recorder import Recorder
 from tq import Client
@@ -37,6 +39,7 @@ SETTINGS = {
 }
 CLIENTS = 2
 ROUND_SECONDS_MAX = 45.0
+BEGIN_SECONDS_MAX = 60.0
 DRAIN_SECONDS_MAX = float(os.environ.get("TQ_TORTURE_DRAIN_SECONDS", "120"))
 FAULT_SECONDS = 1.5
 LIVE = ("waiting", "scheduled", "pending", "running")
@@ -120,22 +123,39 @@ class _Round:
 
     def run(self) -> History:
         workers = {process.name: process for process in self._workers()}
-        clients = self._clients()
-        for process in (*workers.values(), *clients):
-            process.start()
-        self._torment(workers, {process.name: process for process in clients})
-        for process in clients:
-            code = process.wait(60)
-            if code != 0:
-                raise TortureFailed(f"{process.name} ended with {code}\n{process.tail()}")
+        clients = {process.name: process for process in self._clients()}
         with Client(self._broker.address) as client:
+            self._begin(client, workers, clients)
+            self._torment(workers, clients)
+            (self._folder / STOP).touch()
+            for process in clients.values():
+                code = process.wait(60)
+                if code != 0:
+                    raise TortureFailed(f"{process.name} ended with {code}\n{process.tail()}")
             self._drain(client, workers)
             for process in workers.values():
-                if process.stop(60) != 0:
+                # A rough one may be so young that it does not know the signal yet.
+                if process.stop(60) not in (0, -signal.SIGTERM if "rough" in process.name else 0):
                     raise TortureFailed(f"{process.name} ended with {process.exit_code}\n{process.tail()}")
             ids = sorted({submit.id for submit in self._history().submits})
             read_ends(client, Recorder(self._folder, f"{self._name}-ends"), ids)
             return self._history()
+
+    def _begin(self, client: Client, workers: dict[str, Process], clients: dict[str, Process]) -> None:
+        """Start all, and go on when all of them do something."""
+        for process in (*workers.values(), *clients.values()):
+            process.start()
+        end = time.monotonic() + BEGIN_SECONDS_MAX
+        while True:
+            names = [worker.name for worker in client.workers()]
+            idle = [name for name in workers if not any(known.startswith(name) for known in names)]
+            idle += [name for name in clients if not any(self._folder.glob(f"{name}-*.jsonl"))]
+            if not idle:
+                return
+            if time.monotonic() > end:
+                tails = "\n".join(process.tail(10) for process in self._ground.processes if process.name in idle)
+                raise TortureFailed(f"{idle} did not begin in {BEGIN_SECONDS_MAX:g} s\n{tails}")
+            time.sleep(0.1)
 
     def _workers(self) -> list[Process]:
         environ = {"TQ_TORTURE_HISTORY": str(self._folder), "TQ_TORTURE_SEED": str(self._seed)}
@@ -149,6 +169,8 @@ class _Round:
                 "left,right",
                 "--concurrency",
                 "8",
+                "--name",
+                name,
                 name=name,
                 path=[ROOT],
                 environ=environ,
@@ -159,11 +181,8 @@ class _Round:
         return started
 
     def _clients(self) -> list[Process]:
-        until = time.monotonic_ns() + int(self._seconds * 1e9)
-        times = ("--begun", str(time.time()), "--until", str(until))
-        return [
-            self._python("client", f"{self._name}-client-{number}", 100 + number, *times) for number in range(CLIENTS)
-        ]
+        begun = ("--begun", str(time.time()))
+        return [self._python("client", f"{self._name}-client-{n}", 100 + n, *begun) for n in range(CLIENTS)]
 
     def _python(self, module: str, name: str, number: int, *more: str) -> Process:
         argv = [sys.executable, "-m", f"tests.torture.{module}", "--brokers", self._broker.address]
@@ -171,15 +190,13 @@ class _Round:
         return self._ground.process(name, argv, path=[ROOT])
 
     def _torment(self, workers: dict[str, Process], clients: dict[str, Process]) -> None:
-        """Do the faults of the plan when their time has come; every process runs again at the end."""
+        """Do the faults of the plan when their time has come; every process runs again at the end, the broker is ready."""
         begun = time.monotonic()
         broker = self._broker.name
         targets: dict[str, Process] = {broker: self._broker, **workers, **clients}
         for fault in chaos.plan(self._seed, self._seconds, [broker], list(workers), list(clients), FAULT_SECONDS):
             time.sleep(max(0.0, begun + fault.at - time.monotonic()))
             process = targets[fault.target]
-            if fault.target in clients and process.exit_code == 0:
-                continue  # earlier pauses took so long that its time is over
             self._say(f"  {fault.at:5.1f} s {fault.action} {fault.target} ({fault.seconds:g} s)")
             if not process.alive:
                 raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
@@ -193,24 +210,32 @@ class _Round:
                 process.pause()
                 time.sleep(fault.seconds)
                 process.resume()
+        time.sleep(max(0.0, begun + self._seconds - time.monotonic()))
         self._broker.wait_ready(60)
 
     def _drain(self, client: Client, workers: dict[str, Process]) -> None:
+        """Until no task lives, and each ``tq worker`` has registered, so that it knows what SIGTERM means."""
+        names = {process.name for process in workers.values() if "rough" not in process.name}
         end = time.monotonic() + DRAIN_SECONDS_MAX
-        while (left := self._live(client)) != 0:
+        while (left := self._left(client, names)) != "":
             if time.monotonic() > end:
-                raise TortureFailed(f"{left} tasks did not end in {DRAIN_SECONDS_MAX:g} s\n{self._broker.tail()}")
+                raise TortureFailed(f"not drained in {DRAIN_SECONDS_MAX:g} s: {left}\n{self._broker.tail()}")
             for process in (self._broker, *workers.values()):
                 if not process.alive:
                     raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
             time.sleep(0.2)
 
-    def _live(self, client: Client) -> int:
+    def _left(self, client: Client, names: set[str]) -> str:
+        """What must still happen; empty when all is done."""
         try:
-            return sum(len(client.list(state=state, limit=1_000).tasks) for state in LIVE)
+            missing = names - {worker.name for worker in client.workers()}
+            live = {state: len(client.list(state=state, limit=1_000).tasks) for state in LIVE}
         except TqError as error:
-            self._say(f"  draining: {error}")
-            return -1
+            return str(error)
+        if not missing and not any(live.values()):
+            return ""
+        tasks = ", ".join(f"{count} {state}" for state, count in live.items() if count)
+        return f"{tasks or 'no tasks'}; not registered: {sorted(missing)}"
 
     def _history(self) -> History:
         files = sorted(self._folder.glob("*.jsonl"))

@@ -21,7 +21,9 @@ LIBRARIES = ("tq", "trio", "cbor2", "lmdb", "pysyncobj")
 
 @attrs.frozen
 class Facts:
-    """sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second."""
+    """sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second.
+    is_realtime: as under ``chrt``, which keeps other work from disturbing.
+    """
 
     cores: int
     memory_gb: float
@@ -31,12 +33,14 @@ class Facts:
     libraries: dict[str, str]
     sync: Spread
     busy_before: float
+    is_realtime: bool
 
     def lines(self) -> list[str]:
         versions = " · ".join(f"{name} {version}" for name, version in self.libraries.items())
         return [
             f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}",
-            f"busy with other work before: {self.busy_before:.0f} % of the cores",
+            f"busy with other work before: {self.busy_before:.0f} % of the cores"
+            + (" · run at real-time priority" if self.is_realtime else ""),
             f"Python {self.python} · {versions}",
             f"write and fdatasync of 4 KiB: p50 {self.sync.p50_ms:.2f} ms, p99 {self.sync.p99_ms:.2f} ms",
         ]
@@ -53,6 +57,7 @@ def gather(folder: Path, syncs: int = 200, busy_seconds: float = 1.0) -> Facts:
         libraries={name: metadata.version(name) for name in LIBRARIES},
         sync=spread(_sync_seconds(folder / "sync-probe", syncs)),
         busy_before=psutil.cpu_percent(interval=busy_seconds),
+        is_realtime=os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
     )
 
 

@@ -38,8 +38,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="tq-bench-") as folder:
         machine = facts.gather(Path(folder))
     print("\n".join(machine.lines()), file=sys.stderr, flush=True)
+    scale = QUICK if options.quick else FULL
+    if options.seconds is not None:
+        scale = attrs.evolve(scale, seconds=options.seconds, work_seconds=3 * options.seconds)
     try:
-        lines = measure(names, QUICK if options.quick else FULL, lambda line: print(line, file=sys.stderr, flush=True))
+        lines = measure(names, scale, lambda line: print(line, file=sys.stderr, flush=True))
     except (ProcessFailed, TqError) as error:
         print(f"tq bench: {error}", file=sys.stderr)
         return 1
@@ -73,7 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes, to try it: figures mean little"
     )
+    parser.add_argument("--seconds", type=_seconds, help="of each load (10), and a third of S5's and S9's")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3_600:
+        raise argparse.ArgumentTypeError("from 0.1 to 3600")
+    return seconds
 
 
 if __name__ == "__main__":

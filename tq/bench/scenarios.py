@@ -29,7 +29,10 @@ SETTLE_SECONDS = 1.0
 
 @attrs.frozen
 class Scale:
-    """How long and how much. ``quick`` is for trying: its figures are not to be compared with budgets."""
+    """How long and how much. ``QUICK`` is for trying: its figures are not to be compared with budgets.
+
+    seconds: of a load of submissions. work_seconds: of one with workers (S5, S9).
+    """
 
     seconds: float = 10.0
     work_seconds: float = 30.0

@@ -361,7 +361,10 @@ class LmdbStore:
         self._check()
         if len(self._readers) >= READERS_MAX:
             raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
-        txn = self._environment.begin(write=False)
+        try:
+            txn = self._environment.begin(write=False)
+        except lmdb.ReadersFullError as error:
+            raise Backpressure("other processes read the store; try again later", retry_after=1) from error
         reader = _LmdbReader(self, txn, self._databases, self._clock.monotonic_ms() + limit_ms)
         self._readers.append(reader)
         try:
@@ -372,6 +375,7 @@ class LmdbStore:
                 self._readers.remove(reader)
 
     def statistics(self) -> StoreStatistics:
+        self._check()
         info = self._environment.info()
         stats = [self._inner.stat(database) for database in self._databases]
         pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)

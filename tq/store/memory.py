@@ -330,6 +330,7 @@ class MemoryStore:
                 self._readers.remove(reader)
 
     def statistics(self) -> StoreStatistics:
+        self._check()
         used = sum(len(key) + len(value) for rows in self._tables for key, value in rows.data.items())
         return StoreStatistics(
             map_bytes=0,

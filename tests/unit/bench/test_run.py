@@ -78,6 +78,8 @@ def test_an_unknown_scenario_is_refused_with_those_that_there_are(capsys: pytest
 
 def test_usage_errors_are_two_and_help_is_zero() -> None:
     assert run.main(["--no-such-option"]) == 2
+    assert run.main(["--seconds", "0"]) == 2
+    assert run.main(["--seconds", "nan"]) == 2
     assert run.main(["--help"]) == 0
 
 
@@ -88,3 +90,15 @@ def test_a_failed_process_ends_it_with_its_last_words(capsys: pytest.CaptureFixt
 
 def test_the_page_of_the_documentation_has_the_markers() -> None:
     assert report.has_markers(Path(__file__).resolve().parents[3] / "docs" / "performance.md")
+
+
+def test_seconds_are_those_of_the_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Scale] = []
+
+    def look(scale: Scale) -> Iterator[Line]:
+        seen.append(scale)
+        return fast(scale)
+
+    monkeypatch.setattr(run, "SCENARIOS", {"look": look})
+    assert run.main(["--seconds", "2", "look"]) == 0
+    assert (seen[0].seconds, seen[0].work_seconds, seen[0].drain) == (2, 6, 10_000)

@@ -494,6 +494,8 @@ def test_outcome_when_a_completed_task_was_retried() -> None:
     shown = read(7, 31, 32, "completed", f(10), index=12)
     retried = change("retry", 1, 40, index=13, states=["pending"])
     assert "outcome" in rules(GOOD[:6], shown, retried, final(state="dead", reason=None))
+    again = [*GOOD[:2], *run(3, 11, 12, f(10)), *run(4, 41, 42, f(14)), *final(fence=f(14))]
+    assert rules(again, shown, retried) == ["outcome"]
 
 
 def test_read_of_a_list() -> None:

@@ -182,6 +182,11 @@ def test_whatever_happens_nothing_is_begun_twice_and_all_that_ended_is_told(numb
         run.turn(run.chance.choice([0, 1, 50, 2_000]))
     core, broker = run.rig.core, run.broker
     assert len(run.rig.started) > 20, "too little happened to prove anything"
+    for _ in range(300):
+        run.deliver()
+        run.turn(50)
+    mine = {fence for fence, session in broker.leases.items() if session == core.session}
+    assert mine <= {job.fence for job in run.rig.started}, "the broker believes that we have what we never saw"
     core.drain()
     for _ in range(2_000):
         if core.state is State.OVER:

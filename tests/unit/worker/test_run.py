@@ -14,7 +14,7 @@ import trio
 from tests.unit.client.fake_broker import CLOSE, FakeBroker
 from tests.unit.client.machine_broker import MachineBroker
 from tq.client.blocking import Client
-from tq.errors import InvalidRequest, Unsupported, to_wire
+from tq.errors import InvalidRequest, SessionLost, Unsupported, to_wire
 from tq.protocol import messages as m
 from tq.protocol.addresses import parse
 from tq.worker import run
@@ -209,6 +209,32 @@ def test_what_does_not_end_while_draining_goes_back(inside: Broker) -> None:
         assert Worker(broker, handlers, drain_ms=50).run(beside) == 0
         info = client.get(id)
         assert (info.state, info.attempt, info.crashes) == ("pending", 0, 0)
+
+
+def test_a_session_that_a_heartbeat_finds_lost_is_opened_anew(inside: Broker) -> None:
+    handlers = Handlers()
+    handlers.register("t", lambda payload, ctx: payload)
+    lost: list[bytes] = []
+    renewed = threading.Event()
+
+    def end_the_first(request: Any) -> Any:
+        if isinstance(request, m.Heartbeat) and not lost:
+            lost.append(request.session)
+            return m.ErrorReply(request.rid, to_wire(SessionLost("ended")))
+        if isinstance(request, m.RegisterWorker) and lost and request.session != lost[0]:
+            renewed.set()
+        return None
+
+    inside.intercept = end_the_first
+    with FakeBroker(inside) as broker, Client(broker.address) as client:
+
+        def beside() -> None:
+            assert renewed.wait(20)
+            id = submit(client, "t", b"on")
+            assert until_ended(client, id).result == b"on"
+            stop()
+
+        assert Worker(broker, handlers).run(beside) == 0
 
 
 def test_a_refused_registration_ends_the_worker_with_the_reason(inside: Broker) -> None:

@@ -173,6 +173,24 @@ async def test_messages_go_out_and_answers_come_in(nursery: trio.Nursery) -> Non
         nursery.cancel_scope.cancel()
 
 
+async def test_it_wakes_earlier_when_a_message_asks_for_it(nursery: trio.Nursery) -> None:
+    with FakeBroker(lambda request: m.PingReply(request.rid, 5)) as broker:
+        core = Core(wakes=RealClock().monotonic_ms() + 3_600_000)
+        shell = a_shell(core, broker.address)
+        nursery.start_soon(shell.run)
+        nursery.start_soon(shell.connect)
+        await until(core, lambda: core.connections == 1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        core.out = [m.Ping(1)]
+        core.wakes = RealClock().monotonic_ms() + 20  # as of the turn that the answer causes
+        shell._turn_now()
+        steps = core.steps
+        with trio.fail_after(20):
+            while core.steps < steps + 2:
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_connection_that_the_core_gives_up_is_replaced(nursery: trio.Nursery) -> None:
     with FakeBroker(lambda request: None) as broker:
         core = Core()

@@ -51,23 +51,31 @@ def _one_state_an_index(id: str, task: Task) -> Iterator[Breach]:
 
 
 def _ends_stay(id: str, task: Task) -> Iterator[Breach]:
-    """An end that was shown is the end, unless somebody asked for a retry; a completed task has no other."""
-    ends = [(read.index, read.state) for read in task.reads if read.state in ENDED]
+    """An end that was shown is the end, unless somebody asked for a retry; a completed task has no other, under no
+    other fence."""
+    ends = [(read.index, read.state, read.fence) for read in task.reads if read.state in ENDED]
     for change in task.changes:
         if change.verb == "cancel" and change.state in ENDED and change.index is not None:
-            ends.append((change.index, change.state))
+            ends.append((change.index, change.state, 0))
     is_retried = task.may_be("retry")
-    for index, end in ends:
+    final = task.final
+    for index, end, fence in ends:
         if is_retried and end != "completed":
             continue
-        other = [read for read in task.reads if read.index >= index and read.state not in (None, end)]
+        other = [read for read in task.reads if read.index >= index and _differs(read.state, read.fence, end, fence)]
         if other:
-            yield Breach("read", id, f"{end} at {index}, and {other[0].state} at {other[0].index}")
-        elif task.final is not None and task.final.state != end:
-            yield Breach("outcome", id, f"{end} at {index}, and the end is {task.final.state}")
+            shown = f"{other[0].state} under {other[0].fence} at {other[0].index}"
+            yield Breach("read", id, f"{end} under {fence} at {index}, and {shown}")
+        elif final is not None and _differs(final.state, final.fence, end, fence):
+            yield Breach("outcome", id, f"{end} under {fence} at {index}, and at the end {final.state} {final.fence}")
         else:
             continue
         return
+
+
+def _differs(state: str | None, fence: int, end: str | None, end_fence: int) -> bool:
+    """Not that end, or that of another attempt; where the fence of the end was not shown, it is 0."""
+    return state is not None and (state != end or (fence != end_fence and end_fence != 0))
 
 
 def _never_back(history: History) -> Iterator[Breach]:
