@@ -240,12 +240,13 @@ class Config:
 SECRET_BYTES_MIN = 16
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(file: str) -> bytes:
     """The secret of the cluster, without white space around it.
 
     Raises:
         ConfigError: no such file, too short, or readable by other users.
     """
+    path = Path(file)
     try:
         mode = path.stat().st_mode
         secret = path.read_bytes().strip()

@@ -43,7 +43,6 @@ from tq.machine import commands, queries
 from tq.machine.answers import Applied, EventKind
 from tq.machine.apply import Machine, Settings
 from tq.protocol import messages as m
-from tq.protocol.connection import BrokerConnection
 from tq.raft.node import Node
 from tq.raft.reads import ReadEnd
 from tq.raft.transport.frames import CHANNEL_FORWARD, CHANNEL_STATUS
@@ -360,6 +359,7 @@ class Broker:
             "serving": self.is_serving,
             "disk_free_bytes": self.disk_watch.free_bytes,
             "clock_offset_ms": self.log_time.offset_ms(),
+            "log_time_ahead_ms": self.log_time.ahead_ms(),
             "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
             "version": VERSION,
             "raft": raft,
@@ -463,7 +463,7 @@ class Broker:
             self.dispatch.release_undelivered,
         )
         connection.is_relayed = True
-        connection.protocol = BrokerConnection.opened()
+        connection.protocol.skip_hello()
         self.connections.add(connection)
         connection.on_close[self] = lambda: self.connections.discard(connection)
         return connection

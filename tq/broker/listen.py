@@ -15,8 +15,8 @@ import structlog
 import trio
 
 from tq import limits
-from tq.broker.connection import READ_PAUSE_BYTES, Connection
-from tq.broker.requests import answer_requests, read_requests
+from tq.broker import requests
+from tq.broker.connection import Connection
 from tq.config import parse_address
 from tq.errors import Backpressure, ConfigError, ProtocolError, to_wire
 from tq.protocol.connection import State
@@ -107,13 +107,13 @@ async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> Non
         next_move_s = 0.0
         with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
             while not connection.is_closed:
-                if connection.out_bytes > READ_PAUSE_BYTES:
+                if connection.out_bytes > requests.READ_PAUSE_BYTES:
                     await writer.idle.wait()
-                    if not answer_requests(broker, connection):
+                    if not requests.answer_requests(broker, connection):
                         break
                     continue
                 await trio.lowlevel.wait_readable(connection.socket)
-                if not read_requests(broker, connection):
+                if not requests.read_requests(broker, connection):
                     break
                 now_s = trio.current_time()
                 if now_s >= next_move_s and connection.protocol.state is State.OPEN:

@@ -46,7 +46,7 @@ class LogTime:
         """How far this node's wall clock is from the median of all; positive: ours is ahead."""
         return self._clock.wall_ms() - self._wall_ms()
 
-    def lag_ms(self) -> int:
+    def ahead_ms(self) -> int:
         """How far log time is ahead of the wall clock that it follows, because that was set back; 0 else."""
         return max(0, int(self._last_ms) - self._wall_ms())
 

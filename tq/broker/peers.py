@@ -6,14 +6,13 @@ neither, and what comes is dropped: Raft bears that.
 
 from __future__ import annotations
 
-from pathlib import Path
 from socket import socket
 
 import structlog
 import trio
 
 from tq.broker.broker import Broker
-from tq.config import Config, parse_address, read_secret
+from tq.config import Config, parse_address
 from tq.raft.identity import Identity
 from tq.raft.node import Node
 from tq.raft.transport.frames import CHANNEL_RAFT
@@ -23,8 +22,7 @@ from tq.world import Clock, Random
 
 
 class Peers:
-    def __init__(self, config: Config, identity: Identity, clock: Clock, random: Random) -> None:
-        """Raises ConfigError: the secret cannot be used."""
+    def __init__(self, config: Config, identity: Identity, secret: bytes, clock: Clock, random: Random) -> None:
         self._log = structlog.get_logger("tq.peers").bind(node=config.node.id)
         self._identity = identity
         self._node: Node | None = None
@@ -38,7 +36,7 @@ class Peers:
                 for entry in config.cluster.peers
                 if entry.id != config.node.id
             },
-            secret=read_secret(Path(config.cluster.secret_file)),
+            secret=secret,
             judge=self._judge,
             on_message=self._on_message,
             on_change=self._on_change,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from tq import limits
-from tq.broker.connection import READ_PAUSE_BYTES, Connection
+from tq.broker.connection import Connection
 from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused
 from tq.protocol.messages import Message
 
 READ_BYTES = 256 * limits.KIB
+READ_PAUSE_BYTES = 8 * limits.MIB
+"""With more than this unread, no further requests are read from the peer."""
 
 
 class Answers(Protocol):

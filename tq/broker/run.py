@@ -21,7 +21,7 @@ from tq import limits, logs
 from tq.broker import health, listen, services
 from tq.broker.broker import Broker
 from tq.broker.peers import Peers
-from tq.config import Config
+from tq.config import Config, read_secret
 from tq.errors import ConfigError, StorageFailed, TqError
 from tq.machine import queries
 from tq.metrics import CONTENT_TYPE, BrokerCollector, render
@@ -71,7 +71,7 @@ async def serve(config: Config) -> None:
         metrics = stack.enter_context(listen.open_listener("node.metrics_listen", config.node.metrics_listen))
         peers = None
         if len(ids) > 1:
-            peers = Peers(config, identity, clock, random)
+            peers = Peers(config, identity, read_secret(config.cluster.secret_file), clock, random)
             others = stack.enter_context(listen.open_listener("node.peer_listen", config.node.peer_listen))
         stopping = trio.Event()
         routes: health.Routes = {}

@@ -224,13 +224,10 @@ class BrokerConnection(_Connection["Message | Refused"]):
 
     _states = BROKER_STATES
 
-    @classmethod
-    def opened(cls) -> BrokerConnection:
-        """One whose HELLO was answered elsewhere."""
-        connection = cls()
-        connection.state = State.OPEN
-        connection._reader.frame_bytes_max = limits.FRAME_BYTES_MAX
-        return connection
+    def skip_hello(self) -> None:
+        """It was answered elsewhere: this end begins open."""
+        self.state = State.OPEN
+        self._reader.frame_bytes_max = limits.FRAME_BYTES_MAX
 
     def _take(self, type_: int, body: bytes) -> Message | Refused:
         if type_ > REQUEST_TYPE_MAX:

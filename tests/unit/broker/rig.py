@@ -1,7 +1,7 @@
 """A whole broker on a simulated world: real bytes, a virtual clock, a disk that loses power, sockets that fill up.
 
 ``World`` is what outlives a process: clock, disk, store. ``start`` makes a broker on it, driven by the same passes as
-the real one (``tq.raft.driver.Passes``) and read by the same function (``listen.read_requests``). ``Peer`` is the
+the real one (``tq.raft.driver.Passes``) and read by the same function (``requests.read_requests``). ``Peer`` is the
 other end of a connection: it speaks through ``ClientConnection``, so whoever answers a request twice, or with the
 wrong reply, is found out by the protocol itself.
 
@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from tq import config
-from tq.broker import listen, services
+from tq.broker import requests, services
 from tq.broker.broker import Broker
 from tq.broker.connection import Connection
 from tq.errors import ProtocolError, TqError, from_wire, to_wire
@@ -330,15 +330,15 @@ class World:
             if peer.reads:
                 peer.take()
             return True
-        if connection.out_bytes > listen.READ_PAUSE_BYTES:
+        if connection.out_bytes > requests.READ_PAUSE_BYTES:
             return False
         if not (socket.to_broker or socket.at_end or socket.is_broken or peer.was_paused):
             return False
-        serve = listen.answer_requests if peer.was_paused else listen.read_requests
+        serve = requests.answer_requests if peer.was_paused else requests.read_requests
         try:
             if not serve(self.broker, connection):
                 connection.close()
-            peer.was_paused = connection.out_bytes > listen.READ_PAUSE_BYTES
+            peer.was_paused = connection.out_bytes > requests.READ_PAUSE_BYTES
         except ProtocolError as error:
             connection.send(m.ErrorReply(None, to_wire(error)))
             connection.flush()

@@ -8,13 +8,12 @@ from collections import deque
 import pytest
 
 from tq import cbor
-from tq.broker import listen
+from tq.broker import requests
 from tq.broker.connection import Connection
 from tq.broker.relay import REPLY, Relay, RelayedSocket
 from tq.errors import BrokerUnavailable, InternalError, NotLeader
 from tq.protocol import messages as m
 from tq.protocol.codec import encode
-from tq.protocol.connection import BrokerConnection
 from tq.sim.random import SeededRandom
 
 from .rig import Peer, World, complete, task, task_id
@@ -46,7 +45,7 @@ class Two:
                 broker.dirty,
                 broker.dispatch.release_undelivered,
             )
-            connection.protocol = BrokerConnection.opened()
+            connection.protocol.skip_hello()
             broker.connections.add(connection)
             return connection
 
@@ -54,7 +53,7 @@ class Two:
             SeededRandom(seed),
             send,
             open_connection,
-            lambda connection: listen.answer_requests(world.broker, connection),
+            lambda connection: requests.answer_requests(world.broker, connection),
         )
 
     def request(self, connection: Connection, message: m.Message) -> None:

@@ -17,7 +17,6 @@ import trio
 
 from tq import limits
 from tq.errors import ProtocolError
-from tq.protocol.addresses import Address, show
 from tq.raft.transport.handshake import Side
 from tq.raft.transport.link import Ident, Judge, Link
 from tq.world import Clock, Random
@@ -27,6 +26,7 @@ NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 NO_DESCRIPTORS_PAUSE_S = 0.1
 FAREWELL_S = 0.5
 
+Address = tuple[str, int]
 OnMessage = Callable[[str, int, bytes], None]
 """(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
 OnChange = Callable[[str, bool], None]
@@ -210,7 +210,7 @@ class PeerTransport:
                 sock.close()
                 continue
             self._strangers += 1
-            nursery.start_soon(self._serve, sock, show((address[0], address[1])))
+            nursery.start_soon(self._serve, sock, f"{address[0]}:{address[1]}")
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
         """One accepted connection, to its end."""
