@@ -83,7 +83,7 @@ class Peers:
         if (self._identity.ident(), self._identity.is_formed) != before:
             self._log.info(
                 "formed the cluster" if self._identity.is_formed else "promised to form the cluster",
-                cluster=self._identity.ident().cluster_id,
+                cluster=(self._identity.cluster_id or b"").hex(),
                 waits_for=self._identity.waits_for,
             )
             self._transport.introduce_again()

@@ -190,7 +190,7 @@ class PeerTransport:
         finally:
             if dialed.link is not None:
                 dialed.link = None
-                self._log.info("lost a peer", peer=peer, reason=reasons[0] if reasons else "stopping")
+                self._log.info("lost a peer", peer=peer, reason=reasons[0] if reasons else "closed here")
                 self._on_change(peer, False)
         return reasons[0] if reasons else "the connection broke"
 
