@@ -43,7 +43,7 @@ torture: $(INSTALLED)  ## kill and stop real brokers and workers for MINUTES=10,
 	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 sim: $(INSTALLED)  ## the simulations, for MINUTES=10
-	TQ_SIM_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/sim --timeout=0
+	TQ_SIM_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/sim --timeout=0 -o faulthandler_timeout=0
 
 powerloss: $(INSTALLED)  ## rebuild the disk as of each sync of a real store, and start from each
 	$(BIN)/python -m tests.powerloss

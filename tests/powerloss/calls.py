@@ -7,6 +7,7 @@ the directory: it says what was told to whom at this place in the order.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import attrs
 
@@ -70,13 +71,17 @@ class RecordingFailed(Exception):
 
 
 class Translator:
-    """From what a recorder saw of system calls that succeeded to the calls above. Paths are absolute."""
+    """From what a recorder saw of system calls that succeeded to the calls above. Paths are absolute.
+
+    To be made before the process begins: files that are there by then are not created.
+    """
 
     def __init__(self, root: str, diary: str) -> None:
         self.calls: list[Call] = []
         self._root = root
         self._diary = diary
-        self._names: set[str] = set()
+        above = Path(root)
+        self._names = {str(path.relative_to(above)) for path in above.rglob("*")} if above.exists() else set()
         self._flags: dict[int, int] = {}
 
     def opened(self, descriptor: int, path: str, flags: int) -> None:

@@ -185,10 +185,14 @@ class Platter:
             file = self._file(call.path)
             file.play(file.queue.pop())
 
-    def lost(self, how: str, random: Random) -> Platter:
-        """A copy, after the power was lost in this way."""
+    def copy(self) -> Platter:
         twin = Platter()
         twin._root = self._root.copy({})
+        return twin
+
+    def lost(self, how: str, random: Random) -> Platter:
+        """A copy, after the power was lost in this way."""
+        twin = self.copy()
         twin._root.lose(how, random)
         return twin
 

@@ -38,11 +38,11 @@ def record(argv: list[str], root: Path, diary: Path, folder: Path) -> list[Call]
     )
     if built.returncode != 0:
         raise RecordingFailed(built.stderr.decode())
+    translator = Translator(str(root), str(diary))
     environ = {**os.environ, "LD_PRELOAD": str(library), "TQ_RECORD_TO": str(journal)}
     done = subprocess.run(argv, env=environ, capture_output=True, check=False)
     if done.returncode != 0:
         raise RecordingFailed(done.stderr.decode())
-    translator = Translator(str(root), str(diary))
     _read(journal.read_bytes(), translator)
     return translator.calls
 

@@ -37,6 +37,23 @@ class Report:
         yield f"{self.points} points, {sum(self.starts.values())} starts: " + _counts(self.starts)
 
 
+@attrs.frozen
+class Killed:
+    """A process that was killed, not stopped: what it had written and not synced is in the kernel's cache still."""
+
+    platter: Platter
+    diary: list[str]
+
+    @staticmethod
+    def at(calls: list[Call], number: int) -> Killed:
+        """Behind that call."""
+        platter = Platter()
+        for call in calls[: number + 1]:
+            platter.begin(call)
+            platter.end(call)
+        return Killed(platter, [call.line for call in calls[: number + 1] if isinstance(call, Mark)])
+
+
 def why_none() -> str | None:
     """Why nothing can be recorded here; None: it can."""
     reasons = [recorder.why_not() for recorder in RECORDERS]
@@ -47,10 +64,13 @@ def recorders() -> list[ModuleType]:
     return [recorder for recorder in RECORDERS if recorder.why_not() is None]
 
 
-def record(recorder: ModuleType, seed: int, lives: int, steps: int) -> list[Call]:
-    """The calls of one run of recorded.py."""
+def record(recorder: ModuleType, seed: int, lives: int, steps: int, killed: Killed | None = None) -> list[Call]:
+    """The calls of one run of recorded.py, on an empty disk or behind a process that was killed."""
     with scratch() as folder:
         root, diary = folder / "data", folder / "diary"
+        if killed is not None:
+            killed.platter.lost("everything", SeededRandom(0)).write_to(root)
+            diary.write_text("".join(line + "\n" for line in killed.diary))
         argv = [
             sys.executable,
             "-m",
@@ -68,15 +88,17 @@ def record(recorder: ModuleType, seed: int, lives: int, steps: int) -> list[Call
 
 
 def lose_power(
-    calls: list[Call], seed: int, wanted: Callable[[int], tuple[str, ...]], report: Report, start: Start = restart
+    calls: list[Call], seed: int, wanted: Callable[[int], tuple[str, ...]], report: Report, killed: Killed | None = None
 ) -> None:
     """At each call, in each of the ways that ``wanted`` gives for its number.
+
+    killed: who wrote to this disk before, if anybody did.
 
     Raises AssertionError or DataDamaged with a note of where it was.
     """
     random = SeededRandom(seed)
-    platter = Platter()
-    diary: list[str] = []
+    platter = Platter() if killed is None else killed.platter.copy()
+    diary = [] if killed is None else list(killed.diary)
     report.calls.update(type(call).__name__ for call in calls)
     for number, call in enumerate(calls):
         platter.begin(call)
@@ -88,7 +110,7 @@ def lose_power(
             for how in ways:
                 report.starts[how] += 1
                 try:
-                    _start(platter.lost(how, random), diary, random.below(1 << 30), start)
+                    _start(platter.lost(how, random), diary, random.below(1 << 30))
                 except BaseException as error:
                     error.add_note(f"seed {seed}, power lost in call {number} of {len(calls)}, {call}, kept: {how}")
                     raise
@@ -109,13 +131,10 @@ def some(seed: int, one_in: int) -> Callable[[int], tuple[str, ...]]:
     return wanted
 
 
-Start = Callable[[Path, list[str], int], None]
-
-
-def _start(platter: Platter, diary: list[str], seed: int, start: Start) -> None:
+def _start(platter: Platter, diary: list[str], seed: int) -> None:
     with scratch() as folder:
         platter.write_to(folder / "data")
-        start(folder / "data", diary, seed)
+        restart(folder / "data", diary, seed)
 
 
 @contextmanager

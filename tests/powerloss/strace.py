@@ -34,11 +34,11 @@ def why_not() -> str | None:
 def record(argv: list[str], root: Path, diary: Path, folder: Path) -> list[Call]:
     """Run ``argv`` to its end. Raises RecordingFailed."""
     trace = folder / "strace"
+    reader = _Reader(Translator(str(root), str(diary)))
     options = ["-f", "-qq", "-y", "-xx", "-s", str(STRING_BYTES_MAX), "-e", f"trace={TRACED}", "-e", "signal=none"]
     done = subprocess.run(["strace", *options, "-o", str(trace), *argv], capture_output=True, check=False)
     if done.returncode != 0:
         raise RecordingFailed(done.stderr.decode())
-    reader = _Reader(Translator(str(root), str(diary)))
     with trace.open() as lines:
         for line in lines:
             reader.take(line.rstrip("\n"))

@@ -44,6 +44,29 @@ def test_nothing_that_was_told_is_lost(recording: list[Call]) -> None:
     assert report.points > 20
 
 
+def kill_points(calls: list[Call]) -> list[int]:
+    """Where it matters most: behind the rename of the new store, in the middle of a commit, and of a new segment."""
+    meta = [n for n, call in enumerate(calls) if isinstance(call, Write) and call.is_synced]
+    renames = [n for n, call in enumerate(calls) if isinstance(call, Rename)]
+    store = next(n for n in renames if calls[n] == Rename("store.new", "store"))
+    return [store, meta[-1], renames[len(renames) // 2], *SeededRandom(SEED).bytes(20 if LONG else 1)]
+
+
+@pytest.mark.timeout(600)
+def test_the_power_goes_when_a_killed_process_was_started_again(recording: list[Call]) -> None:
+    """What the killed one had not synced shows to the next one, and is gone with the power unless that one syncs it."""
+    report = run.Report()
+    for number in kill_points(recording):
+        killed = run.Killed.at(recording, number)
+        again = run.record(run.recorders()[0], SEED + number, 1, 15, killed)
+        try:
+            run.lose_power(again, SEED, run.everywhere if LONG else run.some(SEED + number, ONE_IN), report, killed)
+        except BaseException as error:
+            error.add_note(f"the process before was killed behind call {number}, {recording[number]}")
+            raise
+    print("\n".join(report.lines()))
+
+
 def test_the_store_is_synced_as_its_theory_says(recording: list[Call]) -> None:
     """Data pages, a sync, then one meta page that is durable when its write returns."""
     commits = 0

@@ -130,7 +130,7 @@ class Broker:
             clock,
             self.deadlines,
             lambda: self.applier.machine,
-            lambda session, seq: queries.last_seq(store.txn, session) >= seq,
+            lambda session: queries.last_seq(store.txn, session),
             self._propose_claim,
             lambda: self.applier.applied_index,
         )
@@ -435,6 +435,7 @@ class Broker:
         for session in applied.sessions_ended:
             leases.close(session)
             self.claims.session_ended(session, session_lost())
+            self.dispatch.session_ended(session)
 
     def _count(self, applied: Applied) -> None:
         counts: dict[tuple[int, int], int] = {}

@@ -61,15 +61,15 @@ class Claims:
         clock: Clock,
         deadlines: Deadlines,
         machine: Callable[[], ReadyView],
-        is_repeated: Callable[[bytes, int], bool],
+        last_seq: Callable[[bytes], int],
         propose: Propose,
         applied_index: Callable[[], int],
     ) -> None:
-        """machine: the present one. is_repeated: whether the session's last grant had this number (or a higher one)."""
+        """machine: the present one. last_seq: the number of a session's last claim that granted something."""
         self._clock = clock
         self._deadlines = deadlines
         self._machine = machine
-        self._is_repeated = is_repeated
+        self._last_seq = last_seq
         self._propose = propose
         self._applied_index = applied_index
         self._parked: dict[bytes, Waiting] = {}
@@ -95,7 +95,7 @@ class Claims:
         if former is not None:
             self._unpark(former)
             self._answer(former, [], self._applied_index())
-        if self._machine().has_ready(queues, waiting.types) or self._is_repeated(claim.session, claim.seq):
+        if self._machine().has_ready(queues, waiting.types) or claim.seq <= self._last_seq(claim.session):
             self._feed(waiting)
         elif wait_ms <= 0:
             self._answer(waiting, [], self._applied_index())
@@ -142,6 +142,14 @@ class Claims:
         if waiting is not None:
             self._unpark(waiting)
             waiting.connection.send_error(waiting.rid, error)
+
+    def repeats(self, session: bytes) -> bool:
+        """Whether the session's last grant is asked for again, and on its way over another connection."""
+        seq = self._last_seq(session)
+        return any(
+            waiting.claim.session == session and waiting.claim.seq == seq and not waiting.connection.is_closed
+            for waiting in self._proposed
+        )
 
     def __len__(self) -> int:
         return len(self._parked)

@@ -345,7 +345,11 @@ class Dispatch:
                 holder.send(m.CancelRunning(session, [[id, fence, grace_ms]]))
 
     def release_undelivered(self, session: bytes, grants: list[Any]) -> None:
-        """Give back grants that never left this node: no attempt, no crash. If that is refused, the leases run out."""
+        """Give back grants that never left this node: no attempt, no crash. If that is refused, the leases run out.
+
+        Not if the worker is back already and has asked for them again: it would be told of a grant that is gone."""
+        if self._claims.repeats(session):
+            return
         items: list[list[object]] = [
             [bytes(queries.id_of_spec(grant[0])), grant[3], int(commands.Outcome.RELEASE), None] for grant in grants
         ]
@@ -356,6 +360,11 @@ class Dispatch:
             )  # fmt: skip
         except (NotLeader, Backpressure):
             return
+
+    def session_ended(self, session: bytes) -> None:
+        holder = self._holders.pop(session, None)
+        if holder is not None:
+            holder.on_close.pop(session, None)
 
     def _forget_holder(self, session: bytes, connection: Connection) -> None:
         if self._holders.get(session) is connection:

@@ -151,7 +151,7 @@ class _LmdbReads:
                     break
         except lmdb.Error as error:
             self._fail(error, table, start)
-        if rows and stop is not None and rows[0][0] >= stop:
+        if rows and stop is not None and rows[-1][0] >= stop:
             self._owner.fail(lmdb.CorruptedError(f"the keys of {table.name} are out of order"))
         return rows
 

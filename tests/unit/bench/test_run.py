@@ -80,6 +80,7 @@ def test_usage_errors_are_two_and_help_is_zero() -> None:
     assert run.main(["--no-such-option"]) == 2
     assert run.main(["--seconds", "0"]) == 2
     assert run.main(["--seconds", "nan"]) == 2
+    assert run.main(["--rounds", "0"]) == 2
     assert run.main(["--help"]) == 0
 
 
@@ -102,3 +103,24 @@ def test_seconds_are_those_of_the_loads(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(run, "SCENARIOS", {"look": look})
     assert run.main(["--seconds", "2", "look"]) == 0
     assert (seen[0].seconds, seen[0].work_seconds, seen[0].drain) == (2, 6, 10_000)
+
+
+def test_of_several_rounds_the_best_is_kept_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = iter([(3.0, 30.0), (1.0, 50.0), (2.0, 10.0)])
+
+    def noisy(_scale: Scale) -> Iterator[Line]:
+        seconds, p99 = next(values)
+        yield Line("N", "seconds", seconds, "s", None, "lower")
+        yield Line("N", "p99", p99, "ms", None, "lower")
+
+    monkeypatch.setattr(run, "SCENARIOS", {"N": noisy, "L": later})
+    assert run.main(["--json", "--rounds", "3", "N"]) == 0
+    assert [line["value"] for line in json.loads(capsys.readouterr().out)["lines"]] == [1.0, 50.0]
+    assert run.main(["--rounds", "2", "L"]) == 0
+
+
+def test_the_best_rate_is_the_highest() -> None:
+    slow, quick = ([Line("N", "w", value, "/s", None, "higher")] for value in (1.0, 2.0))
+    assert run.best([slow, quick, slow]) is quick

@@ -332,6 +332,91 @@ def test_all_waiters_are_answered_when_it_stops(world):
     assert [peer.answers[rid].grants for peer, _, rid in members] == [[]] * 4
 
 
+def late_world(*sessions: bytes):
+    """The sync ends when the test says so, so claims can meet in flight."""
+    world = World(late=True)
+    peer = world.connect()
+    for session in sessions:
+        rid = peer.ask(m.RegisterWorker, session, "w", ["work"], ["default"])
+        world.settle()
+        world.finish_sync()
+        peer.answer(rid)
+    rid = peer.ask(m.SubmitTask, [task(1)])
+    world.settle()
+    world.finish_sync()
+    peer.answer(rid)
+    return world, peer
+
+
+def test_a_worker_that_is_back_before_its_grant_keeps_it():
+    """The first connection broke with the claim in flight; the repetition is answered with a grant that holds."""
+    world, peer = late_world(b"a" * 16)
+    broken = world.connect()
+    broken.ask_claim(b"a" * 16, 1, 1, 0)
+    world.settle()
+    broken.vanish()
+    world.settle()
+    rid = peer.ask_claim(b"a" * 16, 1, 1, 0)
+    world.settle()
+    for _ in range(4):
+        world.finish_sync()
+    (grant,) = peer.answers[rid].grants
+    report = peer.ask(m.TaskResult, b"a" * 16, [complete(grant)])
+    world.settle()
+    world.finish_sync()
+    assert peer.answers[report].items == [0]
+
+
+def test_a_grant_nobody_asks_for_again_goes_back():
+    world, peer = late_world(b"a" * 16)
+    broken = world.connect()
+    broken.ask_claim(b"a" * 16, 1, 1, 0)
+    world.settle()
+    broken.vanish()
+    peer.ask_claim(b"a" * 16, 2, 1, 0)
+    world.settle()
+    for _ in range(4):
+        world.finish_sync()
+    rid = peer.ask_claim(b"a" * 16, 3, 1, 0)
+    world.settle()
+    world.finish_sync()
+    (grant,) = peer.answers[rid].grants
+    assert (grant[1], grant[2]) == (1, 0), "no attempt, no crash"
+
+
+def test_a_beaten_claim_without_a_wait_is_answered_at_once():
+    world, peer = late_world(b"a" * 16, b"b" * 16)
+    first = peer.ask_claim(b"a" * 16, 1, 1, 0)
+    second = peer.ask_claim(b"b" * 16, 1, 1, 0)
+    world.settle()
+    world.finish_sync()
+    world.finish_sync()
+    assert len(peer.answers[first].grants) == 1
+    assert peer.answers[second].grants == []
+    assert len(world.broker.claims) == 0
+
+
+def test_a_beaten_claim_gives_way_to_a_later_one_of_its_session():
+    world, peer = late_world(b"a" * 16, b"b" * 16)
+    rival = peer.ask_claim(b"b" * 16, 1, 1, 0)
+    world.settle()
+    first = peer.ask_claim(b"a" * 16, 1, 1, 20_000)
+    world.settle()
+    world.finish_sync()  # the rival has the task; the first claim is on its way all the same
+    second = peer.ask_claim(b"a" * 16, 2, 1, 20_000)
+    world.settle()
+    assert len(world.broker.claims) == 1
+    world.finish_sync()
+    assert len(peer.answers[rival].grants) == 1
+    assert peer.answers[first].grants == []
+    assert second not in peer.answers
+    peer.ask(m.SubmitTask, [task(2)])
+    world.settle()
+    for _ in range(3):
+        world.finish_sync()
+    assert len(peer.answers[second].grants) == 1
+
+
 def test_a_claim_in_flight_is_answered_when_it_stops(world):
     """It is granted nothing, would be parked, and nobody would ever answer it."""
     late = World(late=True)

@@ -218,28 +218,43 @@ def test_results_are_bounded_in_bytes(world, outcome):
         peer.report(session, *[[task_id(1), 1, outcome, body]] * 2)
 
 
-def test_a_flood_of_error_texts_does_not_stop_the_node():
+def test_a_flood_of_error_texts_does_not_stop_the_node(monkeypatch):
     """Each is within its bound; together they are more than an entry takes."""
+    monkeypatch.setattr(limits, "ENTRY_BYTES_MAX", 100_000)
     world = World(late=True)
-    peers = [world.connect() for _ in range(4)]
+    peers = [world.connect() for _ in range(8)]
     rids = []
     for peer in peers:
-        text = "\u4e2d" * (limits.BATCH_BYTES_MAX // 3 - 1_000)
-        rids.append(peer.ask(m.TaskResult, SESSION, [[task_id(1), 1, 1, [["E", text, ""], False, None]]]))
-    for _ in range(8):
+        failure = [["E", "\u4e2d" * 10_000, ""], False, None]
+        rids.append(peer.ask(m.TaskResult, SESSION, [[task_id(1), 1, 1, failure]]))
+    for _ in range(12):
         world.settle()
         world.finish_sync()
-    assert [peer.answer(rid).items for peer, rid in zip(peers, rids, strict=True)] == [[[2, None]]] * 4
+    assert [peer.answer(rid).items for peer, rid in zip(peers, rids, strict=True)] == [[[2, None]]] * 8
 
 
-def test_a_flood_of_queue_names_does_not_stop_the_node(world):
+def test_a_flood_of_queue_names_does_not_stop_the_node(world, monkeypatch):
+    monkeypatch.setattr(limits, "ENTRY_BYTES_MAX", 200_000)
     peer = with_task(world)
     session = peer.register()
     queues = tuple("\U0001f600" * 124 + f"{number:04}" for number in range(100))
     peer.submit(task(2, queue=queues[0]))
-    rids = [peer.ask_claim(session, number, 1, 0, queues) for number in range(900)]
+    rids = [peer.ask_claim(session, number, 1, 0, queues) for number in range(20)]
     world.settle()
     assert all(rid in peer.answers for rid in rids)
+
+
+def test_texts_count_as_what_they_weigh(world):
+    """Sizes are in bytes, of all that a command carries: the proposer's bounds and groups go by them."""
+    sizes = []
+    world.broker.proposer.propose = lambda command, operations, size, done: sizes.append(size)  # type: ignore[method-assign]
+    peer = world.connect()
+    wide = "\u4e2d" * 1_000
+    peer.ask(m.TaskResult, SESSION, [[task_id(1), 1, 1, [["E", wide, wide], False, None]]])
+    peer.ask(m.RegisterWorker, SESSION, "w", ["\u4e2d" * 100] * 10, ["default"])
+    world.settle()
+    assert 6_000 < sizes[0] < 6_200
+    assert 3_000 < sizes[1] < 3_200
 
 
 @pytest.mark.parametrize(
@@ -393,6 +408,17 @@ def test_cancel_goes_to_where_the_session_claims_now(world):
     peer.call(m.CancelTask, [task_id(1)], 2_000)
     assert [type(push) for push in new.pushes] == [m.CancelRunning]
     assert old.pushes == []
+
+
+def test_a_connection_keeps_nothing_of_sessions_that_ended(world):
+    peer = with_task(world)
+    before = len(peer.connection.on_close)
+    for number in range(1, 20):
+        session = peer.register(number, types=("other",))
+        peer.claim(session, 1)
+        peer.call(m.DeregisterWorker, session)
+    assert len(peer.connection.on_close) == before
+    assert world.broker.dispatch._holders == {}
 
 
 def test_cancel_survives_a_restart(world):

@@ -72,6 +72,11 @@ def test_a_heartbeat_is_told_what_it_no_longer_holds(rig):
     assert lost == [[T1, 11], [T2, 12], [T3, 99], [T1, 12]]
 
 
+def test_a_fence_belongs_to_its_task(rig):
+    rig.leases.granted([(T1, 11, A)])
+    assert rig.leases.heartbeat(A, [[T2, 11]])[1] == [[T2, 11]]
+
+
 def test_the_lease_of_another_is_not_renewed(rig):
     rig.leases.granted([(T1, 11, A)])
     rig.advance_ms(2_900)

@@ -206,6 +206,20 @@ def test_keys_out_of_order_are_damage(filled: Path, open_store: Callable[[], Lmd
         state_digest_of(open_store)
 
 
+def test_a_scan_does_not_end_outside_of_its_range(filled: Path, open_store: Callable[[], LmdbStore]) -> None:
+    """Who goes on from the last key of a scan would go round for ever."""
+    content = filled.read_bytes()
+    filled.write_bytes(content.replace(b"k0299", bytes(5)))
+    store = open_store()
+    with pytest.raises(DataDamaged, match="TASKS are out of order"):
+        store.txn.scan(TASKS, b"k0290", None, 100)
+    store.close()
+    filled.write_bytes(content.replace(b"k0000", b"\xff" * 5))
+    store = open_store()
+    with pytest.raises(DataDamaged, match="TASKS are out of order"):
+        store.txn.scan_back(TASKS, b"", b"k0010", 100)
+
+
 def test_after_damage_the_store_is_closed(filled: Path, open_store: Callable[[], LmdbStore]) -> None:
     content = bytearray(filled.read_bytes())
     at = content.rindex(b"k0299") // PAGE_BYTES * PAGE_BYTES
