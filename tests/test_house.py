@@ -62,6 +62,8 @@ TESTED_BY: dict[str, str] = {
     "tq/raft/proposals.py": "tests/unit/raft/test_guard.py",
     "tq/raft/reads.py": "tests/unit/raft/test_leading.py",
     "tq/raft/recovery.py": "tests/unit/raft/test_journal.py",
+    "tq/raft/snapshot_receiving.py": "tests/unit/raft/test_snapshots.py",
+    "tq/raft/snapshot_sending.py": "tests/unit/raft/test_snapshots.py",
     "tq/raft/segments.py": "tests/unit/raft/test_journal.py",
     # The client, through what users call
     "tq/client/records.py": "tests/unit/client/test_models.py",

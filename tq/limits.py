@@ -131,6 +131,9 @@ PEER_BATCH_BYTES: Final = 1 * MIB  # of entries in one message, unless one entry
 PEER_BATCH_ENTRIES_MAX: Final = 4_096
 PEER_INFLIGHT_BYTES_MAX: Final = 8 * MIB  # of entries sent to a member and not acknowledged
 PEER_INFLIGHT_MESSAGES_MAX: Final = 128
+SNAPSHOT_PART_BYTES: Final = 1 * MIB
+SNAPSHOT_HOLD_MS: Final = 10 * MINUTE_MS  # a snapshot that takes longer no more keeps the log from being compacted
+RAFT_KEEP_BYTES: Final = 256 * MIB  # of compacted log that a group keeps, for members that were away for a while
 SYNC_SAMPLES: Final = 256  # durations kept for the percentiles
 SYNC_SLOW_MS: Final = 2  # p99 above which "auto" takes the thread
 

@@ -10,7 +10,7 @@ import attrs
 from tq.bench import scenarios
 from tq.bench.processes import TQ
 
-TINY = attrs.evolve(scenarios.QUICK, seconds=0.3, samples=5, drain=300)
+TINY = attrs.evolve(scenarios.QUICK, seconds=1.0, samples=5, drain=300)
 
 
 def test_the_command_measures_and_prints_one_document() -> None:

@@ -1,4 +1,7 @@
-"""``python -m tests.powerloss [--runs N] [--seed N]``: the power goes at every call of each run, in every way."""
+"""``python -m tests.powerloss [--runs N] [--seed N]``: the power goes at every call of each run, in every way.
+
+Then the process is killed at some of its calls instead, and the power goes at every call of the one that follows it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from tests.powerloss import run
 
 LIVES = 3
 STEPS = 30
+KILLS = 3
+STEPS_AGAIN = 10
 
 
 def main() -> int:
@@ -32,6 +37,14 @@ def main() -> int:
         report = run.Report()
         print(f"seed {seed}, recorded by {', '.join(recorder.__name__ for recorder in run.recorders())}", flush=True)
         run.lose_power(recordings[0], seed, run.everywhere, report)
+        print("\n".join(f"  {line}" for line in report.lines()), flush=True)
+        report = run.Report()
+        for kill in range(KILLS):
+            at = random.Random(f"{seed} {kill}").randrange(len(recordings[0]))
+            killed = run.Killed.at(recordings[0], at)
+            print(f"  killed behind call {at}", flush=True)
+            again = run.record(run.recorders()[0], seed, 1, STEPS_AGAIN, killed)
+            run.lose_power(again, seed, run.everywhere, report, killed)
         print("\n".join(f"  {line}" for line in report.lines()), flush=True)
     print("nothing that was told is lost")
     return 0

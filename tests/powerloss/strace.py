@@ -18,6 +18,8 @@ TRACED = (
 STRING_BYTES_MAX = 100_000_000
 THROUGH_A_MAP = ("lock.mdb",)  # LMDB's table of readers: made anew at each start
 
+_BEGUN = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$", re.DOTALL)
+_ENDED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$", re.DOTALL)
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?|0x[0-9a-f]+)(.*)$", re.DOTALL)
 _DESCRIPTOR = re.compile(r"^(-?\d+)<((?:\\x[0-9a-f]{2})*)>")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
@@ -46,15 +48,28 @@ def record(argv: list[str], root: Path, diary: Path, folder: Path) -> list[Call]
 
 
 class _Reader:
-    """Line by line. Knows where each descriptor stands, for the writes that do not say where they go."""
+    """Line by line. Knows where each descriptor stands, for the writes that do not say where they go.
+
+    Calls of two threads or processes may overlap (an import may run a program), if they are none of those recorded.
+    """
 
     def __init__(self, to: Translator) -> None:
         self.to = to
         self._positions: dict[int, int] = {}
+        self._begun: dict[str, str] = {}  # by thread
 
     def take(self, line: str) -> None:
-        if "<unfinished ...>" in line or "resumed>" in line:
-            raise RecordingFailed(f"two threads make calls at once, their order is not known: {line[:200]}")
+        if (begun := _BEGUN.match(line)) is not None:
+            self._begun[begun[1]] = begun[2]
+        elif (ended := _ENDED.match(line)) is not None:
+            before = len(self.to.calls)
+            self._call(self._begun.pop(ended[1]) + ended[2])
+            if len(self.to.calls) > before:
+                raise RecordingFailed(f"two threads make calls at once, their order is not known: {line[:200]}")
+        else:
+            self._call(line)
+
+    def _call(self, line: str) -> None:
         match = _LINE.match(line)
         if match is None:
             raise RecordingFailed(f"strace wrote what is not understood: {line[:200]}")

@@ -10,7 +10,18 @@ import pytest
 import structlog
 
 from tests.powerloss import preload, run, strace
-from tests.powerloss.calls import Call, Create, MakeDirectory, Mark, Rename, Sync, Truncate, Write
+from tests.powerloss.calls import (
+    Call,
+    Create,
+    MakeDirectory,
+    Mark,
+    RecordingFailed,
+    Rename,
+    Sync,
+    Translator,
+    Truncate,
+    Write,
+)
 from tests.powerloss.platter import Platter
 from tq.errors import DataDamaged
 from tq.sim.random import SeededRandom
@@ -157,3 +168,40 @@ def test_writes_are_torn_between_sectors_only() -> None:
 def test_a_synchronous_write_is_durable_and_nothing_else_with_it() -> None:
     calls = [Create("f"), Truncate("f", 4), Sync("f"), Sync(""), Write("f", 0, b"a"), Write("f", 1, b"b", True)]
     assert lost(calls, "nothing") == {"f": b"\0b\0\0"}
+
+
+# ---- strace -----------------------------------------------------------------------------------------
+
+
+def hexed(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())
+
+
+def read_trace(*lines: str) -> list[Call]:
+    reader = strace._Reader(Translator("/d", "/diary"))
+    for line in lines:
+        reader.take(line)
+    return reader.to.calls
+
+
+def test_calls_of_others_may_overlap_and_ours_may_not() -> None:
+    ours = f"7 fsync(3<{hexed('/d/f')}>"
+    other = f"8 lseek(4<{hexed('pipe:[1]')}>, 0, SEEK_CUR"
+    assert read_trace(
+        other + " <unfinished ...>", ours + ") = 0", "8 <... lseek resumed>) = -1 ESPIPE (Illegal seek)"
+    ) == [Sync("f")]
+    with pytest.raises(RecordingFailed, match="two threads"):
+        read_trace(ours + " <unfinished ...>", other + ") = 0", "7 <... fsync resumed>) = 0")
+
+
+def test_what_the_recorder_does_not_know_is_no_recording() -> None:
+    for line in (
+        f"7 fallocate(3<{hexed('/d/f')}>, 0, 0, 4096) = 0",
+        f"7 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 3<{hexed('/d/f')}>, 0) = 0x7f0000000000",
+        f'7 write(3<{hexed("/d/f")}>, "{hexed("ab")}", 2) = 1',
+        f'7 write(3<{hexed("/d/f")}>, "{hexed("ab")}"..., 5) = 5',
+        "7 something else",
+    ):
+        with pytest.raises(RecordingFailed):
+            read_trace(line)
+    assert read_trace(f"7 fallocate(3<{hexed('/other')}>, 0, 0, 4096) = 0") == []

@@ -7,7 +7,10 @@ import pytest
 from tq import limits
 from tq.errors import DataDamaged, InternalError, NotLeader, StorageFailed
 from tq.raft.guard import ProposalEnd
+from tq.raft.node import Entry, Node
+from tq.raft.sync import InlineSync
 from tq.sim.checkers.breach import Breach
+from tq.sim.disk import PowerLoss
 from tq.sim.group import ELECTION_MS, SimGroup
 
 
@@ -309,6 +312,139 @@ def test_a_follower_that_lost_what_it_acknowledged_stops():
     group.run(1_000)
     [failure] = group.members[liar].failures
     assert "acknowledged the log up to entry" in str(failure)
+
+
+def left_behind(group: SimGroup) -> str:
+    """A member that needs a snapshot, and is down."""
+    late = others(group, group.elect())[0]
+    group.kill(late)
+    for number in range(60):
+        group.commit(b"%d " % number + bytes(200))
+    for name in others(group, late):
+        group.checkpoint(name, compact=True)
+        assert group.node(name).journal.base_index > 20
+    return late
+
+
+def test_a_member_that_needs_what_is_compacted_gets_a_snapshot():
+    group = started(segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    for number in range(20):
+        group.commit(b"more %d" % number)
+    group.finish()
+    assert group.installations == 1
+    assert group.node(late).journal.base_index > 20
+
+
+def test_a_snapshot_is_sent_in_parts_and_goes_on_after_a_restart_of_the_receiver():
+    group = started(segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    disk = group.members[late].disk
+    group.run_until(lambda: any(disk.list("snapshot")), 2_000, "a part")
+    group.run(8)
+    name = next(iter(disk.list("snapshot")))
+    size = disk.open(f"snapshot/{name}").size()
+    assert name.endswith(".part")
+    assert size > 2_000
+    group.power_loss(late)
+    group.start(late)
+    kept = disk.open(f"snapshot/{name}").size()
+    assert kept >= size
+    group.finish()
+    assert group.installations == 1
+
+
+def test_a_snapshot_survives_a_change_of_leader():
+    group = started(5, segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    group.run_until(lambda: any(group.members[late].disk.list("snapshot")), 2_000, "a part")
+    group.kill(group.elect())
+    group.commit(b"x")
+    group.finish()
+    assert group.installations >= 1
+
+
+def test_an_installation_that_is_cut_short_is_finished_at_whatever_step():
+    """H6, H10: the power goes at each change and sync of the disk from the first part to the end of the installation."""
+    seen = set()
+    for step in range(1, 40):
+        group = started(segment_bytes=600)
+        late = left_behind(group)
+        assert group.start(late)
+        disk = group.members[late].disk
+        group.run_until(lambda disk=disk: any(disk.list("snapshot")), 2_000, "a part")  # type: ignore[misc]
+        disk.stop_at(disk.steps + step)
+        life = group.members[late].lives
+        group.run(200)
+        went_out = group.members[late].node is None
+        seen |= {name.rpartition(".")[2] for name in disk.list("snapshot")} if went_out else set()
+        if went_out:
+            group.start(late)
+        group.run(300)
+        group.finish()
+        assert group.members[late].lives == life + went_out
+    assert seen == {"part", "whole"}
+
+
+def test_a_store_that_took_the_snapshot_before_the_crash_does_not_take_it_twice():
+    group = started(segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    disk = group.members[late].disk
+    take_state = group.members[late].take_state
+
+    def take_and_lose_power(state: list[Entry]) -> None:
+        take_state(state)
+        raise PowerLoss
+
+    group.members[late].take_state = take_and_lose_power  # type: ignore[method-assign]
+    group.run_until(lambda: group.members[late].node is None, 5_000, "the installation")
+    assert [name.rpartition(".")[2] for name in disk.list("snapshot")] == ["whole"]
+    checkpointed = group.members[late].checkpointed
+    group.members[late].take_state = lambda _state: pytest.fail("it has it")  # type: ignore[method-assign]
+    group.start(late)
+    assert group.members[late].checkpointed == checkpointed
+    assert disk.list("snapshot") == []
+    group.finish()
+
+
+def test_a_store_that_did_not_take_a_pending_snapshot_is_told_to():
+    group = started(segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    member = group.members[late]
+
+    def lose_power(_state: list[Entry]) -> None:
+        raise PowerLoss
+
+    take_state, member.take_state = member.take_state, lose_power  # type: ignore[method-assign]
+    group.run_until(lambda: member.node is None, 5_000, "the installation")
+    with pytest.raises(InternalError, match=r"install snapshot/.*\.whole in it first"):
+        Node(
+            node_id=late, peers=others(group, late), disk=member.disk, clock=member.clock, random=group.random,
+            sync=InlineSync(member.clock), applied_index=member.checkpointed, election_ms=(200, 400), heartbeat_ms=50,
+        )  # fmt: skip
+    member.take_state = take_state  # type: ignore[method-assign]
+    group.start(late)
+    group.finish()
+
+
+def test_the_log_is_kept_for_members_that_were_away_for_a_while():
+    group = SimGroup(1, 3, segment_bytes=600)
+    group.keep_bytes = 20_000
+    group.start_all()
+    late = others(group, group.elect())[0]
+    group.kill(late)
+    for number in range(40):
+        group.commit(b"%d " % number + bytes(200))
+    for name in others(group, late):
+        group.checkpoint(name, compact=True)
+    group.start(late)
+    group.finish()
+    assert group.installations == 0
 
 
 def test_the_group_notices_what_it_is_there_to_notice():

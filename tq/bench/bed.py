@@ -6,15 +6,18 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 
-from tq import Client
+from tq import Client, TaskSpec
+from tq.bench.load import READY
 from tq.bench.processes import Ground, Process, ProcessFailed
 
 HANDLERS = "tq.bench.tasks"
 SETTINGS = {"limits": {"disk_free_min_bytes": 0}}
-LEAD_SECONDS = 1.5  # Python starts and connects before a load begins
+LEAD_SECONDS = 0.05  # for all that are ready to see the gate open
+READY_SECONDS_MAX = 60.0
 OVERTIME_SECONDS = 60.0  # a generator may wait so long for its last answers
 POLL_SECONDS = 0.005
 WORKERS_READY_SECONDS_MAX = 30.0
@@ -59,34 +62,56 @@ class Bed:
 
     def load(self, kind: str, seconds: float, processes: int = 1, **options: object) -> list[Load]:
         """Run generators (see load.py) to their end."""
-        return self.finish(self.begin(kind, seconds, processes, **options), seconds)
+        begun = self.prepare(kind, seconds, processes, **options)
+        self.go(begun)
+        return self.finish(begun, seconds)
 
-    def begin(self, kind: str, seconds: float, processes: int = 1, **options: object) -> list[Process]:
-        """Start generators that begin LEAD_SECONDS from now, all at one moment."""
-        start = time.monotonic() + LEAD_SECONDS
+    def prepare(self, kind: str, seconds: float, processes: int = 1, **options: object) -> list[Process]:
+        """Start generators; they connect and wait for ``go``."""
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        begun = []
+        prepared = []
         for _ in range(processes):
             self._loads += 1
+            name = f"load-{self._loads}"
             argv = [sys.executable, "-m", "tq.bench.load", kind, "--address", self.broker.address]
-            argv += ["--start", str(start), "--seconds", str(seconds), *arguments]
-            begun.append(self.ground.process(f"load-{self._loads}", argv))
-            begun[-1].start()
-        return begun
+            argv += ["--gate", str(self._gate(name)), "--seconds", str(seconds), *arguments]
+            prepared.append(self.ground.process(name, argv))
+            prepared[-1].start()
+        return prepared
+
+    def go(self, *prepared: Sequence[Process]) -> None:
+        """Wait until all are ready, and let them begin at one moment, which is now. Raises ProcessFailed."""
+        processes = [process for group in prepared for process in group]
+        end = time.monotonic() + READY_SECONDS_MAX
+        for process in processes:
+            while not process.tail(1).endswith(READY):
+                if not process.alive:
+                    raise ProcessFailed(f"{process.name} ended with {process.exit_code}\n{process.tail()}")
+                if time.monotonic() > end:
+                    raise ProcessFailed(f"{process.name} was not ready in {READY_SECONDS_MAX:g} s\n{process.tail()}")
+                time.sleep(POLL_SECONDS)
+        start = time.monotonic() + LEAD_SECONDS
+        for process in processes:
+            gate = self._gate(process.name)
+            draft = gate.with_suffix(".draft")
+            draft.write_text(repr(start), "ascii")
+            draft.rename(gate)
+        time.sleep(LEAD_SECONDS)
 
     def finish(self, begun: Sequence[Process], seconds: float) -> list[Load]:
         """What they said. Raises ProcessFailed."""
         loads = []
         for process in begun:
-            if process.wait(LEAD_SECONDS + seconds + OVERTIME_SECONDS) != 0:
+            if process.wait(seconds + OVERTIME_SECONDS) != 0:
                 raise ProcessFailed(f"{process.name} failed\n{process.tail()}")
             loads.append(Load(**json.loads(process.tail(1).partition("| ")[2])))
         return loads
 
+    def _gate(self, name: str) -> Path:
+        return self.ground.folder / f"{name}.gate"
+
     def fill(self, count: int, type: str, priority: int = 150, batch: int = 1_000) -> None:
         """``count`` more waiting tasks."""
-        from tq import TaskSpec
-
         payload = b"x" * 100
         for at in range(0, count, batch):
             self.client.submit_many(

@@ -1,8 +1,9 @@
 """Load generators: processes of their own that submit for a given time and print one JSON document of what came of it.
 
 ``singles`` speaks the protocol by hand over many sockets from one thread, so that what is measured is the broker
-and not 64 client threads. The others use the client as users do. All start at a given moment of the monotonic
-clock, so that starting Python is not part of any figure, and all count what was answered inside their time.
+and not 64 client threads. The others use the client as users do. Each says when it is ready and waits for a file
+with the moment of the common start, so that starting Python is in no figure, however busy the machine is; all count
+what was answered inside their time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import struct
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 
@@ -25,6 +27,8 @@ from tq.protocol import messages
 
 HEADER = struct.Struct(">IB")
 RECEIVE_BYTES = 1 << 16
+READY = "ready"
+GATE_LOOK_SECONDS = 0.005
 WAITING_MAX = 4_000
 WAITING_CHECK_BATCHES = 10
 
@@ -35,7 +39,7 @@ class Plan:
 
     address: str
     type: str
-    start: float
+    gate: Path
     seconds: float
     batch: int
     connections: int
@@ -43,11 +47,13 @@ class Plan:
     priority: int
 
     def wait(self) -> float:
-        """Wait for the common start; the moment of the end."""
-        left = self.start - time.monotonic()
-        if left > 0:
-            selectors.DefaultSelector().select(left)
-        return self.start + self.seconds
+        """Say that all is ready, wait for the common start (see ``Bed.go``); the moment of the end."""
+        print(READY, flush=True)
+        while not self.gate.exists():
+            time.sleep(GATE_LOOK_SECONDS)
+        start = float(self.gate.read_text("ascii"))
+        time.sleep(max(0.0, start - time.monotonic()))
+        return start + self.seconds
 
 
 def main() -> None:
@@ -55,7 +61,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["one", "singles", "many", "feed"])
     parser.add_argument("--address", required=True)
     parser.add_argument("--type", default="bench.noop")
-    parser.add_argument("--start", type=float, required=True)
+    parser.add_argument("--gate", type=Path, required=True, help="a file that will hold the moment of the start")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--connections", type=int, default=64)
@@ -63,7 +69,7 @@ def main() -> None:
     parser.add_argument("--priority", type=int, default=150)
     o = parser.parse_args()
     payload = b"x" * o.payload_bytes
-    plan = Plan(o.address, o.type, o.start, o.seconds, o.batch, o.connections, payload, o.priority)
+    plan = Plan(o.address, o.type, o.gate, o.seconds, o.batch, o.connections, payload, o.priority)
     kinds = {"one": one, "singles": singles, "many": many, "feed": feed}
     tasks, times = kinds[o.kind](plan)
     print(json.dumps({"tasks": tasks, "seconds": plan.seconds, **attrs.asdict(spread(times))}))

@@ -132,11 +132,12 @@ class Work:
 def work(bed: Bed, scale: Scale, type: str, feeders: int = 1) -> Work:
     """Submit in hundreds and process. Counted between two looks, inside the generator's time."""
     seconds = scale.work_seconds
-    feeding = bed.begin("feed", seconds + SETTLE_SECONDS, feeders, batch=FEED_BATCH, type=type)
-    time.sleep(2 * SETTLE_SECONDS + 0.5)  # they begin after LEAD_SECONDS; then let it become even
+    feeding = bed.prepare("feed", seconds + SETTLE_SECONDS, feeders, batch=FEED_BATCH, type=type)
+    bed.go(feeding)
+    time.sleep(min(SETTLE_SECONDS, seconds / 4))  # let it become even
     pids = [bed.broker.pid, *(worker.pid for worker in bed.workers)]
     first, used, begun = bed.counts()["completed"], cpu(pids), time.monotonic()
-    time.sleep(max(0.1, seconds - 2 * SETTLE_SECONDS))
+    time.sleep(seconds * 3 / 4)
     done, spent = bed.counts()["completed"] - first, [b - a for a, b in zip(used, cpu(pids), strict=True)]
     took = time.monotonic() - begun
     memory = max(facts.memory_mb(worker.pid)[0] for worker in bed.workers)
@@ -205,8 +206,9 @@ def s9(scale: Scale) -> Iterator[Line]:
         alone = work(bed, scale, NOOP)
     with Bed() as bed:
         bed.fill(scale.behind, NOOP, priority=BEHIND_PRIORITY)
-        singles = bed.begin("singles", scale.seconds, connections=64)
-        bulk = bed.begin("many", scale.seconds, 2, batch=500, priority=BEHIND_PRIORITY)
+        singles = bed.prepare("singles", scale.seconds, connections=64)
+        bulk = bed.prepare("many", scale.seconds, 2, batch=500, priority=BEHIND_PRIORITY)
+        bed.go(singles, bulk)
         (single,) = bed.finish(singles, scale.seconds)
         bulk_rate = rate(bed.finish(bulk, scale.seconds))
         bed.start_workers(WORKERS, SLOTS)

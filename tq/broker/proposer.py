@@ -106,6 +106,8 @@ class Proposer:
             half = len(taken) // 2
             if half == 0:
                 taken[0][3](_too_large(len(data)), 0)
+                if self._queue:
+                    self._wake()
                 return
             self._put_back(taken[half:])
             del taken[half:]

@@ -183,6 +183,14 @@ class Core:
         message = {"type": "next_node_idx", "next_node_idx": next_index, "reset": reset, "success": success}
         self._feed(self._members[peer], message, now_s)
 
+    def transfer(self, peer: str) -> bool:
+        """Whether SyncObj hands over to ``peer``; it refuses unless that has everything. The caller tells ``peer``."""
+        self._syncobj.transferLeadership(self._members[peer])
+        handed = [at for at, (to, message) in enumerate(self.outbox) if message["type"] == "timeout_now" and to == peer]
+        for at in reversed(handed):
+            del self.outbox[at]
+        return bool(handed)
+
     def pause(self, peer: str) -> None:
         """Send nothing to ``peer`` until ``resume``."""
         self._transport._onNodeDisconnected(self._members[peer])

@@ -14,7 +14,11 @@ A log is as good as ours if its last term is higher, or the same with at least o
 
 from __future__ import annotations
 
+from tq.raft.journal import Journal
+from tq.raft.messages import RequestVote, Vote
 from tq.world import Random
+
+Ballot = tuple[str, RequestVote | Vote]
 
 
 class Elections:
@@ -94,3 +98,33 @@ class Elections:
     def end(self) -> None:
         """Won, or in another term."""
         self._prevotes = self._votes = None
+
+
+class HeldVotes:
+    """Votes, and requests for them, wait until the vote that they speak of is synced; in another term they are dropped.
+    Who forgets a vote could vote twice, and two would lead a term."""
+
+    def __init__(self, own_id: str, journal: Journal) -> None:
+        self._own_id = own_id
+        self._journal = journal
+        self._held: list[Ballot] = []
+
+    def vote_is_synced(self, term: int, vote: str) -> bool:
+        return (self._journal.durable_term, self._journal.durable_vote) == (term, vote)
+
+    def hold(self, ballots: list[Ballot]) -> None:
+        """In place of those held: there is one vote a term."""
+        self._held = ballots
+
+    def release(self, term: int) -> list[Ballot]:
+        """What may leave now."""
+        if not self._held:
+            return []
+        current = [(peer, message) for peer, message in self._held if message.term == term]
+        ready = [
+            (peer, message)
+            for peer, message in current
+            if self.vote_is_synced(term, peer if isinstance(message, Vote) else self._own_id)
+        ]
+        self._held = [ballot for ballot in current if ballot not in ready]
+        return ready

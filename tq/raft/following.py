@@ -70,6 +70,16 @@ class Following:
             return self._answer(wall_ms, now_s)
         return None
 
+    def has_entry(self, index: int, term: int) -> bool:
+        """Whether the log has what a snapshot ends with, and so all before it: it is committed."""
+        journal = self._journal
+        if index <= self.matched_index:
+            return True
+        if index > journal.last_index or journal.term_at(index) != term:
+            return False
+        self.matched_index = index
+        return True
+
     def ack_due(self, wall_ms: int, now_s: float) -> Ack | None:
         """What a sync brought, if the leader does not know it."""
         if self._owes_ack and self._durable_index() > self._told_index:

@@ -30,10 +30,10 @@ from typing import assert_never
 import attrs
 
 from tq import limits
-from tq.errors import DataDamaged, InternalError, NotLeader, Unsupported
+from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
 from tq.raft import adapter, messages
 from tq.raft.adapter import Core, Entries
-from tq.raft.elections import Elections
+from tq.raft.elections import Elections, HeldVotes
 from tq.raft.following import Following
 from tq.raft.journal import Journal
 from tq.raft.leading import Leading
@@ -46,12 +46,17 @@ from tq.raft.messages import (
     PreVoteReply,
     Reject,
     RequestVote,
+    SnapshotAck,
+    SnapshotPart,
     Stale,
     TimeoutNow,
     Vote,
 )
 from tq.raft.proposals import Outcome, ProposalEnd, Proposals
 from tq.raft.reads import ReadEnd, Reads
+from tq.raft.snapshot_receiving import SnapshotReceiving
+from tq.raft.snapshots import Incoming, SnapshotSource
+from tq.raft.transfer import Transfer
 from tq.world import Random
 
 __all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
@@ -83,7 +88,8 @@ class Guard:
 
     def __init__(
         self, *, node_id: str, peers: list[str], journal: Journal, random: Random, now_s: float,
-        election_ms: tuple[int, int], heartbeat_ms: int,
+        election_ms: tuple[int, int], heartbeat_ms: int, incoming: Incoming | None = None,
+        part_bytes: int = limits.SNAPSHOT_PART_BYTES,
     ) -> None:  # fmt: skip
         if not 0 < heartbeat_ms < election_ms[0] <= election_ms[1]:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
@@ -95,10 +101,8 @@ class Guard:
             )
         self._alone = not self._peers
         self._journal = journal
-        self._core = Core(
-            node_id, self._peers, journal,
-            applied_index=journal.commit_index, now_s=now_s, fallback_s=election_ms[1] / 1000, on_append=self._on_append,
-        )  # fmt: skip
+        self._fallback_s = election_ms[1] / 1000
+        self._core = self._new_core(now_s)
         self._core_role = adapter.FOLLOWER
         self._heartbeat_s = heartbeat_ms / 1000
         self._now_s = now_s
@@ -107,8 +111,12 @@ class Guard:
         self._leading: Leading | None = None
         self._proposals = Proposals(journal)
         self._reads = Reads()
+        self._transfer = Transfer(election_ms[1] / 1000)
+        self._receiving = SnapshotReceiving(journal, incoming)
+        self._source: SnapshotSource | None = None
+        self._part_bytes = part_bytes
         self._out: list[tuple[str, Message]] = []
-        self._held: list[tuple[str, RequestVote | Vote]] = []  # until the vote they speak of is synced
+        self._held = HeldVotes(node_id, journal)
         self._tick_wanted = False
         self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
@@ -119,6 +127,12 @@ class Guard:
         self.strangers = 0
         self.wall_ms = 0
         self.clock_offsets_ms: dict[str, int] = {}
+
+    def _new_core(self, now_s: float) -> Core:
+        return Core(
+            self.node_id, self._peers, self._journal, applied_index=self._journal.commit_index, now_s=now_s,
+            fallback_s=self._fallback_s, on_append=self._on_append,
+        )  # fmt: skip
 
     # ---- in ---------------------------------------------------------------------------------------
 
@@ -146,7 +160,7 @@ class Guard:
             match message:
                 case PreVoteReply(granted=True):
                     return True  # the voter has not heard of our term, and need not: else the highest term never wins
-                case PreVote() | RequestVote() | Append() | TimeoutNow():
+                case PreVote() | RequestVote() | Append() | SnapshotPart() | TimeoutNow():
                     self._out.append((peer, Stale(core.term)))
             return False
         if message.term > core.term:
@@ -170,8 +184,10 @@ class Guard:
         match message:
             case Append():
                 self._take_append(peer, message)
-            case Ack() | Reject():
+            case Ack() | Reject() | SnapshotAck():
                 self._take_answer(peer, message)
+            case SnapshotPart():
+                self._take_part(peer, message)
             case PreVote():
                 granted = message.term >= core.term and not self._is_sticky() and self._is_current(message)
                 self._out.append((peer, PreVoteReply(core.term, message.round, granted)))
@@ -184,7 +200,11 @@ class Guard:
                 if message.transfer or not self._is_sticky():
                     core.feed_vote_request(peer, message.term, message.last_index, message.last_term, self._now_s)
             case Vote():
-                if core.role == adapter.CANDIDATE and self._vote_is_synced() and self._elections.vote_is_new(peer):
+                if (
+                    core.role == adapter.CANDIDATE
+                    and self._held.vote_is_synced(core.term, self.node_id)
+                    and self._elections.vote_is_new(peer)
+                ):
                     core.feed_vote(peer, self._now_s)
             case TimeoutNow():
                 if core.role == adapter.FOLLOWER and self._known_leader() == peer:
@@ -199,11 +219,8 @@ class Guard:
     def _is_current(self, message: PreVote) -> bool:
         return (message.last_term, message.last_index) >= (self._journal.last_term, self._journal.last_index)
 
-    def _vote_is_synced(self) -> bool:
-        journal = self._journal
-        return (journal.durable_term, journal.durable_vote) == (self._core.term, self.node_id)
-
-    def _take_append(self, peer: str, message: Append) -> None:
+    def _hear_leader(self, peer: str, message: Append | SnapshotPart) -> Following:
+        """``peer`` leads the present term."""
         core, following = self._core, self._following
         if core.role == adapter.LEADER:
             raise InternalError(f"{peer} leads term {message.term}, and so does this node")
@@ -216,20 +233,49 @@ class Guard:
         self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
         self._leader_missed = False
         self._elections.heard_leader(self._now_s)
+        return following
+
+    def _take_append(self, peer: str, message: Append) -> None:
+        core, following = self._core, self._hear_leader(peer, message)
+        if self._receiving.waiting is not None:
+            return  # the log is about to begin anew
         answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
         commit_index = min(message.commit_index, following.matched_index)
         core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
         if answer is not None:
             self._out.append((peer, answer))
 
-    def _take_answer(self, peer: str, message: Ack | Reject) -> None:
+    def _take_part(self, peer: str, message: SnapshotPart) -> None:
+        core, following = self._core, self._hear_leader(peer, message)
+        core.feed_heartbeat(peer, message.term, core.commit_index, self._now_s)  # no commit index is taken from it
+        answer = self._receiving.take(message, following, self.wall_ms)
+        if answer is not None:
+            self._out.append((peer, answer))
+        elif self._install():
+            self._take_part(peer, message)  # to be answered as one that is here
+
+    def _install(self) -> bool:
+        """If a snapshot is whole and no sync runs: SyncObj anew on a log that begins behind it."""
+        if not self._receiving.begin_log():
+            return False
+        self._core.close()
+        self._core = self._new_core(self._now_s)
+        self._core_role = adapter.FOLLOWER
+        self._following = None
+        self.committed_index = self._journal.base_index
+        return True
+
+    def _take_answer(self, peer: str, message: Ack | Reject | SnapshotAck) -> None:
         if self._core.role != adapter.LEADER or self._leading is None or self._leading.term != message.term:
             return
         self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
         if isinstance(message, Ack):
             self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
-        else:
+        elif isinstance(message, Reject):
             self._leading.rejected(peer, message, self._now_s)
+            self._tick_wanted = True
+        else:
+            self._leading.snapshot_answered(peer, message, self._now_s)
             self._tick_wanted = True
         self._reads.confirm(self._leading.confirmed_round())
 
@@ -250,12 +296,35 @@ class Guard:
 
         Raises:
             NotLeader: nothing was taken.
-            Backpressure: too much is proposed and not yet committed; nothing was taken.
+            Backpressure: too much is proposed and not yet committed, or leadership is handed over; nothing was taken.
             InvalidRequest: the payload is empty or above ENTRY_BYTES_MAX.
         """
         if self.role is not Role.LEADER:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
+        self._transfer.check_open()
         return self._proposals.add(self.term, payload, adapter.NO_OP)
+
+    def transfer(self, target: str | None, now_s: float) -> str:
+        """Hand leadership over to ``target``, or to the member that has most. Proposals pause until that is done, or
+        until the longest election time-out has passed. Role changes tell how it ended. Returns who is to lead.
+
+        Raises:
+            NotLeader: nothing was done.
+            InvalidRequest: ``target`` is no other member.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader("this node does not lead; ask the leader to hand over", leader=self.leader_id)
+        if self._leading is None or (target is not None and target not in self._peers):
+            raise InvalidRequest.of("target", target, f"one of the other members: {', '.join(self._peers) or 'none'}")
+        target = target or self._leading.furthest()
+        self._transfer.begin(target, now_s)
+        self._tick_wanted = True
+        return target
+
+    @property
+    def transfer_target(self) -> str | None:
+        """Who is to lead next, while that is under way."""
+        return self._transfer.target
 
     def read_index(self) -> int:
         """Begin a linearizable read. Returns its ticket; ``take_reads`` tells at which index it may be answered.
@@ -307,8 +376,12 @@ class Guard:
             return
         if waiting:
             core.tick(self._now_s)  # it sends first and appends then: once more, to send what it appended
+        target = self._transfer.go_on(core, self._now_s)
+        if target is not None:
+            self._out.append((target, TimeoutNow(core.term)))
         self._leading.wall_ms = self.wall_ms
         self._leading.heartbeats(self._now_s)
+        self._leading.send_snapshots(self._now_s)
 
     def _ask_prevotes(self) -> None:
         self._leader_missed = True
@@ -328,13 +401,14 @@ class Guard:
         core.outbox[:] = [sent for sent in core.outbox if sent[1]["type"] != "request_vote"]
         if sorted(asked) != self._peers:
             raise InternalError(f"SyncObj asked {sorted(asked)} for votes, not {self._peers}")
-        self._held = [(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers]
+        self._held.hold([(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers])
 
     def synced(self) -> None:
         """The journal's ``durable_index``, or its durable term and vote, may have moved."""
         if self._leading is not None:
             self._leading.synced()
             self._tick_wanted = True
+        self._install()
         following = self._following
         if following is not None and following.held is not None:
             held, following.held = following.held, None
@@ -353,26 +427,13 @@ class Guard:
             ack = following.ack_due(self.wall_ms, self._now_s)
             if ack is not None:
                 self._out.append((following.leader_id, ack))
-        if self._held:
-            self._release_held(term)
+        self._out += self._held.release(term)
         out, self._out = self._out, []
         encoded: dict[int, bytes] = {}  # a question to all is written once
         for _, message in out:
             if id(message) not in encoded:
                 encoded[id(message)] = messages.encode(message)
         return [(peer, encoded[id(message)]) for peer, message in out]
-
-    def _release_held(self, term: int) -> None:
-        journal = self._journal
-        held, self._held = self._held, []
-        for peer, message in held:
-            if message.term != term:
-                continue
-            vote = peer if isinstance(message, Vote) else self.node_id
-            if (journal.durable_term, journal.durable_vote) == (term, vote):
-                self._out.append((peer, message))
-            else:
-                self._held.append((peer, message))
 
     def take_changes(self) -> list[RoleChange]:
         """What became of role, term and leader since the last call, in order."""
@@ -386,6 +447,22 @@ class Guard:
     def take_reads(self) -> list[ReadEnd]:
         """How reads ended since the last call; each read once."""
         return self._reads.take()
+
+    def offer_snapshot(self, source: SnapshotSource | None) -> None:
+        """What to send to members that need entries which are compacted away, from now on."""
+        self._source = source
+        if self._leading is not None:
+            self._leading.source = source
+            self._tick_wanted = True
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether a member waits for a snapshot, and none is offered that goes with the log."""
+        return self._leading is not None and self._leading.wants_snapshot
+
+    def hold_index(self, now_s: float) -> int | None:
+        """Above it the log must not be compacted now."""
+        return self._leading.hold_index(now_s) if self._leading is not None else None
 
     def compacted(self) -> None:
         """The log begins further behind now: members that need what is gone are not sent entries."""
@@ -415,7 +492,7 @@ class Guard:
         if self._alone:
             return float("inf")
         if self._leading is not None and self._core.role == adapter.LEADER:
-            return self._leading.wakes_at_s()
+            return min(self._leading.wakes_at_s(), self._transfer.wakes_at_s())
         return self._elections.deadline_s
 
     def close(self) -> None:
@@ -428,8 +505,8 @@ class Guard:
         leading, core = self._leading, self._core
         if leading is None or leading.term != core.term:
             leading = self._leading = Leading(
-                core, self._journal, self._peers, self._send, term=core.term, heartbeat_s=self._heartbeat_s,
-                now_s=self._now_s,
+                core, self._journal, self._peers, self._send, self._source, term=core.term, heartbeat_s=self._heartbeat_s,
+                now_s=self._now_s, part_bytes=self._part_bytes,
             )  # fmt: skip
             leading.wall_ms = self.wall_ms
             self._elections.end()
@@ -452,6 +529,7 @@ class Guard:
         if self._leading is not None and core.role != adapter.LEADER:
             self._leading.end()
             self._leading = None
+            self._transfer.end()
             self._elections.restart_timer(self._now_s)
         if core.role != self._core_role or self.role is not Role.LEADER or core.term != self.term:
             self._core_role = core.role
@@ -463,7 +541,7 @@ class Guard:
             if message["type"] != "response_vote" or self._alone:
                 raise InternalError(f"SyncObj sends {message['type']} to {peer}")
             self._elections.restart_timer(self._now_s)
-            self._held = [(peer, Vote(message["term"]))]
+            self._held.hold([(peer, Vote(message["term"]))])
         self._core.outbox.clear()
 
     def _known_leader(self) -> str | None:

@@ -39,7 +39,15 @@ from tq.raft.records import (
     decode_record,
     encode_records,
 )
-from tq.raft.segments import DIRECTORY, Segment, create_segment, damage_text, segment_path
+from tq.raft.segments import (
+    DIRECTORY,
+    Segment,
+    create_segment,
+    damage_text,
+    new_segment,
+    remove_segments,
+    segment_path,
+)
 from tq.raft.term_store import TermStore
 from tq.world import Disk, Random
 
@@ -342,18 +350,22 @@ class Journal:
             segment.file.sync()
             del segment.offsets[position:]
 
-    def compact(self, index: int) -> int:
+    def compact(self, index: int, keep_bytes: int = 0) -> int:
         """Remove the segments whose entries are all ``<= index``; returns how many went.
 
-        ``index`` must be in a durable checkpoint. The last segment always stays.
+        ``index`` must be in a durable checkpoint. The last segment always stays, and at least ``keep_bytes`` do.
         """
         if self.failure is not None:
             raise StorageFailed(self.failure)
         if index > self.durable_index:
             raise InternalError(f"entry {index} is not durable and cannot be compacted away")
         removed = 0
+        size = sum(segment.end for segment in self._segments)
         while len(self._segments) > 1 and self._segments[1].header.base_index <= index:
             segment = self._segments[0]
+            size -= segment.end
+            if size < keep_bytes:
+                break
             try:
                 segment.file.close()
                 self._disk.remove(segment.path)
@@ -375,6 +387,34 @@ class Journal:
             if entry is not None:
                 self._tail_bytes -= len(entry[0])
             self._tail_first += 1
+
+    def reset(self, index: int, term: int) -> None:
+        """Begin anew behind the entry ``index``, durably: a snapshot that is durable holds all up to it.
+
+        A crash in between leaves part of the old log, or none; ``recovery`` finishes this, by the snapshot's mark.
+        """
+        if self.failure is not None:
+            raise StorageFailed(self.failure)
+        if self._job is not None:
+            raise InternalError("the log cannot be begun anew while a sync is under way")
+        if index <= self.commit_index or not self.base_term <= term <= self.term:
+            raise InternalError(
+                f"the log cannot begin behind entry {index} of term {term}: committed {self.commit_index}, term {self.term}"
+            )
+        try:
+            if self._term_waits:  # the log never knows a term that the term files do not
+                self._terms.write(self.term, self.vote)
+                self.durable_term, self.durable_vote, self._term_waits = self.term, self.vote, False
+            remove_segments(self._disk, self._segments)
+            self._segments = [new_segment(self._disk, self._random, index, term)]
+        except OSError as error:
+            raise self._fail("renewal of", DIRECTORY, error) from error
+        self._runs = [(index, term)]
+        self._tail.clear()
+        self._tail_bytes, self._tail_first = 0, index + 1
+        self._pending = []
+        self.last_index = self.durable_index = self.commit_index = index
+        self.last_term = term
 
     def close(self) -> None:
         """Close the files. What is not synced stays so: nobody was told of it."""

@@ -24,7 +24,12 @@ from tq import limits
 from tq.errors import InternalError
 from tq.raft.adapter import Core
 from tq.raft.journal import Journal
-from tq.raft.messages import Ack, Append, Lost, Message, Reject
+from tq.raft.messages import Ack, Append, Lost, Message, Reject, SnapshotAck
+from tq.raft.snapshot_sending import SnapshotSending
+from tq.raft.snapshots import SnapshotId, SnapshotSource
+
+_AWAY_HEARTBEATS = 10
+_RESTARTS_MAX = 2
 
 Send = Callable[[str, Message], None]
 
@@ -33,8 +38,21 @@ class Progress:
     """One member. ``sequence`` is of the last append sent, ``next_index`` behind the last entry sent."""
 
     __slots__ = (
-        "commit_sent", "fed_index", "heard_s", "inflight", "inflight_bytes", "match_index", "match_sequence", "next_index",
-        "paused", "reset_sequence", "round", "round_sent", "sent_s", "sequence",
+        "commit_sent",
+        "fed_index",
+        "heard_s",
+        "inflight",
+        "inflight_bytes",
+        "match_index",
+        "match_sequence",
+        "next_index",
+        "paused",
+        "reset_sequence",
+        "round",
+        "round_sent",
+        "sending",
+        "sent_s",
+        "sequence",
     )  # fmt: skip
 
     def __init__(self, next_index: int, now_s: float, sequence: int) -> None:
@@ -45,6 +63,7 @@ class Progress:
         self.inflight: deque[tuple[int, int]] = deque()  # last index, bytes
         self.inflight_bytes = 0
         self.paused = False
+        self.sending: SnapshotSending | None = None
         self.heard_s = now_s
         self.sent_s = float("-inf")
         self.commit_sent = 0
@@ -73,18 +92,22 @@ class Leading:
     Attributes:
         round: the last round of reads; 0 if there was none.
         wall_ms: this node's wall clock, for what is sent.
+        source: the snapshot to send to who needs one, if there is one.
     """
 
     def __init__(
-        self, core: Core, journal: Journal, peers: list[str], send: Send, *, term: int, heartbeat_s: float, now_s: float
-    ) -> None:
+        self, core: Core, journal: Journal, peers: list[str], send: Send, source: SnapshotSource | None, *,
+        term: int, heartbeat_s: float, now_s: float, part_bytes: int,
+    ) -> None:  # fmt: skip
         self.term = term
+        self.source = source
         self.round = 0
         self.wall_ms = 0
         self._core = core
         self._journal = journal
         self._send = send
         self._heartbeat_s = heartbeat_s
+        self._part_bytes = part_bytes
         self._now_s = now_s
         self._quorum = (len(peers) + 1) // 2 + 1
         self.progress = {peer: Progress(journal.last_index, now_s, 0) for peer in peers}
@@ -156,7 +179,7 @@ class Leading:
             progress.acknowledge(ack.matched_index)
             progress.next_index = max(progress.next_index, ack.matched_index + 1)
         is_news = self._feed(peer, progress)
-        if progress.paused and not progress.is_full(2) and progress.next_index > self._journal.base_index:
+        if progress.paused and not progress.is_full(2) and not self._needs_snapshot(progress):
             self._resume(peer, progress)
             return True
         return is_news
@@ -172,7 +195,7 @@ class Leading:
         progress.reset_sequence = progress.sequence
         progress.next_index = max(reject.matched_index, progress.match_index) + 1
         progress.forget_inflight()
-        if progress.next_index <= self._journal.base_index:
+        if self._needs_snapshot(progress):
             self._pause(peer, progress)
             return
         self._core.feed_cursor(peer, progress.next_index, now_s)
@@ -182,7 +205,7 @@ class Leading:
     def compacted(self) -> None:
         """The log begins further behind now."""
         for peer, progress in self.progress.items():
-            if progress.next_index <= self._journal.base_index:
+            if self._needs_snapshot(progress):
                 self._pause(peer, progress)
 
     def synced(self) -> None:
@@ -217,11 +240,74 @@ class Leading:
         progress.paused = False
         self._core.resume(peer)
 
+    # ---- snapshots ---------------------------------------------------------------------------------
+
+    def _needs_snapshot(self, progress: Progress) -> bool:
+        return progress.next_index <= self._journal.base_index
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether a member that is there needs one, and none that is good for it is offered."""
+        return not self._is_good(self.source) and any(map(self._awaits_snapshot, self.progress.values()))
+
+    def _is_good(self, source: SnapshotSource | None) -> bool:
+        return source is not None and source.id.index >= self._journal.base_index
+
+    def _awaits_snapshot(self, progress: Progress) -> bool:
+        """It needs one and was heard lately: nothing is kept, and nothing made, for who is away."""
+        return self._needs_snapshot(progress) and self._now_s - progress.heard_s < _AWAY_HEARTBEATS * self._heartbeat_s
+
+    def hold_index(self, now_s: float) -> int | None:
+        """The log must not be compacted above it now, or a member that is sent a snapshot needs another."""
+        held = [
+            progress.sending.source.id.index
+            for progress in self.progress.values()
+            if progress.sending is not None and now_s - progress.sending.began_s < limits.SNAPSHOT_HOLD_MS / 1000
+        ]
+        return min(held, default=None)
+
+    def send_snapshots(self, now_s: float) -> None:
+        """The parts that are due. Raises OSError."""
+        for peer, progress in self.progress.items():
+            sending = progress.sending
+            if sending is not None and sending.restarts > _RESTARTS_MAX and sending.source is self.source:
+                self.source = None  # it arrives damaged each time: another must be made
+            if not self._awaits_snapshot(progress) or (sending is not None and sending.source is not self.source):
+                sending = None
+            source = self.source if self._is_good(self.source) else None
+            if sending is None and source is not None and self._awaits_snapshot(progress):
+                sending = SnapshotSending(source, now_s)
+            progress.sending = sending
+            if sending is not None:
+                part = sending.take(self.term, self.wall_ms, now_s, self._heartbeat_s, self._part_bytes)
+                if part is not None:
+                    self._send(peer, part)
+
+    def snapshot_answered(self, peer: str, answer: SnapshotAck, now_s: float) -> None:
+        progress = self.progress[peer]
+        progress.heard_s = now_s
+        if answer.done:
+            self.acknowledged(peer, Ack(self.term, 0, 0, answer.wall_ms, answer.index), now_s)
+            if progress.sending is not None and progress.sending.source.id.index <= answer.index:
+                progress.sending = None
+            if not self._needs_snapshot(progress) and progress.paused:
+                self._core.feed_cursor(peer, progress.next_index, now_s)
+                self._resume(peer, progress)
+            return
+        self._core.feed_sign_of_life(peer, now_s)
+        if progress.sending is not None:
+            snapshot_id = SnapshotId(answer.index, answer.snapshot_term, answer.size, answer.digest)
+            progress.sending.answered(snapshot_id, answer.offset)
+
     def end(self) -> None:
         """Leadership is over: SyncObj may send to all again, when it has something to say."""
         for peer, progress in self.progress.items():
             if progress.paused:
                 self._resume(peer, progress)
+
+    def furthest(self) -> str:
+        """The member that has most of the log, of those that answered last."""
+        return max(self.progress, key=lambda peer: (self.progress[peer].match_index, self.progress[peer].heard_s, peer))
 
     # ---- reads -------------------------------------------------------------------------------------
 

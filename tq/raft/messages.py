@@ -121,7 +121,43 @@ class Lost:
     index: int
 
 
-Message = PreVote | PreVoteReply | RequestVote | Vote | Append | Ack | Reject | Stale | TimeoutNow | Lost
+@attrs.frozen
+class SnapshotPart:
+    """Bytes of the state after entry ``index``, for who needs entries that are gone. Empty: where shall I begin?
+
+    Attributes:
+        snapshot_term: of that entry.
+        size, digest: of all bytes.
+    """
+
+    term: int
+    wall_ms: int
+    index: int
+    snapshot_term: int
+    size: int
+    digest: bytes
+    offset: int
+    data: bytes
+
+
+@attrs.frozen
+class SnapshotAck:
+    """Go on at ``offset``; ``done``: what the snapshot holds is here, and durable."""
+
+    term: int
+    wall_ms: int
+    index: int
+    snapshot_term: int
+    size: int
+    digest: bytes
+    offset: int
+    done: bool
+
+
+Message = (
+    PreVote | PreVoteReply | RequestVote | Vote | Append | Ack | Reject | Stale | TimeoutNow | Lost
+    | SnapshotPart | SnapshotAck
+)  # fmt: skip
 
 
 def _is_entries(value: object) -> bool:
@@ -142,6 +178,7 @@ def _is_number(value: object) -> bool:
 
 _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "int": _is_number,
+    "bytes": lambda value: type(value) is bytes and len(value) <= limits.SNAPSHOT_PART_BYTES,
     "bool": lambda value: type(value) is bool,
     "tuple[tuple[int, bytes], ...]": _is_entries,
 }
@@ -165,7 +202,7 @@ def _kind(number: int, cls: type[Any]) -> _Kind:
 
 _NUMBERS: Final[dict[type[Any], int]] = {
     PreVote: 1, PreVoteReply: 2, RequestVote: 3, Vote: 4, Append: 5, Ack: 6, Reject: 7, Stale: 8, TimeoutNow: 9,
-    Lost: 10,
+    Lost: 10, SnapshotPart: 11, SnapshotAck: 12,
 }  # fmt: skip
 _KINDS: Final = {cls: _kind(number, cls) for cls, number in _NUMBERS.items()}
 _BY_NUMBER: Final = {kind.number: kind for kind in _KINDS.values()}

@@ -26,6 +26,7 @@ from tq.errors import InternalError, ProtocolError, StorageFailed, TqError
 from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
 from tq.raft.recovery import open_journal
+from tq.raft.snapshots import Incoming, SnapshotId, SnapshotSource, pending_snapshot
 from tq.raft.sync import SyncStrategy
 from tq.world import Clock, Disk, Random
 
@@ -41,6 +42,15 @@ class Entry:
     index: int
     term: int
     data: bytes
+
+
+@attrs.frozen
+class Installation:
+    """State to replace the store's with: what it holds is that after entry ``index``."""
+
+    index: int
+    term: int
+    path: str
 
 
 @attrs.frozen
@@ -72,6 +82,7 @@ class Node:
         peers: ids of the other members.
         applied_index: the store's checkpointed index; ``take_committed`` begins behind it.
         election_ms: bounds of the time without a leader after which a member campaigns.
+        keep_bytes: of compacted log that a group keeps for members that are behind.
 
     Raises:
         DataDamaged, StorageFailed: see ``recovery.open_journal``.
@@ -86,22 +97,36 @@ class Node:
         self, *, node_id: str, peers: list[str], disk: Disk, clock: Clock, random: Random, sync: SyncStrategy,
         applied_index: int, election_ms: tuple[int, int], heartbeat_ms: int,
         segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES, tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
+        keep_bytes: int = limits.RAFT_KEEP_BYTES, part_bytes: int = limits.SNAPSHOT_PART_BYTES,
     ) -> None:  # fmt: skip
         self._clock = clock
+        self._keep_bytes = keep_bytes
         self._sync = sync
         self._election_ms = election_ms
+        self._is_group = any(peer != node_id for peer in peers)
+        pending = pending_snapshot(disk)
+        if pending is not None:
+            pending.close()
+            if applied_index < pending.id.index:
+                raise InternalError(f"the store has applied {applied_index}; install {pending.path} in it first")
         self._journal: Journal = open_journal(
-            disk, random, floor_index=applied_index, segment_bytes=segment_bytes, tail_bytes_max=tail_bytes_max
-        )
+            disk, random, floor_index=applied_index, segment_bytes=segment_bytes, tail_bytes_max=tail_bytes_max,
+            snapshot=None if pending is None else (pending.id.index, pending.id.term),
+        )  # fmt: skip
+        whole = None if pending is None else pending.id
+        self._incoming = _open_incoming(disk, whole) if self._is_group or whole is not None else None
         try:
             self._guard = Guard(
                 node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
-                election_ms=election_ms, heartbeat_ms=heartbeat_ms,
+                election_ms=election_ms, heartbeat_ms=heartbeat_ms, incoming=self._incoming,
+                part_bytes=part_bytes,
             )  # fmt: skip
         except TqError:
             self._journal.close()
             raise
         self._taken_index = applied_index
+        if pending is not None:
+            self.installed()
         self._job: SyncJob | None = None
         self._wake: Callable[[], None] | None = None
         self.send: Send | None = None
@@ -194,6 +219,41 @@ class Node:
         self._check()
         return self._guard.propose(data)
 
+    # ---- snapshots --------------------------------------------------------------------------------
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """A member needs entries that are compacted away, and no snapshot that is good for it is offered."""
+        return self._guard.wants_snapshot
+
+    def offer_snapshot(self, source: SnapshotSource | None) -> None:
+        """Send this to members that need one. It must stay readable and unchanged until another (or None) is
+        offered and the turn after that has run."""
+        self._check()
+        self._guard.offer_snapshot(source)
+
+    @property
+    def installation(self) -> Installation | None:
+        """A snapshot that the log begins behind now. The store must take it, durably, and ``installed`` be called;
+        before that no entry is handed out."""
+        whole = self._incoming.whole if self._incoming is not None else None
+        if self._incoming is None or whole is None or self._journal.base_index < whole.index:
+            return None
+        return Installation(whole.index, whole.term, self._incoming.path)
+
+    def installed(self) -> None:
+        """The store has applied the installation's index, durably."""
+        installation = self.installation
+        if self._incoming is None or installation is None:
+            raise InternalError("no snapshot is being installed")
+        try:
+            self._incoming.installed()
+        except OSError as error:
+            raise StorageFailed(f"removing {installation.path} failed ({error.strerror or error})") from error
+        self._taken_index = max(self._taken_index, installation.index)
+
+    # ---- messages and turns -------------------------------------------------------------------------
+
     def receive(self, peer: str, message: bytes) -> None:
         """What ``peer``, who has been authenticated, sent. ``turn`` must follow.
 
@@ -210,7 +270,17 @@ class Node:
         except ProtocolError:
             self._in_turn = False
             raise
+        except OSError as error:
+            raise StorageFailed(f"a snapshot that arrives could not be kept ({error.strerror or error})") from error
         self._in_turn = False
+
+    def transfer(self, target: str | None = None) -> str:
+        """Hand leadership over; see ``Guard.transfer``. Returns who is to lead.
+
+        Raises NotLeader, InvalidRequest.
+        """
+        self._check()
+        return self._guard.transfer(target, self._clock.monotonic_s())
 
     def read_index(self) -> int:
         """Begin a linearizable read; returns its ticket. ``take_reads`` says at which index it may be answered.
@@ -247,7 +317,10 @@ class Node:
     def _tick(self) -> None:
         guard = self._guard
         if guard.may_tick:
-            guard.tick(self._clock.monotonic_s())
+            try:
+                guard.tick(self._clock.monotonic_s())
+            except OSError as error:
+                raise StorageFailed(f"the snapshot to send could not be read ({error.strerror or error})") from error
         if self.send is not None:
             for peer, message in guard.take_messages():
                 self.send(peer, message)
@@ -261,6 +334,8 @@ class Node:
         self._check()
         entries: list[Entry] = []
         size = 0
+        if self.installation is not None:
+            return entries
         while self._taken_index < self._guard.committed_index:
             entry = self._entry(self._taken_index + 1)
             size += len(entry.data)
@@ -289,7 +364,10 @@ class Node:
         self._check()
         if index > self._taken_index:
             raise InternalError(f"entry {index} was not handed out, so it cannot be in a checkpoint")
-        if self._journal.compact(index):
+        held_index = self._guard.hold_index(self._clock.monotonic_s())
+        if held_index is not None:
+            index = min(index, held_index)
+        if self._journal.compact(index, self._keep_bytes if self._is_group else 0):
             self._guard.compacted()
 
     def close(self) -> None:
@@ -324,3 +402,10 @@ class Node:
         if index <= FIRST_BASE_INDEX:
             return Entry(index, 0, b"")
         return Entry(index, self._journal.term_at(index), self._journal.payload(index)[1:])
+
+
+def _open_incoming(disk: Disk, whole: SnapshotId | None) -> Incoming:
+    try:
+        return Incoming(disk, whole)
+    except OSError as error:
+        raise StorageFailed(f"opening the place of snapshots failed ({error.strerror or error})") from error

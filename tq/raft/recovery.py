@@ -9,19 +9,17 @@ what is good of it is copied to a new file and synced before any of it counts as
 
 from __future__ import annotations
 
-from array import array
-
 from tq import limits
 from tq.errors import DataDamaged, StorageFailed
 from tq.raft.journal import FIRST_BASE_INDEX, Journal
-from tq.raft.records import HEADER_BYTES, SALT_BYTES, BadHeader, Scan, SegmentHeader, scan_segment, synced_behind
+from tq.raft.records import HEADER_BYTES, BadHeader, Scan, SegmentHeader, scan_segment, synced_behind
 from tq.raft.segments import (
     DIRECTORY,
     SEGMENT_SUFFIX,
     TEMPORARY_SUFFIX,
     Segment,
-    create_segment,
     damage_text,
+    new_segment,
     renew_segment,
     segment_path,
 )
@@ -36,21 +34,56 @@ def open_journal(
     floor_index: int,
     segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES,
     tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
+    snapshot: tuple[int, int] | None = None,
 ) -> Journal:
     """Open the journal below ``raft/``, or make it if the disk is empty.
 
     Args:
         floor_index: the store's checkpointed index: entries up to it were committed, and those behind it are needed.
+        snapshot: index and term of one whose installation was cut short. If the log does not begin behind it yet, it
+            is begun anew: the snapshot has all that was committed of it.
 
     Raises:
         DataDamaged: what was synced is not there, or not whole.
         StorageFailed: the disk failed, or is full.
     """
     try:
+        if snapshot is not None:
+            _begin_behind(disk, random, *snapshot)
         return _open(disk, random, floor_index, segment_bytes, tail_bytes_max)
     except OSError as error:
         path = error.filename or DIRECTORY
         raise StorageFailed(f"opening the journal failed at {path} ({error.strerror or error})") from error
+
+
+def _begin_behind(disk: Disk, random: Random, index: int, term: int) -> None:
+    names = disk.list(DIRECTORY)
+    paths = [f"{DIRECTORY}/{name}" for name in names if name.endswith(SEGMENT_SUFFIX)]
+    terms = TermStore.open(disk, DIRECTORY)
+    if terms is None:
+        raise DataDamaged(damage_text(DIRECTORY, 0, "the files that hold term and vote are missing or damaged"))
+    try:
+        if terms.current.term < term:
+            terms.write(term, None)
+    finally:
+        terms.close()
+    if paths and paths[0] == segment_path(index) and _base_term(disk, paths[0]) == term:
+        return
+    for name in reversed(names):
+        if name.endswith((SEGMENT_SUFFIX, TEMPORARY_SUFFIX)):
+            disk.remove(f"{DIRECTORY}/{name}")
+            disk.sync_directory(DIRECTORY)
+    new_segment(disk, random, index, term).file.close()
+
+
+def _base_term(disk: Disk, path: str) -> int | None:
+    file = disk.open(path)
+    try:
+        return SegmentHeader.decode(file.read(0, HEADER_BYTES)).base_term
+    except BadHeader:
+        return None
+    finally:
+        file.close()
 
 
 def _open(disk: Disk, random: Random, floor_index: int, segment_bytes: int, tail_bytes_max: int) -> Journal:
@@ -87,10 +120,7 @@ def _create(
     if terms is None:
         terms = TermStore.create(disk, DIRECTORY)
         disk.sync_directory(DIRECTORY)  # before the segment: where one is, term and vote must be
-    header = SegmentHeader(FIRST_BASE_INDEX, 0, random.bytes(SALT_BYTES))
-    path = segment_path(FIRST_BASE_INDEX)
-    file = create_segment(disk, path, header.encode())
-    segment = Segment(path, file, header, array("I"), HEADER_BYTES)
+    segment = new_segment(disk, random, FIRST_BASE_INDEX, 0)
     runs = [(FIRST_BASE_INDEX, 0)]
     return Journal(disk, random, terms, [segment], runs, FIRST_BASE_INDEX, segment_bytes, tail_bytes_max)
 

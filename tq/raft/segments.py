@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 
 from tq import limits
-from tq.raft.records import SegmentHeader
-from tq.world import Disk, File
+from tq.raft.records import HEADER_BYTES, SALT_BYTES, SegmentHeader
+from tq.world import Disk, File, Random
 
 DIRECTORY = "raft"
 SEGMENT_SUFFIX = ".seg"
@@ -44,6 +44,21 @@ def create_segment(disk: Disk, path: str, header: bytes) -> File:
     disk.rename(temporary, path)
     disk.sync_directory(DIRECTORY)
     return file
+
+
+def new_segment(disk: Disk, random: Random, base_index: int, base_term: int) -> Segment:
+    """An empty one, durable."""
+    header = SegmentHeader(base_index, base_term, random.bytes(SALT_BYTES))
+    path = segment_path(base_index)
+    return Segment(path, create_segment(disk, path, header.encode()), header, array("I"), HEADER_BYTES)
+
+
+def remove_segments(disk: Disk, segments: list[Segment]) -> None:
+    """From the last to the first, so that what a crash leaves has no gap."""
+    for segment in reversed(segments):
+        segment.file.close()
+        disk.remove(segment.path)
+        disk.sync_directory(DIRECTORY)
 
 
 def renew_segment(disk: Disk, segment: Segment) -> None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tq.errors import NotLeader, TqError
+from tq import cbor
+from tq.errors import Backpressure, NotLeader, TqError
 from tq.raft.node import Entry, Node
+from tq.raft.snapshots import SnapshotId, new_digest, pending_snapshot
 from tq.raft.sync import InlineSync, SyncStrategy
 from tq.sim.checkers.breach import Breach
 from tq.sim.checkers.raft_committed import RaftCommitted
@@ -30,6 +32,24 @@ ELECTION_MS = (200, 400)
 HEARTBEAT_MS = 50
 TURNS_AT_ONCE = 50  # a node that always has something to do would stop the time
 TAKE_BYTES = 4096
+PART_BYTES = 2048  # of a snapshot
+
+
+class StateSource:
+    """The state of a member as a snapshot: what it has applied."""
+
+    def __init__(self, applied: list[Entry]) -> None:
+        self._data = cbor.dumps([[entry.index, entry.term, entry.data] for entry in applied])
+        digest = new_digest()
+        digest.update(self._data)
+        self.id = SnapshotId(applied[-1].index, applied[-1].term, len(self._data), digest.digest())
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._data[offset : offset + count]
+
+
+def state_of(data: bytes) -> list[Entry]:
+    return [Entry(index, term, payload) for index, term, payload in cbor.loads_entry(data)]
 
 
 class Member:
@@ -68,6 +88,10 @@ class Member:
         before_ms, self._passed = self._passed // 1000, self._passed + true_ms * self.rate_permille
         self.clock.advance_ms(self._passed // 1000 - before_ms)
 
+    def take_state(self, state: list[Entry]) -> None:
+        """The store holds this and nothing else, durably."""
+        self.applied, self.checkpointed = state, len(state)
+
     @property
     def life(self) -> str:
         return f"{self.name}/{self.lives}"
@@ -82,6 +106,8 @@ class SimGroup:
 
     Attributes:
         now_ms: the true time.
+        keep_bytes: of compacted log that nodes keep, when they are started next.
+        installations: snapshots installed while running.
     """
 
     def __init__(
@@ -97,6 +123,8 @@ class SimGroup:
         self.committed = RaftCommitted()
         self.promises = RaftPromises()
         self.trusted = True  # disks are honest: what is synced is there
+        self.keep_bytes = 0
+        self.installations = 0
         self._segment_bytes = segment_bytes
         self._expected = expected
 
@@ -121,6 +149,9 @@ class SimGroup:
         member.lives += 1
         member.applied = member.applied[: member.checkpointed]
         member.mailbox = []
+        pending = pending_snapshot(member.disk)
+        if pending is not None and member.checkpointed < pending.id.index:
+            member.take_state(state_of(pending.read(0, pending.id.size)))
         member.late = None if member.sync_ms is None else LateSync()
         member.sync_due_ms = None
         sync: SyncStrategy = member.late or InlineSync(member.clock)
@@ -128,7 +159,7 @@ class SimGroup:
             node_id=member.name, peers=[other for other in self.members if other != member.name], disk=member.disk,
             clock=member.clock, random=member.random.fork(), sync=sync, applied_index=member.checkpointed,
             election_ms=ELECTION_MS, heartbeat_ms=HEARTBEAT_MS, segment_bytes=self._segment_bytes,
-            tail_bytes_max=2_000,
+            tail_bytes_max=2_000, keep_bytes=self.keep_bytes, part_bytes=PART_BYTES,
         )  # fmt: skip
         self.logs.forget(member.name)
         member.wake_ms = self.now_ms
@@ -214,6 +245,9 @@ class SimGroup:
                 term, index = self.propose(leader, data)
             except NotLeader:
                 continue
+            except Backpressure:
+                self.run(10)
+                continue
             place = (term, index, data)
             self.run_until(
                 lambda place=place, leader=leader: self._is_committed(*place) or self._gave_up(leader, place[0]),  # type: ignore[misc]
@@ -294,6 +328,10 @@ class SimGroup:
         self._note_synced(member, node)
         if node.leads_term and self.leaders.leads(member.name, node.leads_term):
             self.committed.new_leader(member.name, node.leads_term, journal)
+        if node.installation is not None:
+            self._install(member, node)
+        if node.wants_snapshot and member.applied:
+            node.offer_snapshot(StateSource(member.applied))
         while entries := node.take_committed(TAKE_BYTES):
             for entry in entries:
                 if entry.index != len(member.applied) + 1:
@@ -307,6 +345,20 @@ class SimGroup:
             self.promises.read_ended(member.life, end)
         node.take_changes()
 
+    def _install(self, member: Member, node: Node) -> None:
+        installation = node.installation
+        assert installation is not None
+        file = member.disk.open(installation.path)
+        state = state_of(file.read(0, file.size()))
+        if state[-1].index != installation.index:
+            raise Breach(f"{member.life}: a snapshot of {state[-1].index} is called one of {installation.index}")
+        for entry in state:
+            self.committed.handed_out(member.name, entry)
+        member.take_state(state)
+        self.installations += 1
+        self.logs.forget(member.name)
+        node.installed()
+
     def _note_synced(self, member: Member, node: Node) -> None:
         journal = node.journal
         for index in [index for index in member.synced_terms if index > journal.durable_index]:
@@ -319,10 +371,15 @@ class SimGroup:
     def _holders(self, entry: Entry) -> list[str]:
         return [name for name, member in self.members.items() if member.synced_terms.get(entry.index) == entry.term]
 
-    def checkpoint(self, name: str) -> None:
-        """The state machine of ``name`` is durable up to what it has applied."""
+    def checkpoint(self, name: str, *, compact: bool = False) -> None:
+        """The state machine of ``name`` is durable up to what it has applied; its log may then be compacted."""
         member = self.members[name]
         member.checkpointed = len(member.applied)
+        if compact and member.node is not None and member.node.installation is None:
+            try:
+                member.node.compact(member.checkpointed)
+            except PowerLoss:
+                self.power_loss(name)
 
     # ---- the end --------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Weather:
 
     def __init__(self, seed: int, *, size: int | None = None) -> None:
         self.random = SeededRandom(seed).fork()
-        self.group = SimGroup(seed, size or self._one_of(SIZES), segment_bytes=self._one_of((600, 4096, 1 << 20)))
+        self.group = SimGroup(seed, size or self._one_of(SIZES), segment_bytes=self._one_of((600, 600, 4096)))
         for member in self.group.members.values():
             member.sync_ms = self._one_of(SYNC_MS)
             member.rate_permille = self._one_of(RATES_PERMILLE)
@@ -36,10 +36,12 @@ class Weather:
         network.delay_ms = self._one_of(DELAY_MS)
         network.loss_permille = self._one_of(PERMILLE)
         network.duplicate_permille = self._one_of(PERMILLE)
+        self.group.keep_bytes = self._one_of((0, 0, 3_000))
+        self._compacts = self.random.below(4) > 0
         self.log: list[str] = []
         self._proposed = 0
         self._acts: list[tuple[int, Callable[[], None]]] = [
-            (60, self._propose), (15, self._read), (6, self._checkpoint), (4, self._kill), (4, self._power_loss),
+            (60, self._propose), (15, self._read), (3, self._transfer), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
         ]  # fmt: skip
@@ -87,10 +89,16 @@ class Weather:
             if member.node is not None and member.node.is_leader:
                 self.group.read_index(member.name)
 
+    def _transfer(self) -> None:
+        for member in self.group.live():
+            if member.node is not None and member.node.is_leader and len(self.group.members) > 1:
+                target = member.node.transfer()
+                self._note(f"transfer from {member.name} to {target}")
+
     # ---- trouble --------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
-        self.group.checkpoint(self._any().name)
+        self.group.checkpoint(self._any().name, compact=self._compacts)
 
     def _kill(self) -> None:
         member = self._any()

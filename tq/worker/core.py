@@ -48,11 +48,9 @@ from tq.worker.context import Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
 from tq.worker.outcomes import CANCELLED, COMPLETE, CRASHED, FAIL, RELEASE, STOPPED, Said, failed
+from tq.worker.reports import Reports
 from tq.world import Clock, Random
 
-REPORTS_IN_FLIGHT_MAX: Final = 4
-REPORT_BYTES_MAX: Final = limits.BATCH_BYTES_MAX - limits.KIB * 64
-ITEM_OVERHEAD_BYTES: Final = 64
 QUIET_MS_MIN: Final = 50  # after "not now"
 EMPTY_PAUSE_MS_MAX: Final = 100  # between claims that come back empty at once
 STOP_GRACE_MS: Final = 2_000  # for a handler whose task is over anyhow, before its process is killed
@@ -142,9 +140,7 @@ class WorkerCore:
         self._empty_claims = 0  # in a row, that came back at once
         self._claim_after_ms = 0
         self._quiet_until_ms = 0
-        self._outcomes: list[list[Any]] = []  # to be reported
-        self._reports: dict[int, list[list[Any]]] = {}  # rid -> items in flight
-        self._is_report_refused = False  # send one item at a time, to find which
+        self._reports = Reports()
         self._deregister_rid: int | None = None
         self._ping_rid: int | None = None
         self._heard_ms = 0
@@ -175,9 +171,7 @@ class WorkerCore:
         self._register_rid = self._deregister_rid = self._ping_rid = None
         if self._claim is not None:
             self._claim.rid = None
-        unanswered = [item for items in self._reports.values() for item in items]
-        self._reports.clear()
-        self._outcomes[:0] = unanswered
+        self._reports.disconnected()
 
     @property
     def wants_reconnect(self) -> bool:
@@ -231,7 +225,7 @@ class WorkerCore:
         if now_ms < self._quiet_until_ms:
             return []
         out: list[m.Message] = []
-        if self._outcomes:
+        if self._reports.has_waiting:
             self._add_reports(out)
         if self.session is None:
             self._add_register(out)
@@ -300,19 +294,10 @@ class WorkerCore:
 
     def _add_reports(self, out: list[m.Message]) -> None:
         session = self.session or self._new_session  # the fence is what counts
-        count_max = 1 if self._is_report_refused else limits.BATCH_TASKS_MAX
-        while self._outcomes and len(self._reports) < REPORTS_IN_FLIGHT_MAX:
-            items = self._outcomes
-            count = min(len(items), count_max)
-            if count > 1:
-                count = _fitting(items, count)
-            batch, self._outcomes = items[:count], items[count:]
-            rid = self._next_rid()
-            self._reports[rid] = batch
-            out.append(m.TaskResult(rid, session, batch))
+        out += self._reports.take(self._next_rid, session)
 
     def _add_deregister(self, out: list[m.Message]) -> None:
-        if self._deregister_rid is None and not self._outcomes and not self._reports:
+        if self._deregister_rid is None and self._reports.is_empty:
             assert self.session is not None
             self._deregister_rid = self._next_rid()
             out.append(m.DeregisterWorker(self._deregister_rid, self.session))
@@ -329,7 +314,7 @@ class WorkerCore:
     def _leave(self, now_ms: int) -> None:
         """After GOAWAY: wait a little for what is in flight, but not for a parked claim."""
         assert self._leave_ms is not None
-        is_waiting = self._reports or self._register_rid is not None or self._deregister_rid is not None
+        is_waiting = self._reports.has_in_flight or self._register_rid is not None or self._deregister_rid is not None
         if not is_waiting or now_ms >= self._leave_ms:
             self._drop("the broker stops")
 
@@ -421,7 +406,7 @@ class WorkerCore:
         if handler is None:
             # The session names its types, so this is the broker's slip; another worker may have the type.
             self.notes.append(("granted a type that was not registered", {"type": spec.type, "id": spec.id.hex()}))
-            self._outcomes.append([spec.id, fence, RELEASE, None])
+            self._reports.add([spec.id, fence, RELEASE, None])
             return None
         deadline = None
         if deadline_ms is not None:
@@ -433,7 +418,7 @@ class WorkerCore:
         for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms in grants:
             job = self._job(raw, attempt, crashes, fence, deadline_ms)
             if job is not None:
-                self._outcomes.append([job.id, fence, RELEASE, None])
+                self._reports.add([job.id, fence, RELEASE, None])
 
     # ---- the ends of handlers ----------------------------------------------------------------------
 
@@ -471,15 +456,11 @@ class WorkerCore:
             context, error = job.context, said[1][0]
             values = {"id": context.id, "type": context.type, "attempt": context.attempt}
             self.notes.append(("an attempt failed", {**values, "error": f"{error[0]}: {error[1][:200]}"}))
-        self._outcomes.append([job.id, fence, said[0], said[1]])
+        self._reports.add([job.id, fence, said[0], said[1]])
 
     def _reported(self, reply: m.ResultReply) -> None:
         self.answers += 1
-        items = self._reports.pop(reply.rid, None)
-        if items is None:
-            return
-        if not self._reports and not self._outcomes:
-            self._is_report_refused = False
+        items = self._reports.answered(reply.rid)
         held = self.held
         for item, answer in zip(items, reply.items, strict=True):
             held.pop(item[1], None)
@@ -572,7 +553,7 @@ class WorkerCore:
     def _drain_on(self, now_ms: int) -> None:
         if now_ms >= self._drain_until_ms:
             self._quit()
-        elif not self.running and not self._outcomes and not self._reports:
+        elif not self.running and self._reports.is_empty:
             self._close()
 
     def _quit(self) -> None:
@@ -607,8 +588,7 @@ class WorkerCore:
         if is_over or not self._is_connected or self.session is None or self._is_dropped or self._leave_ms is not None:
             return []
         out: list[m.Message] = []
-        if self._outcomes and len(self._reports) < REPORTS_IN_FLIGHT_MAX:
-            self._add_reports(out)
+        self._add_reports(out)
         out.append(m.DeregisterWorker(self._next_rid(), self.session))
         return out
 
@@ -647,16 +627,14 @@ class WorkerCore:
             self._drop("looking for the leader", leader=error.leader)
 
     def _report_refused(self, rid: int, error: TqError) -> None:
-        items = self._reports.pop(rid)
         if isinstance(error, (NotLeader, BrokerUnavailable, Backpressure, InternalError)):
-            self._outcomes[:0] = items
+            self._reports.again(rid)
             self._not_now(error)
-        elif len(items) > 1:
-            self._outcomes[:0] = items
-            self._is_report_refused = True
-        else:
+            return
+        item = self._reports.refused(rid)
+        if item is not None:
             # One outcome that the broker will not take: its lease runs out, and the task is tried again.
-            id, fence = items[0][0], items[0][1]
+            id, fence = item[0], item[1]
             self.held.pop(fence, None)
             self.notes.append(("an outcome was refused", {"id": id.hex(), "fence": fence, "error": error.message}))
 
@@ -666,19 +644,5 @@ class WorkerCore:
         statistics = self.statistics
         statistics.running = len(self.running)
         statistics.stuck = sum(1 for job in self.running.values() if job.is_given_up)
-        statistics.unreported = len(self._outcomes) + sum(map(len, self._reports.values()))
+        statistics.unreported = len(self._reports)
         return statistics
-
-
-def _fitting(items: list[list[Any]], count: int) -> int:
-    """How many of the first ``count`` outcomes go into one message; at least one."""
-    size = 0
-    for place in range(count):
-        body = items[place][3]
-        if body.__class__ is list:
-            # A result, or an error of bounded length; characters outside ASCII count at most four-fold.
-            size += len(body[1]) if items[place][2] == COMPLETE else limits.ERROR_TEXT_BYTES_MAX
-        size += ITEM_OVERHEAD_BYTES
-        if size > REPORT_BYTES_MAX:
-            return max(place, 1)
-    return count

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from tq.bench import load
 from tq.protocol import messages as m
 from tq.protocol.connection import NEED_DATA, BrokerConnection
 
-PLAN = load.Plan("", "bench.noop", 0.0, 1.0, 10, 4, b"x" * 100, 150)
+PLAN = load.Plan("", "bench.noop", Path("gate"), 1.0, 10, 4, b"x" * 100, 150)
 
 
 def test_raw_specs_are_what_the_machine_parses_with_rising_ids() -> None:
@@ -87,3 +89,16 @@ def test_what_was_not_created_is_never_counted() -> None:
     _, frame = submit_once([[1, 2, bytes(16), None]])
     with pytest.raises(ConnectionError, match="not created"):
         load._check_created(frame)
+
+
+def test_a_generator_waits_for_the_moment_in_its_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = tmp_path / "gate"
+    plan = load.Plan("", "t", gate, 2.0, 1, 1, b"", 150)
+    start = time.monotonic() + 0.05
+    opened = threading.Timer(0.02, lambda: gate.with_suffix(".draft").rename(gate))
+    gate.with_suffix(".draft").write_text(repr(start), "ascii")
+    opened.start()
+    assert plan.wait() == start + 2.0
+    assert time.monotonic() >= start
+    assert capsys.readouterr().out == "ready\n"
+    opened.join()

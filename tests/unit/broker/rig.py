@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from tq import config
+from tq import config, limits
 from tq.broker import requests, services
 from tq.broker.broker import Broker
 from tq.broker.connection import Connection
@@ -210,9 +210,17 @@ class Peer:
 class World:
     """See the module. ``late``: the journal's sync ends only in ``finish_sync``."""
 
-    def __init__(self, seed: int = 1, *, settings: config.Config = CONFIG, late: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        settings: config.Config = CONFIG,
+        late: bool = False,
+        segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES,
+    ) -> None:
         self.settings = settings
         self.late = late
+        self.segment_bytes = segment_bytes
         self.random = SeededRandom(seed)
         self.clock = VirtualClock()
         self.disk = SimDisk()
@@ -230,6 +238,7 @@ class World:
         self.node = Node(
             node_id="n1", peers=[], disk=self.disk, clock=self.clock, random=self.random.fork(), sync=self.sync,
             applied_index=self.store.checkpointed_index, election_ms=(600, 1_200), heartbeat_ms=150,
+            segment_bytes=self.segment_bytes,
         )  # fmt: skip
         self.broker = Broker(
             self.settings, self.store, self.node, self.disk, self.clock, self.random.fork(), CLUSTER_ID
@@ -321,7 +330,7 @@ class World:
         return moved
 
     def _serve(self, peer: Peer) -> bool:
-        """What the shell does for one connection (listen.py), without waiting."""
+        """What the shell does for one connection (requests.py), without waiting."""
         connection = peer.connection
         socket = peer.socket
         if connection.is_closed:

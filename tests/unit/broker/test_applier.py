@@ -164,12 +164,13 @@ def test_a_checkpoint_that_fails_stops_the_node():
 
 
 def test_the_log_is_cut_behind_checkpoints_only():
-    world = World()
+    world = World(segment_bytes=1_000)
     peer = world.connect()
     for number in range(1, 30):
         peer.submit(task(number))
         world.advance_ms(100)
         assert world.node.statistics().base_index <= world.store.checkpointed_index
+    assert world.node.statistics().base_index > 10, "it is cut"
     world.lose_power()
     world.start()
     peer = world.connect()

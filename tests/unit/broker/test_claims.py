@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tq import limits
-from tq.errors import Backpressure, InvalidRequest, SessionLost
+from tq.errors import Backpressure, InvalidRequest, NotLeader, SessionLost
 from tq.protocol import messages as m
 
 from .rig import World, complete, id_of, release, task, task_id
@@ -324,6 +324,39 @@ def test_given_back_tasks_wake_again(world):
     world.settle()
     assert peer.report(session, release(grant)) == [0]
     assert fed(members) + ([9] if peer2.has(rid) else []) == [0]
+
+
+def test_all_waiters_are_told_when_leadership_is_lost(world):
+    members = crowd(world, 3)
+    world.broker.on_role(False)
+    world.settle()
+    for peer, _session, rid in members:
+        with pytest.raises(NotLeader):
+            peer.answer(rid)
+    assert len(world.broker.claims) == 0
+
+
+def test_a_grant_that_cannot_be_given_back_runs_out(monkeypatch):
+    """The worker is gone and the proposer is full: its lease ends the grant."""
+    world, peer = late_world(b"a" * 16)
+    gone = world.connect()
+    gone.ask_claim(b"a" * 16, 1, 1, 0)
+    world.settle()
+    gone.vanish()
+    world.settle()
+    monkeypatch.setattr(limits, "PROPOSER_QUEUE_COMMANDS_MAX", 1)
+    other = peer.ask(m.SubmitTask, [task(2)])
+    world.settle()
+    world.finish_sync()
+    world.finish_sync()
+    assert peer.answer(other).items == [0]
+    assert peer.state(task_id(1)) == "running"
+    monkeypatch.undo()
+    for _ in range(100):
+        world.advance_ms(50)
+        world.finish_sync()
+    found = peer.get(task_id(1))
+    assert (found["state"], found["crashes"]) == ("pending", 1)
 
 
 def test_all_waiters_are_answered_when_it_stops(world):

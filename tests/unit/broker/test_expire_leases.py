@@ -62,6 +62,7 @@ def test_slices_are_bounded(rig):
     rig.service.run_once()
     rig.service.run_once()
     assert [operations for _, operations in rig.proposed] == [SLICE, 10]
+    assert [len(command.items) for command, _ in rig.proposed] == [SLICE, 10]
 
 
 def test_overload_is_borne_and_tried_again(rig):

@@ -245,7 +245,9 @@ def test_a_command_that_fits_no_entry_is_refused(rig):
     huge = "x" * (limits.ENTRY_BYTES_MAX + 1)
     rig.proposer.propose(SessionOpen(b"s" * 16, huge, [], []), 1, 10, lambda answer, index: answers.append(answer))
     rig.give(1)
+    wakes = rig.wakes
     rig.proposer.before_turn()
+    assert rig.wakes > wakes, "those behind it do not wait for the next event"
     rig.proposer.before_turn()
     assert isinstance(answers[0], TqError)
     assert answers[0].code == "TOO_LARGE"

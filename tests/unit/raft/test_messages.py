@@ -18,6 +18,8 @@ from tq.raft.messages import (
     PreVoteReply,
     Reject,
     RequestVote,
+    SnapshotAck,
+    SnapshotPart,
     Stale,
     TimeoutNow,
     Vote,
@@ -37,6 +39,8 @@ ONE_OF_EACH = [
     Stale(5),
     TimeoutNow(5),
     Lost(5, 12),
+    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 4_096, b"data"),
+    SnapshotAck(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 4_100, False),
 ]
 
 
@@ -60,7 +64,7 @@ def test_every_message_has_the_term_of_its_sender_first(message):
 def test_a_field_of_another_kind_is_refused(message, wrong):
     whole = cbor2.loads(encode(message))
     for at in range(1, len(whole)):
-        if type(whole[at]) is type(wrong) and wrong not in (-1, 1 << 63, [1]):
+        if type(whole[at]) is type(wrong) and wrong not in (-1, 1 << 63, [1]):  # a value that may be
             continue
         values = list(whole)
         values[at] = wrong
@@ -81,7 +85,7 @@ def test_fields_too_many_or_too_few_are_refused(message):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x80", b"\x81\x61a", b"\x82\x0b\x01", b"\x82\x00\x01", b"\xa0", b"\x82\xf5\x01"]
+    "data", [b"", b"\x80", b"\x81\x61a", b"\x82\x18\x63\x01", b"\x82\x00\x01", b"\xa0", b"\x82\xf5\x01"]
 )
 def test_what_is_no_message_is_refused(data):
     with pytest.raises(ProtocolError):

@@ -14,12 +14,12 @@ from tq.worker.core import (
     CLOSE_MS,
     DEAD_MS,
     PING_MS,
-    REPORTS_IN_FLIGHT_MAX,
     STOP_GRACE_MS,
     State,
 )
 from tq.worker.job import Why
 from tq.worker.outcomes import CANCELLED, COMPLETE, FAIL, RELEASE, SAID_NOTHING, SAID_STOPPED, crashed, failed
+from tq.worker.reports import IN_FLIGHT_MAX
 
 DONE = (COMPLETE, ["", b"done"])
 
@@ -215,9 +215,9 @@ def test_outcomes_gather_while_enough_reports_are_under_way() -> None:
     for job in jobs:
         rig.core.finished(job, DONE)
         sent += [message for message in rig.step() if isinstance(message, m.TaskResult)]
-    assert [len(message.items) for message in sent] == [1] * REPORTS_IN_FLIGHT_MAX
+    assert [len(message.items) for message in sent] == [1] * IN_FLIGHT_MAX
     out = rig.answered(sent[0])
-    assert len(only(out, m.TaskResult).items) == 10 - REPORTS_IN_FLIGHT_MAX
+    assert len(only(out, m.TaskResult).items) == 10 - IN_FLIGHT_MAX
 
 
 def test_unanswered_outcomes_are_sent_again_on_the_next_connection_in_order() -> None:
