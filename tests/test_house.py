@@ -45,6 +45,7 @@ TESTED_BY: dict[str, str] = {
     "tq/machine/states.py": "tests/unit/machine/test_task.py",
     "tq/machine/timers.py": "tests/unit/machine/test_lives.py",
     "tq/machine/version.py": "tests/unit/machine/test_decode.py",
+    "tq/broker/requests.py": "tests/unit/broker/test_listen.py",
     # The store: one suite for both of them, and for what they share.
     "tq/store/dump.py": "tests/conformance/test_store.py",
     "tq/store/keys.py": "tests/conformance/test_store.py",

@@ -76,8 +76,8 @@ ROOMS_NARROW: dict[tuple[str, str], set[str]] = {
 
 PURE = {
     "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "difflib", "enum",
-    "errno", "fractions", "functools", "hashlib", "heapq", "inspect", "io.BytesIO", "ipaddress", "itertools", "json",
-    "math", "operator", "re", "string", "struct", "sys.byteorder", "sys.maxsize", "tomllib", "traceback", "types", "typing",
+    "errno", "fractions", "functools", "hashlib", "heapq", "hmac", "inspect", "io.BytesIO", "ipaddress", "itertools", "json",
+    "math", "operator", "re", "statistics", "string", "struct", "sys.byteorder", "sys.maxsize", "tomllib", "traceback", "types", "typing",
     "uuid.UUID",
     "attrs", "cattrs", "crc32c", "sortedcontainers",
 }  # fmt: skip
@@ -85,7 +85,8 @@ PURE = {
 
 # ---- who stands at a door ------------------------------------------------------------------------------
 
-BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py"]
+BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py", "tq/broker/peers.py"]
+PEERS_SHELL = ["tq/raft/transport/shell.py"]
 WORKER_SHELL = ["tq/worker/run.py", "tq/worker/shell.py", "tq/worker/connection.py"]
 CLIENT_SHELL = ["tq/client/shell.py", "tq/client/blocking.py"]
 BENCH = ["tq/bench/*"]  # measures real processes by real clocks
@@ -135,14 +136,15 @@ DOORS: dict[str, list[str]] = {
     "ctypes": ["tq/worker/interrupt.py", "tq/worker/child.py"],
     # sockets, waiting
     "socket": [
-        *BROKER_SHELL, "tq/broker/connection.py", *CLIENT_SHELL, "tq/worker/connection.py", "tq/worker/processes.py",
+        *BROKER_SHELL, *PEERS_SHELL, "tq/broker/connection.py", *CLIENT_SHELL, "tq/worker/connection.py", "tq/worker/processes.py",
         "tq/worker/child.py", "tq/worker/heartbeats.py", *BENCH,
     ],
     "select": ["tq/client/shell.py"],
     "selectors": BENCH,
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
-    "trio": [*BROKER_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py"],
+    "ssl": PEERS_SHELL,
+    "trio": [*BROKER_SHELL, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py"],
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
@@ -158,7 +160,7 @@ DOORS: dict[str, list[str]] = {
     "pysyncobj": ["tq/raft/adapter.py"],
     "prometheus_client": ["tq/metrics.py"],
     "structlog": ["tq/logs.py"],
-    "structlog.get_logger": [*BROKER_SHELL, "tq/broker/broker.py", "tq/worker/*"],
+    "structlog.get_logger": [*BROKER_SHELL, *PEERS_SHELL, "tq/broker/broker.py", "tq/worker/*"],
     "logging": ["tq/logs.py"],
     "typer": ["tq/cli/*"],
     "rich": ["tq/cli/show.py"],
@@ -191,7 +193,9 @@ CORE = [
     "tq/machine/*", "tq/protocol/*",
     "tq/store/keys.py", "tq/store/tables.py", "tq/store/txn.py", "tq/store/store.py", "tq/store/dump.py", "tq/store/memory.py",
     "tq/raft/guard.py", "tq/raft/node.py", "tq/raft/journal.py", "tq/raft/records.py", "tq/raft/recovery.py",
-    "tq/raft/segments.py", "tq/raft/term_store.py",
+    "tq/raft/segments.py", "tq/raft/term_store.py", "tq/raft/identity.py", "tq/raft/transport/handshake.py",
+    "tq/raft/transport/frames.py", "tq/raft/transport/outbox.py", "tq/raft/transport/link.py",
+    "tq/broker/relay.py", "tq/broker/gather.py",
     "tq/broker/applier.py", "tq/broker/proposer.py", "tq/broker/dispatch.py", "tq/broker/claims.py", "tq/broker/leases.py",
     "tq/broker/waits.py", "tq/broker/events.py", "tq/broker/deadlines.py", "tq/broker/log_time.py", "tq/broker/services.py",
     "tq/broker/expire_leases.py", "tq/broker/advance_timers.py", "tq/broker/bulk_jobs.py", "tq/broker/disk_watch.py",
@@ -205,6 +209,7 @@ CORE_DOORS = {"cbor2": ["tq/cbor.py"]}
 
 COROUTINES = [
     *BROKER_SHELL,
+    *PEERS_SHELL,
     "tq/raft/driver.py",
     *WORKER_SHELL,
     "tq/worker/coroutines.py",

@@ -83,6 +83,9 @@ class NodeSection:
         "tq-data", "Folder of the journal and the store; relative to the configuration file.", validator=is_folder
     )
     listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=is_address)
+    peer_listen: str = _key(
+        f"127.0.0.1:{limits.PORT_PEER}", "Address for the other nodes; used if there are any.", validator=is_address
+    )
     metrics_listen: str = _key(
         f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=is_address
     )
@@ -93,8 +96,40 @@ class NodeSection:
 
 
 @attrs.frozen
+class PeerEntry:
+    """One node of the cluster, as all of them know it."""
+
+    id: str = attrs.field(validator=is_name)
+    peer: str = attrs.field(validator=is_address)
+    client: str = attrs.field(validator=is_address)
+
+
+CLUSTER_SIZES = (0, 1, 3, 5, 7)
+PEERS_EXAMPLE = '{id = "n1", peer = "127.0.0.1:7380", client = "127.0.0.1:7379"}'
+
+
+def are_peers(_instance: object, attribute: attrs.Attribute[Any], value: tuple[PeerEntry, ...]) -> None:
+    """No two share a name or an address, and there is a majority that a minority cannot be mistaken for."""
+    if len(value) not in CLUSTER_SIZES:
+        raise ValueError(f"{attribute.name} = {len(value)} nodes: a cluster has 1, 3, 5 or 7")
+    for what in ("id", "peer", "client"):
+        told = [getattr(entry, what) for entry in value]
+        twice = {one for one in told if told.count(one) > 1}
+        if twice:
+            raise ValueError(f'{attribute.name}: {what} = "{min(twice)}" stands there twice')
+
+
+@attrs.frozen
 class ClusterSection:
     name: str = _key("tq", "Name of the cluster, for people.", validator=is_name)
+    peers: tuple[PeerEntry, ...] = _key(
+        (),
+        "All nodes of the cluster, this one too; none for a node alone.",
+        validator=are_peers,
+    )
+    secret_file: str = _key(
+        "", "File with the secret by which the nodes know each other; relative to the configuration file."
+    )
     profile: Literal["default", "fast"] = _key(
         "default", "Raft timing: default = 150 ms heartbeats, 600-1,200 ms elections; fast = 50, 200-400."
     )
@@ -189,6 +224,42 @@ class Config:
     limits: LimitsSection = attrs.field(factory=LimitsSection)
     log: LogSection = attrs.field(factory=LogSection)
 
+    def __attrs_post_init__(self) -> None:
+        peers = self.cluster.peers
+        if peers and self.node.id not in {entry.id for entry in peers}:
+            raise ValueError(f'node.id = "{self.node.id}": is not in cluster.peers; each node is listed there itself')
+        if len(peers) > 1 and not self.cluster.secret_file:
+            raise ValueError("cluster.secret_file: nodes of a cluster prove themselves by a secret; name its file")
+
+    @property
+    def client_address(self) -> str:
+        """Where clients reach this node, as the others tell it."""
+        return next((entry.client for entry in self.cluster.peers if entry.id == self.node.id), self.node.listen)
+
+
+SECRET_BYTES_MIN = 16
+
+
+def read_secret(file: str) -> bytes:
+    """The secret of the cluster, without white space around it.
+
+    Raises:
+        ConfigError: no such file, too short, or readable by other users.
+    """
+    path = Path(file)
+    try:
+        mode = path.stat().st_mode
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f'cluster.secret_file = "{path}" cannot be read: {error.strerror}') from error
+    if mode & 0o077:
+        raise ConfigError(f'cluster.secret_file = "{path}" can be read by other users: chmod 600 "{path}"')
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(
+            f'cluster.secret_file = "{path}" has {len(secret)} bytes: at least {SECRET_BYTES_MIN} random ones'
+        )
+    return secret
+
 
 @attrs.frozen
 class Loaded:
@@ -235,13 +306,21 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
             tree[section][name] = value
             origins[key] = "flag"
     sections = {name: _structure(name, cls, tree[name], origins, problems) for name, cls in SECTIONS.items()}
-    if problems:
+    config = None
+    if not problems:
+        try:
+            config = Config(**sections)
+        except ValueError as error:  # what the sections have to do with each other
+            problems.append(str(error))
+    if config is None:
         where = f" in {path}" if path else ""
         raise ConfigError(f"the configuration{where} cannot be used:\n  " + "\n  ".join(problems))
-    config = Config(**sections)
     if path is not None and origins["node.data_dir"] in ("file", "default"):
         data_dir = str((path.parent / config.node.data_dir).resolve())
         config = attrs.evolve(config, node=attrs.evolve(config.node, data_dir=data_dir))
+    if path is not None and config.cluster.secret_file and origins["cluster.secret_file"] == "file":
+        secret_file = str((path.parent / config.cluster.secret_file).resolve())
+        config = attrs.evolve(config, cluster=attrs.evolve(config.cluster, secret_file=secret_file))
     return Loaded(config, origins)
 
 
@@ -349,6 +428,18 @@ def _choice(value: Any, kind: Any) -> Any:
     return str(value)
 
 
+def _peers(value: Any, _type: type) -> tuple[PeerEntry, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError(f"{_shown(value)}: must be a list of nodes, as [{PEERS_EXAMPLE}, ...]")
+    found = []
+    keys = [field.name for field in attrs.fields(PeerEntry)]
+    for entry in value:
+        if sorted(entry) != sorted(keys) or not all(isinstance(text, str) for text in entry.values()):
+            raise ValueError(f"{_shown(entry)}: a node has {', '.join(keys)}, all text, as {PEERS_EXAMPLE}")
+        found.append(PeerEntry(**entry))
+    return tuple(found)
+
+
 def _shown(value: Any) -> str:
     """As TOML has it, near enough, and not longer than a line."""
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
@@ -359,6 +450,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_structure_hook(int, _whole_number)
     converter.register_structure_hook(str, _text)
+    converter.register_structure_hook_func(lambda kind: kind == tuple[PeerEntry, ...], _peers)
     converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is Literal, _choice)
     return converter
 

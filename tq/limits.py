@@ -137,6 +137,19 @@ RAFT_KEEP_BYTES: Final = 256 * MIB  # of compacted log that a group keeps, for m
 SYNC_SAMPLES: Final = 256  # durations kept for the percentiles
 SYNC_SLOW_MS: Final = 2  # p99 above which "auto" takes the thread
 
+# ---- between nodes ---------------------------------------------------------------------------------
+PEER_CHUNK_BYTES: Final = 256 * KIB  # larger messages travel in pieces, and signs of life between them
+PEER_MESSAGE_BYTES_MAX: Final = 48 * MIB
+PEER_OUT_BYTES_MAX: Final = 128 * MIB  # waiting for one peer
+PEER_URGENT_BYTES_MAX: Final = 1 * MIB  # of that, kept for signs of life
+PEER_HANDSHAKE_MS: Final = 5 * SECOND_MS  # from connected to known
+PEER_SOCKET_BYTES: Final = 4 * MIB  # asked of the kernel, each way
+PEER_STRANGERS_MAX: Final = 64  # connections that are not known yet
+PEER_PING_MS: Final = 1 * SECOND_MS  # of silence
+PEER_SILENCE_MS: Final = 5 * SECOND_MS  # after which a connection is given up
+PEER_DIAL_MS_MIN: Final = 50  # between two tries, doubled each time
+PEER_DIAL_MS_MAX: Final = 1 * SECOND_MS
+
 # ---- ports -----------------------------------------------------------------------------------------
 PORT_CLIENT: Final = 7379
 PORT_PEER: Final = 7380
@@ -154,6 +167,8 @@ assert ENTRY_GRANTS_MAX < FENCE_ORDINALS
 assert SPEC_BYTES_MAX < ENTRY_READ_BYTES_MAX
 assert CLAIM_TASKS_MAX <= ENTRY_GRANTS_MAX
 assert SESSION_TASKS_MAX <= ENTRY_OPERATIONS_MAX  # the end of a session fits one entry
+assert APPEND_BATCH_BYTES <= PEER_MESSAGE_BYTES_MAX < PEER_OUT_BYTES_MAX - PEER_URGENT_BYTES_MAX
+assert PEER_CHUNK_BYTES < PEER_URGENT_BYTES_MAX
 assert ENTRY_BYTES_MAX < PROPOSER_QUEUE_BYTES_MAX
 assert ENTRY_BYTES_MAX < RAFT_PROPOSALS_BYTES_MAX
 assert 2 * PEER_BATCH_BYTES <= PEER_INFLIGHT_BYTES_MAX

@@ -227,9 +227,11 @@ class Life:
             applied_index=world.store.checkpointed_index, election_ms=(600, 1_200), heartbeat_ms=150,
             segment_bytes=SEGMENT_BYTES, tail_bytes_max=TAIL_BYTES,
         )  # fmt: skip
-        self.broker = Broker(CONFIG, world.store, self.node, world.disk, world.clock, world.random.fork())
+        self.broker = Broker(CONFIG, world.store, self.node, world.disk, world.clock, world.random.fork(), bytes(16))
         self._applied = world.store.checkpointed_index
-        self._passes = Passes(self.node, self.broker.before_turn, self._on_committed, self._on_role)
+        self._passes = Passes(
+            self.node, self.broker.before_turn, self._on_committed, self._on_role, self.broker.on_reads
+        )
         self.settle()
         assert self.broker.is_serving
         self.peer = Peer(world, self.broker)

@@ -209,22 +209,77 @@ def test_bounds_are_inclusive(tmp_path: Path, key: str) -> None:
         bounds(None, field, value)
 
 
+# ---- nodes of a cluster ----------------------------------------------------------------------------
+
+
+def entry(number: int, **more: object) -> str:
+    fields = {"id": f"n{number}", "peer": f"127.0.0.1:{7380 + number}", "client": f"127.0.0.1:{7370 + number}", **more}
+    return "{" + ", ".join(f"{key} = {value!r}" for key, value in fields.items()) + "}"
+
+
+def cluster(*entries: str, secret: str = "secret_file = 'secret'\n", node: str = "") -> str:
+    return f"[node]\n{node}\n[cluster]\n{secret}peers = [{', '.join(entries)}]\n"
+
+
+def test_a_cluster_names_its_nodes_and_its_secret(tmp_path: Path) -> None:
+    config = load(tmp_path, cluster(entry(1), entry(2), entry(3))).config
+    assert [peer.id for peer in config.cluster.peers] == ["n1", "n2", "n3"]
+    assert config.cluster.secret_file == str(tmp_path / "secret")
+    assert config.client_address == "127.0.0.1:7371"
+    assert c.Config().client_address == "127.0.0.1:7379"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (cluster(entry(1), entry(2)), "cluster.peers = 2 nodes: a cluster has 1, 3, 5 or 7"),
+        (cluster(entry(1), entry(2), entry(2)), 'cluster.peers: id = "n2" stands there twice'),
+        (
+            cluster(entry(1), entry(2), entry(3, client="127.0.0.1:7371")),
+            'cluster.peers: client = "127.0.0.1:7371" stands there twice',
+        ),
+        (
+            cluster(entry(1), entry(2), entry(3), node="id = 'n9'"),
+            'node.id = "n9": is not in cluster.peers; each node is listed there itself',
+        ),
+        (
+            cluster(entry(1), entry(2), entry(3), secret=""),
+            "cluster.secret_file: nodes of a cluster prove themselves by a secret; name its file",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_be(tmp_path: Path, text: str, says: str) -> None:
+    assert refusal(tmp_path, text) == [says]
+
+
+@pytest.mark.parametrize(
+    "peers", ["7", "['n1']", "[{id = 'n1'}]", "[{id = 1, peer = 'x', client = 'y'}]", f"[{entry(1, peer='nowhere')}]"]
+)
+def test_what_is_no_list_of_nodes(tmp_path: Path, peers: str) -> None:
+    (line,) = refusal(tmp_path, f"[cluster]\npeers = {peers}")
+    assert line.startswith("cluster.peer")
+
+
 # ---- the page --------------------------------------------------------------------------------------
 
 
 def shown_default(field: attrs.Attribute[Any]) -> str:
-    return f'`"{field.default}"`' if field.type is not int else f"{field.default:,}"
+    if field.type is int:
+        return f"{field.default:,}"
+    return "none" if field.default == () else f'`"{field.default}"`'
 
 
 def shown_bounds(field: attrs.Attribute[Any]) -> str:
+    if field.type == tuple[c.PeerEntry, ...]:
+        return "1, 3, 5 or 7 nodes"
     if get_origin(field.type) is not None:
         return ", ".join(f'`"{choice}"`' for choice in get_args(field.type))
     if field.type is int:
         assert isinstance(field.validator, c.Between)
         return f"{field.validator.low:,} – {field.validator.high:,}"
-    return {c.is_address: "`host:port`, loopback", c.is_name: "1 – 128 characters", c.is_folder: "a folder"}[
-        field.validator
-    ]  # type: ignore[index]
+    return {
+        c.is_address: "`host:port`, loopback", c.is_name: "1 – 128 characters", c.is_folder: "a folder", None: "a file"
+    }[field.validator]  # type: ignore[index]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -35,8 +35,10 @@ class Rig:
         self.clock = VirtualClock()
         disk = SimDisk()
         self.node = node_on(disk, clock=self.clock, segment_bytes=1 << 20)
-        self.broker = Broker(Config(), MemoryStore(), self.node, disk, self.clock, SeededRandom(3))
-        self._passes = Passes(self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role)
+        self.broker = Broker(Config(), MemoryStore(), self.node, disk, self.clock, SeededRandom(3), bytes(16))
+        self._passes = Passes(
+            self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role, self.broker.on_reads
+        )
         self.run()
         assert self.broker.is_serving
 

@@ -8,6 +8,7 @@ group of its own, so its children go with it) and removes the folder, unless ``k
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -130,15 +132,20 @@ class Process:
 class Broker(Process):
     """``tq broker`` on free ports of 127.0.0.1 with a data folder that outlives its processes."""
 
-    def __init__(self, folder: Path, settings: Settings, name: str = "broker") -> None:
-        client, metrics = free_ports(2)
+    def __init__(
+        self, folder: Path, settings: Settings, name: str = "broker", ports: tuple[int, int, int] | None = None
+    ) -> None:
+        """ports: for clients, other nodes and metrics; free ones if not given."""
+        client, peer, metrics = ports or free_ports(3)
         self.address = f"127.0.0.1:{client}"
+        self.peer_address = f"127.0.0.1:{peer}"
         self.metrics_address = f"127.0.0.1:{metrics}"
         self.data = folder / f"{name}-data"
         node = {
             "id": name,
             "data_dir": str(self.data),
             "listen": self.address,
+            "peer_listen": self.peer_address,
             "metrics_listen": self.metrics_address,
         }
         config = folder / f"{name}.toml"
@@ -165,6 +172,10 @@ class Broker(Process):
 
     def ready(self) -> bool:
         return self.http("/health/ready")[0] == 200
+
+    def leads(self) -> bool:
+        status, body = self.http("/health/ready")
+        return status == 200 and json.loads(body)["role"] == "leader"
 
     def http(self, path: str) -> tuple[int, str]:
         """Status and body of a GET at the metrics listener; (0, reason) when it cannot be reached."""
@@ -200,6 +211,25 @@ class Ground:
         broker = Broker(self.folder, settings or {}, name)
         self.processes.append(broker)
         return broker
+
+    def brokers(self, count: int, settings: Settings | None = None) -> list[Broker]:
+        """The nodes n1, n2 ... of one cluster, not yet started."""
+        numbers = free_ports(3 * count)
+        ports = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        secret = self.folder / "secret"
+        secret.touch(0o600)
+        secret.write_text(uuid.uuid4().hex + uuid.uuid4().hex)
+        peers = [
+            {"id": f"n{number}", "peer": f"127.0.0.1:{peer}", "client": f"127.0.0.1:{client}"}
+            for number, (client, peer, _metrics) in enumerate(ports, 1)
+        ]
+        given = settings or {}
+        cluster = {"secret_file": str(secret), "peers": peers, **given.get("cluster", {})}
+        brokers = [
+            Broker(self.folder, {**given, "cluster": cluster}, f"n{number}", own) for number, own in enumerate(ports, 1)
+        ]
+        self.processes.extend(brokers)
+        return brokers
 
     def worker(
         self,
@@ -253,20 +283,25 @@ def free_ports(count: int) -> list[int]:
 
 
 def toml(settings: Settings) -> str:
-    """Sections of numbers, booleans and text."""
+    """Sections of numbers, booleans, texts, lists and tables."""
     lines = []
     for section, values in settings.items():
         lines.append(f"[{section}]")
-        for key, value in values.items():
-            text = (
-                str(value).lower()
-                if isinstance(value, bool)
-                else repr(value)
-                if not isinstance(value, str)
-                else _quoted(value)
-            )
-            lines.append(f"{key} = {text}")
+        lines.extend(f"{key} = {_value(value)}" for key, value in values.items())
     return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return _quoted(value)
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)
 
 
 def _quoted(text: str) -> str:

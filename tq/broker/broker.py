@@ -29,9 +29,12 @@ from tq.broker.disk_watch import DiskWatch
 from tq.broker.dispatch import Dispatch, Heartbeats, session_lost
 from tq.broker.events import Events
 from tq.broker.expire_leases import ExpireLeases
+from tq.broker.gather import Gather
 from tq.broker.leases import Leases
 from tq.broker.log_time import LogTime
 from tq.broker.proposer import Proposer
+from tq.broker.relay import Relay, RelayedSocket
+from tq.broker.requests import answer_requests
 from tq.broker.services import Service
 from tq.broker.waits import Waits
 from tq.config import Config
@@ -41,6 +44,8 @@ from tq.machine.answers import Applied, EventKind
 from tq.machine.apply import Machine, Settings
 from tq.protocol import messages as m
 from tq.raft.node import Node
+from tq.raft.reads import ReadEnd
+from tq.raft.transport.frames import CHANNEL_FORWARD, CHANNEL_STATUS
 from tq.store.store import Store
 from tq.store.txn import ReadTxn
 from tq.version import VERSION
@@ -58,6 +63,13 @@ class Counters:
     connections_refused: int = 0
 
 
+Send = Callable[[str, int, bytes], bool]
+
+
+def _alone(_peer: str, _channel: int, _message: bytes) -> bool:
+    return False
+
+
 class Broker:
     def __init__(
         self,
@@ -67,7 +79,14 @@ class Broker:
         disk: Disk,
         clock: Clock,
         random: Random,
+        cluster_id: bytes,
+        send: Send = _alone,
     ) -> None:
+        """
+        Args:
+            cluster_id: of the group that this node belongs to (``tq.raft.identity``).
+            send: (node, channel, message) queues a message for another node; False if it cannot be.
+        """
         self._log = structlog.get_logger("tq.broker").bind(node=config.node.id)
         self.config = config
         self.node = node
@@ -85,8 +104,22 @@ class Broker:
         self.applier = Applier(
             store, lambda: Machine(store.txn, settings), node.read, clock.monotonic_s, self._on_applied
         )  # fmt: skip
-        self.log_time = LogTime(clock, queries.log_time_ms(store.txn))
+        self.log_time = LogTime(clock, queries.log_time_ms(store.txn), lambda: node.clock_offsets_ms.values())
         self.deadlines = Deadlines(clock)
+        self.relay = Relay(
+            random,
+            lambda peer, message: send(peer, CHANNEL_FORWARD, message),
+            self._open_relayed,
+            lambda connection: answer_requests(self, connection),
+        )
+        self.gather = Gather(
+            [peer.id for peer in config.cluster.peers if peer.id != config.node.id],
+            lambda peer, message: send(peer, CHANNEL_STATUS, message),
+            self.node_status,
+            self.deadlines,
+        )
+        self._cluster_id = cluster_id
+        self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
         self.leases = Leases(clock, config.leases.lease_ms, config.leases.session_ms)
         self.waits = Waits(self.deadlines)
@@ -136,7 +169,7 @@ class Broker:
         if is_leader:
             self._log.info("leads", term=self.node.term)
             # An entry of this term, so that all before it is known to be committed; the first forms the cluster.
-            forming = commands.ClusterForm(self._random.bytes(16), self.config.cluster.name)
+            forming = commands.ClusterForm(self._cluster_id, self.config.cluster.name)
             self.proposer.propose(forming, 1, 64, self._formed)
             return
         self.is_serving = False
@@ -146,6 +179,25 @@ class Broker:
         self.leases.clear()
         self.flush()
         self._log.info("follows", term=self.node.term, leader=self.node.leader_id)
+
+    def on_reads(self, ends: Sequence[ReadEnd]) -> None:
+        """Leadership was confirmed for these reads, or is over."""
+        for end in ends:
+            self._reads.pop(end.ticket)(end.index)
+        self.flush()
+
+    def on_peer(self, peer: str, is_reachable: bool) -> None:
+        """Whether messages can be sent to another node has changed."""
+        if not is_reachable:
+            self.relay.peer_lost(peer)
+            self.flush()
+
+    def on_peer_message(self, peer: str, channel: int, message: bytes) -> None:
+        if channel == CHANNEL_FORWARD:
+            self.relay.received(peer, message)
+        else:
+            self.gather.received(peer, message)
+        self.flush()
 
     def look(self) -> None:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
@@ -189,6 +241,11 @@ class Broker:
         """Nothing in flight, nothing unsent: a stopping broker may close."""
         return self.proposer.is_idle and all(connection.out_bytes == 0 for connection in self.connections)
 
+    @property
+    def is_ready(self) -> bool:
+        """Clients may be sent here: a leader is known, and this node goes on."""
+        return not self.is_stopping and (self.is_serving or self.node.leader_id not in (None, self.config.node.id))
+
     # ---- what dispatch asks (tq.broker.dispatch.Facts) -----------------------------------------------
 
     @property
@@ -201,8 +258,11 @@ class Broker:
 
     @property
     def leader_address(self) -> str | None:
-        """Client address of the leader, if it is known. In a group of one that is this node."""
-        return self.config.node.listen if self.node.leader_id == self.config.node.id else None
+        """Client address of the leader, if it is known."""
+        leader = self.node.leader_id
+        if leader == self.config.node.id:
+            return self.config.client_address
+        return next((peer.client for peer in self.config.cluster.peers if peer.id == leader), None)
 
     @property
     def disk_is_low(self) -> bool:
@@ -212,6 +272,19 @@ class Broker:
         self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
     ) -> None:
         self.proposer.propose(command, operations, size, done)
+
+    def forward(self, connection: Connection, message: m.Message) -> None:
+        leader = self.node.leader_id
+        if connection.is_relayed or leader is None or leader == self.config.node.id:
+            raise NotLeader("this node does not lead the cluster", retry_after=0.1, leader=self.leader_address)
+        self.relay.forward(leader, connection, message)
+
+    def read_index(self, done: Callable[[int | None], None]) -> None:
+        if not self.config.cluster.peers:
+            done(self.applied_index)  # a node alone is its own majority
+            return
+        self._reads[self.node.read_index()] = done
+        self._wake()
 
     def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None:
         return queries.session_record(self.txn, session)
@@ -236,7 +309,7 @@ class Broker:
                 "idle_timeout_ms": limits.IDLE_TIMEOUT_MS,
             },
             self.config.retention.tombstone_keep_ms,
-            queries.cluster_id(self.txn) or bytes(limits.ID_BYTES),
+            self._cluster_id,
             self.config.node.id,
             self.leader_address,
             f"tq/{VERSION}",
@@ -269,11 +342,12 @@ class Broker:
             "store": _plain(attrs.asdict(self._store.statistics())),
         }
 
-    def cluster_status(self) -> dict[str, Any]:
+    def node_status(self) -> dict[str, Any]:
+        """What this node says of itself to whoever asks for the cluster."""
         raft = _plain(attrs.asdict(self.node.statistics()))
-        node = {
+        return {
             "id": self.config.node.id,
-            "address": self.config.node.listen,
+            "address": self.config.client_address,
             "reachable": True,
             "role": self.node.role.name.lower(),
             "term": self.node.term,
@@ -285,16 +359,34 @@ class Broker:
             "serving": self.is_serving,
             "disk_free_bytes": self.disk_watch.free_bytes,
             "clock_offset_ms": self.log_time.offset_ms(),
+            "log_time_ahead_ms": self.log_time.ahead_ms(),
             "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
             "version": VERSION,
             "raft": raft,
         }
-        cluster_id = queries.cluster_id(self.txn)
-        return {
-            "cluster": {"id": cluster_id.hex() if cluster_id else None, "name": self.config.cluster.name},
-            "may_lose": 0,
-            "nodes": [node],
-        }
+
+    def cluster_status(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Ask all nodes; ``done`` gets the whole, with those that did not answer shown as such."""
+
+        def gathered(others: dict[str, dict[str, Any] | None]) -> None:
+            own = self.node_status()
+            nodes = [own]
+            for peer in self.config.cluster.peers:
+                if peer.id != self.config.node.id:
+                    told = others.get(peer.id)
+                    nodes.append(told or {"id": peer.id, "address": peer.client, "reachable": False})
+            nodes.sort(key=lambda node: str(node["id"]))
+            reachable = sum(1 for node in nodes if node["reachable"])
+            done(
+                {
+                    "cluster": {"id": self._cluster_id.hex(), "name": self.config.cluster.name},
+                    "may_lose": max(0, reachable - (len(nodes) // 2 + 1)),
+                    "nodes": nodes,
+                }
+            )
+            self.flush()
+
+        self.gather.ask(gathered)
 
     # ---- inside ------------------------------------------------------------------------------------
 
@@ -362,6 +454,20 @@ class Broker:
     def _propose_claim(self, claim: commands.Claim, done: Callable[[object, int], None]) -> None:
         size = 64 + sum([len(queue.encode()) + 2 for queue in claim.queues])
         self.proposer.propose(claim, claim.max_n, size, done)
+
+    def _open_relayed(self, socket: RelayedSocket, peer: str) -> Connection:
+        """The end here of a client that is connected to another node."""
+        connection = Connection(
+            socket,  # type: ignore[arg-type]  # it writes and closes; nobody reads it
+            peer,
+            self.dirty,
+            self.dispatch.release_undelivered,
+        )
+        connection.is_relayed = True
+        connection.protocol.skip_hello()
+        self.connections.add(connection)
+        connection.on_close[self] = lambda: self.connections.discard(connection)
+        return connection
 
     def _wake(self) -> None:
         """Ask the shell for a turn."""

@@ -23,8 +23,6 @@ from tq.errors import PayloadTooLarge, TqError, to_wire
 from tq.protocol import connection as protocol
 from tq.protocol.messages import ClaimReply, ErrorReply, Message
 
-READ_PAUSE_BYTES = 8 * limits.MIB
-"""With more than this unread, no further requests are read from the peer."""
 WRITE_BYTES = limits.MIB
 """About how much is given to the kernel at once."""
 
@@ -41,6 +39,7 @@ class Connection:
         self.peer = peer
         self.protocol = protocol.BrokerConnection()
         self.is_closed = False
+        self.is_relayed = False  # its client is at another node
         self.on_close: dict[object, Callable[[], object]] = {}
         self.wait_for_room: Callable[[Connection], None] | None = None
         self.closing: Callable[[socket.socket], None] | None = None

@@ -42,6 +42,20 @@ Answer = Callable[[object, int], m.Message]
 """Makes the reply out of a command's answer and the index of its entry."""
 
 ID_BYTES = limits.ID_BYTES
+LEADER_ONLY = frozenset(
+    {
+        m.SubmitTask,
+        m.ClaimTask,
+        m.TaskResult,
+        m.Heartbeat,
+        m.RegisterWorker,
+        m.DeregisterWorker,
+        m.CancelTask,
+        m.RetryTasks,
+        m.PurgeTasks,
+        m.Workers,
+    }
+)
 END_NAMES = frozenset(state.name.lower() for state in ENDS)
 
 
@@ -64,9 +78,17 @@ class Facts(Protocol):
     def propose(
         self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
     ) -> None: ...
+    def forward(self, connection: Connection, message: m.Message) -> None:
+        """Have the leader answer it. Raises NotLeader."""
+        ...
+
+    def read_index(self, done: Callable[[int | None], None]) -> None:
+        """Confirm that this node leads: done gets the index that a linearizable read needs, or None."""
+        ...
+
     def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None: ...
     def stats(self) -> dict[str, Any]: ...
-    def cluster_status(self) -> dict[str, Any]: ...
+    def cluster_status(self, done: Callable[[dict[str, Any]], None]) -> None: ...
     def log_time_ms(self) -> int: ...
 
 
@@ -131,7 +153,10 @@ class Dispatch:
                 raise Unsupported(f"{type(message).__name__} is not a request that this broker answers")
             if self._facts.is_stopping:
                 raise BrokerUnavailable("this broker is stopping; nothing was done", retry_after=0.2)
-            handler(connection, message)
+            if not self._facts.is_serving and _needs_leader(message):
+                self._facts.forward(connection, message)
+            else:
+                handler(connection, message)
         except TqError as error:
             connection.send_error(rid, error)
 
@@ -347,8 +372,19 @@ class Dispatch:
 
     # ---- queries -----------------------------------------------------------------------------------
 
-    def _at(self, connection: Connection, rid: int, min_index: int, answer: Callable[[], m.Message]) -> None:
-        """Answer a read, once ``min_index`` is applied here."""
+    def _at(
+        self,
+        connection: Connection,
+        rid: int,
+        min_index: int,
+        answer: Callable[[], m.Message],
+        *,
+        linearizable: bool = False,
+    ) -> None:
+        """Answer a read, once ``min_index`` is applied here; a linearizable one, once it is known that this node leads."""
+        if linearizable:
+            self._confirm(connection, rid, lambda index: self._at(connection, rid, max(min_index, index), answer))
+            return
         if min_index <= self._facts.applied_index:
             connection.send(answer())
             return
@@ -369,13 +405,21 @@ class Dispatch:
 
         connection.on_close[reached] = self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
 
-    def _need_linearizable(self, wanted: bool) -> None:
-        # A group of one is its own quorum: while it serves, nobody else can have written.
-        if wanted:
-            self._need_leader()
+    def _confirm(self, connection: Connection, rid: int, go_on: Callable[[int], None]) -> None:
+        """Go on with the index that was committed when leadership was confirmed."""
+        self._need_leader()
+
+        def confirmed(index: int | None) -> None:
+            try:
+                if index is None:
+                    raise NotLeader("this node does not lead the cluster any more", retry_after=0.1)
+                go_on(index)
+            except TqError as error:
+                connection.send_error(rid, error)
+
+        self._facts.read_index(confirmed)
 
     def _get(self, connection: Connection, message: m.GetTask) -> None:
-        self._need_linearizable(message.linearizable)
         facts = self._facts
         self._at(
             connection,
@@ -384,17 +428,17 @@ class Dispatch:
             lambda: m.GetReply(
                 message.rid, facts.applied_index, queries.get_task(facts.txn, message.id, message.parts)
             ),
+            linearizable=message.linearizable,
         )
 
     def _list(self, connection: Connection, message: m.ListTasks) -> None:
-        self._need_linearizable(message.linearizable)
         _bounded("limit", message.limit, 1, limits.LIST_TASKS_MAX)
 
         def answer() -> m.Message:
             tasks, cursor = queries.list_tasks(self._facts.txn, message.filter, message.limit, message.cursor)
             return m.ListReply(message.rid, self._facts.applied_index, tasks, cursor)
 
-        self._at(connection, message.rid, message.min_index, answer)
+        self._at(connection, message.rid, message.min_index, answer, linearizable=message.linearizable)
 
     def _wait(self, connection: Connection, message: m.WaitTask) -> None:
         _bounded("wait_ms", message.wait_ms, 0, limits.WAIT_MS_MAX)
@@ -470,7 +514,12 @@ class Dispatch:
         connection.send(m.StatsReply(message.rid, self._facts.applied_index, self._facts.stats()))
 
     def _cluster_status(self, connection: Connection, message: m.ClusterStatus) -> None:
-        connection.send(m.ClusterStatusReply(message.rid, self._facts.cluster_status()))
+        rid = message.rid
+
+        def gathered(status: dict[str, Any]) -> None:
+            connection.send(m.ClusterStatusReply(rid, status))
+
+        self._facts.cluster_status(gathered)
 
     def _subscribe(self, connection: Connection, message: m.Subscribe) -> None:
         if self._events.count(connection) >= CONNECTION_SUBSCRIPTIONS_MAX:
@@ -491,6 +540,10 @@ class Dispatch:
 
     def _hello(self, connection: Connection, message: m.Hello) -> None:
         connection.send(self._facts.hello(message.rid))
+
+
+def _needs_leader(message: m.Message) -> bool:
+    return type(message) in LEADER_ONLY or getattr(message, "linearizable", False)
 
 
 def session_lost() -> SessionLost:

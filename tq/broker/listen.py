@@ -15,16 +15,16 @@ import structlog
 import trio
 
 from tq import limits
-from tq.broker.connection import READ_PAUSE_BYTES, Connection
+from tq.broker import requests
+from tq.broker.connection import Connection
 from tq.config import parse_address
 from tq.errors import Backpressure, ConfigError, ProtocolError, to_wire
-from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused, State
+from tq.protocol.connection import State
 from tq.protocol.messages import ErrorReply
 
 if TYPE_CHECKING:
     from tq.broker.broker import Broker
 
-READ_BYTES = 256 * limits.KIB
 BACKLOG = 1_024
 ACCEPTS_MAX = 64  # before the loop goes on
 DEADLINE_MOVE_S = 1.0  # to move a deadline at each read would cost more than the read
@@ -107,13 +107,13 @@ async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> Non
         next_move_s = 0.0
         with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
             while not connection.is_closed:
-                if connection.out_bytes > READ_PAUSE_BYTES:
+                if connection.out_bytes > requests.READ_PAUSE_BYTES:
                     await writer.idle.wait()
-                    if not answer_requests(broker, connection):
+                    if not requests.answer_requests(broker, connection):
                         break
                     continue
                 await trio.lowlevel.wait_readable(connection.socket)
-                if not read_requests(broker, connection):
+                if not requests.read_requests(broker, connection):
                     break
                 now_s = trio.current_time()
                 if now_s >= next_move_s and connection.protocol.state is State.OPEN:
@@ -130,39 +130,6 @@ async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> Non
     finally:
         connection.close()
         broker.connections.discard(connection)
-
-
-def read_requests(broker: Broker, connection: Connection) -> bool:
-    """Take what the socket has, answer what can be answered. False at the end of the stream."""
-    try:
-        data = connection.socket.recv(READ_BYTES)
-    except BlockingIOError:
-        return True
-    connection.protocol.receive_data(data)
-    return answer_requests(broker, connection)
-
-
-def answer_requests(broker: Broker, connection: Connection) -> bool:
-    """Answer what was read. With more than READ_PAUSE_BYTES unread by the peer it returns, and is to be called again
-    when they are written: a few bytes of requests may ask for gigabytes. False at the end of the stream."""
-    protocol = connection.protocol
-    while True:
-        if connection.out_bytes > READ_PAUSE_BYTES:
-            broker.flush()
-            if connection.is_closed or connection.out_bytes > READ_PAUSE_BYTES:
-                return True
-        event = protocol.next_event()
-        if event is NEED_DATA:
-            break
-        if isinstance(event, ConnectionClosed):
-            broker.flush()  # why it ends, if that was our decision
-            return False
-        if isinstance(event, Refused):
-            connection.send_error(event.rid, event.error)
-            continue
-        broker.request(connection, event)
-    broker.flush()
-    return True
 
 
 class _Writer:

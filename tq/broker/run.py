@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from socket import socket
 
@@ -20,18 +20,22 @@ import trio
 from tq import limits, logs
 from tq.broker import health, listen, services
 from tq.broker.broker import Broker
-from tq.config import Config
+from tq.broker.peers import Peers
+from tq.config import Config, read_secret
 from tq.errors import ConfigError, StorageFailed, TqError
 from tq.machine import queries
 from tq.metrics import CONTENT_TYPE, BrokerCollector, render
 from tq.raft import driver
+from tq.raft.identity import Identity
 from tq.raft.node import Node
+from tq.raft.segments import DIRECTORY as JOURNAL_DIRECTORY
 from tq.raft.sync import new_sync
 from tq.store.lmdb_store import LmdbStore
 from tq.version import VERSION
 from tq.world import RealClock, RealDisk, RealRandom
 
 STORE_DIRECTORY = "store"
+Wait = Callable[[], Awaitable[object]]
 ELECTION_MS = {"default": limits.RAFT_ELECTION_MS_DEFAULT, "fast": limits.RAFT_ELECTION_MS_FAST}
 HEARTBEAT_MS = {"default": limits.RAFT_HEARTBEAT_MS_DEFAULT, "fast": limits.RAFT_HEARTBEAT_MS_FAST}
 
@@ -56,16 +60,53 @@ async def serve(config: Config) -> None:
         ConfigError: an address or the data directory cannot be used; another broker has it.
         StorageFailed, DataDamaged: of the disk; nothing that it concerns was acknowledged.
     """
-    log = structlog.get_logger("tq.broker").bind(node=config.node.id)
     clock, random = RealClock(), RealRandom()
     with ExitStack() as stack:
         disk = _open_disk(config.node.data_dir)
         stack.callback(disk.unlock)
+        ids = [entry.id for entry in config.cluster.peers]
+        has_journal = disk.exists(JOURNAL_DIRECTORY)
+        identity = Identity(disk, random, node_id=config.node.id, peers=ids, has_journal=has_journal)
+        clients = stack.enter_context(listen.open_listener("node.listen", config.node.listen))
+        metrics = stack.enter_context(listen.open_listener("node.metrics_listen", config.node.metrics_listen))
+        peers = None
+        if len(ids) > 1:
+            peers = Peers(config, identity, read_secret(config.cluster.secret_file), clock, random)
+            others = stack.enter_context(listen.open_listener("node.peer_listen", config.node.peer_listen))
+        stopping = trio.Event()
+        routes: health.Routes = {}
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_signal, signals, stopping)
+                nursery.start_soon(health.serve_health, metrics, routes)
+                routes.update(_routes_before(identity))
+                if peers is not None:
+                    nursery.start_soon(peers.run, others)
+                    await _either(peers.formed, stopping.wait)
+                if identity.is_formed and not stopping.is_set():
+                    await _serve_group(config, disk, identity, peers, clients, routes, stopping, clock, random)
+                nursery.cancel_scope.cancel()
+
+
+async def _serve_group(
+    config: Config,
+    disk: RealDisk,
+    identity: Identity,
+    peers: Peers | None,
+    clients: socket,
+    routes: health.Routes,
+    stopping: trio.Event,
+    clock: RealClock,
+    random: RealRandom,
+) -> None:
+    """A member of a formed group, until it is told to stop."""
+    log = structlog.get_logger("tq.broker").bind(node=config.node.id)
+    with ExitStack() as stack:
         store = LmdbStore.open(disk, STORE_DIRECTORY, clock)
         stack.callback(store.close)
         node = Node(
             node_id=config.node.id,
-            peers=[],
+            peers=[entry.id for entry in config.cluster.peers],
             disk=disk,
             clock=clock,
             random=random,
@@ -75,11 +116,13 @@ async def serve(config: Config) -> None:
             heartbeat_ms=HEARTBEAT_MS[config.cluster.profile],
         )
         stack.callback(node.close)
-        broker = Broker(config, store, node, disk, clock, random)
-        clients = listen.open_listener("node.listen", config.node.listen)
-        stack.callback(clients.close)
-        metrics = listen.open_listener("node.metrics_listen", config.node.metrics_listen)
-        stack.callback(metrics.close)
+        assert identity.cluster_id is not None
+        if peers is None:
+            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id)
+        else:
+            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, peers.send)
+            peers.attach(node, broker)
+            stack.callback(peers.detach)
         _freeze_garbage()
         log.info(
             "starts",
@@ -89,18 +132,19 @@ async def serve(config: Config) -> None:
             data=config.node.data_dir,
             applied=broker.applied_index,
         )
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(driver.run, node, broker.before_turn, broker.on_committed, broker.on_role)
-                nursery.start_soon(_look, broker)
-                nursery.start_soon(health.serve_health, metrics, _routes(broker))
-                accepting = trio.CancelScope()
-                nursery.start_soon(_accept, accepting, broker, clients, nursery)
-                await _until_signal(signals)
-                accepting.cancel()
-                log.info("stops", connections=len(broker.connections))
-                await _stop(broker)
-                nursery.cancel_scope.cancel()
+        routes.update(_routes(broker))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                driver.run, node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads
+            )
+            nursery.start_soon(_look, broker)
+            accepting = trio.CancelScope()
+            nursery.start_soon(_accept, accepting, broker, clients, nursery)
+            await stopping.wait()
+            accepting.cancel()
+            log.info("stops", connections=len(broker.connections))
+            await _stop(broker)
+            nursery.cancel_scope.cancel()
         broker.checkpoint()
         log.info("stopped", applied=broker.applied_index)
 
@@ -130,9 +174,22 @@ async def _accept(scope: trio.CancelScope, broker: Broker, listener: socket, nur
         await listen.accept_clients(broker, listener, nursery)
 
 
-async def _until_signal(signals: AsyncIterator[int]) -> None:
+async def _until_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:
     async for _signal in signals:
+        stopping.set()
         return
+
+
+async def _either(first: Wait, second: Wait) -> None:
+    """Until one of them returns."""
+
+    async def run(wait: Wait) -> None:
+        await wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, first)
+        nursery.start_soon(run, second)
 
 
 async def _stop(broker: Broker) -> None:
@@ -157,11 +214,19 @@ def _freeze_garbage() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def _routes_before(identity: Identity) -> health.Routes:
+    """Until the group is formed."""
+    return {
+        "/health/live": lambda: health.json_answer(200, {"live": True}),
+        "/health/ready": lambda: health.json_answer(503, {"ready": False, "waits_for": identity.waits_for}),
+    }
+
+
 def _routes(broker: Broker) -> health.Routes:
     collector = BrokerCollector(broker.stats, lambda: queries.queues(broker.txn, broker.log_time_ms()))
 
     def ready() -> health.Answer:
-        status = 200 if broker.is_serving and not broker.is_stopping else 503
+        status = 200 if broker.is_ready else 503
         return health.json_answer(
             status, {"ready": status == 200, "role": broker.node.role.name.lower(), "leader": broker.node.leader_id}
         )

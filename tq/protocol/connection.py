@@ -224,6 +224,11 @@ class BrokerConnection(_Connection["Message | Refused"]):
 
     _states = BROKER_STATES
 
+    def skip_hello(self) -> None:
+        """It was answered elsewhere: this end begins open."""
+        self.state = State.OPEN
+        self._reader.frame_bytes_max = limits.FRAME_BYTES_MAX
+
     def _take(self, type_: int, body: bytes) -> Message | Refused:
         if type_ > REQUEST_TYPE_MAX:
             raise ProtocolError(f"message type {type_:#04x} is not a request")

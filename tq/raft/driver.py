@@ -15,6 +15,7 @@ import trio
 
 from tq import limits
 from tq.raft.node import Entry, Node
+from tq.raft.reads import ReadEnd
 
 
 class Bell:
@@ -51,6 +52,7 @@ class Passes:
         before_turn: may propose.
         on_committed: gets each entry once, in order.
         on_role: called with True when the node leads, with False when it does no more.
+        on_reads: gets the ends of linearizable reads, after the entries that were committed with them.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Passes:
         before_turn: Callable[[], None],
         on_committed: Callable[[list[Entry]], None],
         on_role: Callable[[bool], None],
+        on_reads: Callable[[list[ReadEnd]], None],
     ) -> None:
         self._node = node
         self._before_turn = before_turn
         self._on_committed = on_committed
         self._on_role = on_role
+        self._on_reads = on_reads
         self._led_term = 0
 
     def run_once(self) -> bool:
@@ -85,6 +89,9 @@ class Passes:
                 self._led_term = change.term
                 self._on_role(True)
             worked = True
+        if reads := node.take_reads():
+            worked = True
+            self._on_reads(reads)
         node.take_outcomes()  # the proposer goes by entries and role
         return worked
 
@@ -94,13 +101,14 @@ async def run(
     before_turn: Callable[[], None],
     on_committed: Callable[[list[Entry]], None],
     on_role: Callable[[bool], None],
+    on_reads: Callable[[list[ReadEnd]], None],
 ) -> None:
     """Drive ``node`` until cancelled, with the callbacks of ``Passes``. An exception out of it or a callback ends
     this: the process must stop.
     """
     bell = Bell()
     node.wake = bell.ring
-    passes = Passes(node, before_turn, on_committed, on_role)
+    passes = Passes(node, before_turn, on_committed, on_role, on_reads)
     try:
         while True:
             passes.run_once()

@@ -166,6 +166,11 @@ class Node:
         return self._guard.committed_index
 
     @property
+    def clock_offsets_ms(self) -> dict[str, int]:
+        """The wall clocks of the other members less ours, as last heard."""
+        return self._guard.clock_offsets_ms
+
+    @property
     def leads_term(self) -> int:
         """The term that this node leads by Raft's rules, ready or not; 0 if none. For checkers."""
         return self._guard.leads_term

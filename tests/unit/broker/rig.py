@@ -1,7 +1,7 @@
 """A whole broker on a simulated world: real bytes, a virtual clock, a disk that loses power, sockets that fill up.
 
 ``World`` is what outlives a process: clock, disk, store. ``start`` makes a broker on it, driven by the same passes as
-the real one (``tq.raft.driver.Passes``) and read by the same function (``listen.read_requests``). ``Peer`` is the
+the real one (``tq.raft.driver.Passes``) and read by the same function (``requests.read_requests``). ``Peer`` is the
 other end of a connection: it speaks through ``ClientConnection``, so whoever answers a request twice, or with the
 wrong reply, is found out by the protocol itself.
 
@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from tq import config, limits
-from tq.broker import listen, services
+from tq.broker import requests, services
 from tq.broker.broker import Broker
 from tq.broker.connection import Connection
 from tq.errors import ProtocolError, TqError, from_wire, to_wire
@@ -36,6 +36,7 @@ from tq.store.memory import MemoryStore
 
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 CONFIG = config.Config(leases=LEASES)
+CLUSTER_ID = b"cluster of tests"
 KERNEL_BYTES = 1 << 20
 PASSES_MAX = 20_000
 
@@ -239,9 +240,13 @@ class World:
             applied_index=self.store.checkpointed_index, election_ms=(600, 1_200), heartbeat_ms=150,
             segment_bytes=self.segment_bytes,
         )  # fmt: skip
-        self.broker = Broker(self.settings, self.store, self.node, self.disk, self.clock, self.random.fork())
+        self.broker = Broker(
+            self.settings, self.store, self.node, self.disk, self.clock, self.random.fork(), CLUSTER_ID
+        )
         self.on_broker(self.broker)
-        self.passes = Passes(self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role)
+        self.passes = Passes(
+            self.node, self.broker.before_turn, self.broker.on_committed, self.broker.on_role, self.broker.on_reads
+        )
         for _ in range(10):
             self.settle()
             self.finish_sync()
@@ -325,7 +330,7 @@ class World:
         return moved
 
     def _serve(self, peer: Peer) -> bool:
-        """What the shell does for one connection (listen.py), without waiting."""
+        """What the shell does for one connection (requests.py), without waiting."""
         connection = peer.connection
         socket = peer.socket
         if connection.is_closed:
@@ -334,15 +339,15 @@ class World:
             if peer.reads:
                 peer.take()
             return True
-        if connection.out_bytes > listen.READ_PAUSE_BYTES:
+        if connection.out_bytes > requests.READ_PAUSE_BYTES:
             return False
         if not (socket.to_broker or socket.at_end or socket.is_broken or peer.was_paused):
             return False
-        serve = listen.answer_requests if peer.was_paused else listen.read_requests
+        serve = requests.answer_requests if peer.was_paused else requests.read_requests
         try:
             if not serve(self.broker, connection):
                 connection.close()
-            peer.was_paused = connection.out_bytes > listen.READ_PAUSE_BYTES
+            peer.was_paused = connection.out_bytes > requests.READ_PAUSE_BYTES
         except ProtocolError as error:
             connection.send(m.ErrorReply(None, to_wire(error)))
             connection.flush()

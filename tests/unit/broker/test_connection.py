@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tq import limits
-from tq.broker import listen
+from tq.broker import requests
 from tq.broker.connection import Connection
 from tq.errors import PayloadTooLarge, from_wire
 from tq.protocol import messages as m
@@ -231,7 +231,7 @@ def test_a_connection_that_vanishes_gives_back_what_it_did_not_get():
 
 def test_few_bytes_of_requests_may_ask_for_gigabytes(monkeypatch):
     """Answers are made only as far as somebody takes them."""
-    monkeypatch.setattr(listen, "READ_PAUSE_BYTES", 80_000)
+    monkeypatch.setattr(requests, "READ_PAUSE_BYTES", 80_000)
     world = World()
     peer = world.connect(room=30_000)
     peer.submit(task(1, payload=bytes(10_000)))

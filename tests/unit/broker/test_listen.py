@@ -95,7 +95,9 @@ async def running(settings: config.Config = CONFIG) -> AsyncIterator[Running]:
     listener = listen.open_listener("node.listen", f"127.0.0.1:{port}")
     with listener:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.run, world.node, broker.before_turn, broker.on_committed, broker.on_role)
+            nursery.start_soon(
+                driver.run, world.node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads
+            )
             nursery.start_soon(listen.accept_clients, broker, listener, nursery)
             run = Running(world, port, nursery)
             try:

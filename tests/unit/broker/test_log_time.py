@@ -33,7 +33,8 @@ def test_it_never_runs_backwards_and_never_stands_still(clock):
     assert time.now_ms() == before
     clock.advance_ms(1_000)
     assert time.now_ms() == before + 500
-    assert time.offset_ms() == -9_500
+    assert time.ahead_ms() == 9_500
+    assert time.offset_ms() == 0
 
 
 def test_it_meets_the_wall_clock_again(clock):
@@ -84,3 +85,25 @@ def test_whatever_the_wall_clock_does(seed):
         now_ms = time.next_ms()
         assert now_ms >= last_ms, f"seed {seed}"
         last_ms = now_ms
+
+
+def test_it_follows_the_median_of_all_voters_so_one_wrong_clock_moves_nothing(clock):
+    offsets = [0, 5]
+    time = LogTime(clock, 0, lambda: offsets)
+    right = time.now_ms()
+    clock.jump_wall_ms(86_400_000)  # ours goes wrong: to it, the others are a day behind
+    offsets[:] = [-86_400_000, -86_399_995]
+    clock.advance_ms(100)
+    assert right + 100 <= time.now_ms() <= right + 105
+    assert 86_399_990 <= time.offset_ms() <= 86_400_000
+    clock.jump_wall_ms(-86_400_000)
+    offsets[:] = [86_400_000, 3]  # another's goes wrong
+    clock.advance_ms(100)
+    assert right + 200 <= time.now_ms() <= right + 205
+    assert time.offset_ms() == -3
+
+
+def test_with_one_other_voter_the_one_behind_counts(clock):
+    """Two clocks have no median: early is worse than late."""
+    assert LogTime(clock, 0, lambda: [60_000]).now_ms() == 1_000_000
+    assert LogTime(clock, 0, lambda: [-60_000]).now_ms() == 940_000

@@ -11,6 +11,7 @@ from tq import limits
 from tq.errors import StorageFailed
 from tq.raft import driver
 from tq.raft.node import Entry, Node
+from tq.raft.reads import ReadEnd
 from tq.raft.sync import ThreadSync
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
@@ -55,6 +56,9 @@ class Broker:
         self.log.append(leads)
         self.ring_for_more()
 
+    def on_reads(self, ends: list[ReadEnd]) -> None:
+        self.log.extend(ends)
+
 
 async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
@@ -66,7 +70,9 @@ def broker() -> Broker:
 
 
 def start(nursery: trio.Nursery, broker: Broker) -> None:
-    nursery.start_soon(driver.run, broker.node, broker.before_turn, broker.on_committed, broker.on_role)
+    nursery.start_soon(
+        driver.run, broker.node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads
+    )
 
 
 async def test_entries_come_before_the_role_and_proposals_one_by_one(broker, autojump_clock, nursery):
@@ -97,6 +103,17 @@ async def test_a_wake_is_taken_at_once(broker, autojump_clock, nursery):
     assert trio.current_time() == began
 
 
+async def test_a_read_ends_behind_what_was_committed_before_it(broker, autojump_clock, nursery):
+    start(nursery, broker)
+    await settle()
+    broker.submit(b"x")
+    ticket = broker.node.read_index()
+    assert broker.node.wake is not None
+    broker.node.wake()
+    await settle()
+    assert broker.log[-2:] == [b"x", ReadEnd(ticket, 2)] or broker.log[-2:] == [ReadEnd(ticket, 2), b"x"]
+
+
 async def test_others_run_between_passes(broker, autojump_clock, nursery):
     """A queue that is always full does not starve the loop."""
     broker.waiting = [b"%d" % number for number in range(200)]
@@ -124,7 +141,7 @@ async def test_a_failing_disk_ends_it(autojump_clock):
     broker = Broker(node_on(disk))
     disk.fail_sync()
     with pytest.raises(StorageFailed):
-        await driver.run(broker.node, broker.before_turn, broker.on_committed, broker.on_role)
+        await driver.run(broker.node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads)
     assert broker.log == []
     assert broker.node.wake is None
 
@@ -141,7 +158,7 @@ async def test_an_exception_of_apply_ends_it_and_is_not_repeated(broker):
     broker.on_entry = apply
     broker.waiting = [b"poison", b"later"]
     with pytest.raises(AssertionError, match="a bug"):
-        await driver.run(broker.node, broker.before_turn, broker.on_committed, broker.on_role)
+        await driver.run(broker.node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads)
     assert seen == [1, 2, 3]
 
 

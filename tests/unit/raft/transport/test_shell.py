@@ -1,0 +1,169 @@
+"""On real sockets, on loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from tq import limits
+from tq.raft.transport.frames import CHANNEL_FORWARD, CHANNEL_RAFT
+from tq.raft.transport.link import Ident
+from tq.raft.transport.shell import PeerTransport
+from tq.world import RealClock, RealRandom
+
+SECRET = b"s" * 32
+
+
+def listener(port: int = 0) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(100)
+    sock.setblocking(False)
+    return sock
+
+
+class Peer:
+    """One node of a pair."""
+
+    def __init__(
+        self, name: str, secret: bytes = SECRET, judge: Callable[[Ident], str | None] = lambda _: None
+    ) -> None:
+        self.name = name
+        self.secret = secret
+        self.judge = judge
+        self.listener = listener()
+        self.port = self.listener.getsockname()[1]
+        self.messages: list[tuple[str, int, bytes]] = []
+        self.changes: list[tuple[str, bool]] = []
+        self.moved = trio.Event()
+        self.transport: PeerTransport | None = None
+
+    @asynccontextmanager
+    async def running(self, **peers: int) -> AsyncIterator[PeerTransport]:
+        def message(peer: str, channel: int, body: bytes) -> None:
+            self.messages.append((peer, channel, body))
+            self._move()
+
+        def change(peer: str, reachable: bool) -> None:
+            self.changes.append((peer, reachable))
+            self._move()
+
+        transport = PeerTransport(
+            me=lambda: Ident(b"c" * 16, self.name, b"i" * 16, ""),
+            peers={peer: ("127.0.0.1", port) for peer, port in peers.items()},
+            secret=self.secret, judge=self.judge, on_message=message, on_change=change,
+            clock=RealClock(), random=RealRandom(),
+        )  # fmt: skip
+        self.transport = transport
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.run, self.listener)
+            try:
+                yield transport
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def _move(self) -> None:
+        self.moved.set()
+        self.moved = trio.Event()
+
+    async def until(self, look: Callable[[], bool]) -> None:
+        with trio.fail_after(30):
+            while not look():
+                await self.moved.wait()
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Peer, Peer]]:
+    one, two = Peer("n1"), Peer("n2")
+    yield one, two
+    one.close()
+    two.close()
+
+
+async def test_both_ways_small_and_large(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with one.running(n2=two.port) as to_two, two.running(n1=one.port) as to_one:
+        await one.until(lambda: to_two.can_send("n2"))
+        await two.until(lambda: to_one.can_send("n1"))
+        large = bytes(range(256)) * 40_000
+        assert to_two.send("n2", CHANNEL_RAFT, large)
+        assert to_two.send("n2", CHANNEL_RAFT, b"alive", urgent=True)
+        assert to_one.send("n1", CHANNEL_FORWARD, b"request")
+        await two.until(lambda: len(two.messages) == 2)
+        await one.until(lambda: len(one.messages) == 1)
+        assert sorted(two.messages, key=lambda m: len(m[2])) == [("n1", 0, b"alive"), ("n1", 0, large)]
+        assert one.messages == [("n2", 1, b"request")]
+        assert not to_two.send("n3", CHANNEL_RAFT, b"nobody")
+
+
+async def test_another_secret_reaches_nobody(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    two.secret = b"x" * 32
+    async with one.running(n2=two.port) as to_two, two.running(n1=one.port):
+        with trio.fail_after(30):
+            while "secret" not in str(to_two.statistics()["n2"]["reason"]):
+                await trio.lowlevel.checkpoint()
+        assert not to_two.send("n2", CHANNEL_RAFT, b"psst")
+        assert one.changes == two.changes == []
+
+
+async def test_a_refusal_is_told_to_who_dialed(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    two.judge = lambda ident: f"{ident.node_id} has another data directory"
+    async with one.running(n2=two.port) as to_two, two.running(n1=one.port):
+        with trio.fail_after(30):
+            while to_two.statistics()["n2"]["reason"] != "the peer refused: n1 has another data directory":
+                await trio.lowlevel.checkpoint()
+
+
+async def test_a_peer_that_comes_back_is_reached_again(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with one.running(n2=two.port) as to_two:
+        async with two.running(n1=one.port):
+            await one.until(lambda: one.changes == [("n2", True)])
+        await one.until(lambda: one.changes[-1] == ("n2", False))
+        assert not to_two.send("n2", CHANNEL_RAFT, b"lost")
+        async with two.running(n1=one.port):
+            await one.until(lambda: one.changes[-1] == ("n2", True))
+            assert to_two.send("n2", CHANNEL_RAFT, b"again")
+            await two.until(lambda: two.messages == [("n1", 0, b"again")])
+
+
+async def test_a_node_that_dials_again_replaces_its_older_connection(pair: tuple[Peer, Peer]) -> None:
+    """Its older one may be half open, and would take a place for ever."""
+    one, two = pair
+    twin = Peer("n1")
+    async with two.running(n1=one.port), one.running(n2=two.port):
+        await one.until(lambda: one.changes == [("n2", True)])
+        async with twin.running(n2=two.port) as to_two:
+            await twin.until(lambda: to_two.can_send("n2"))
+            await one.until(lambda: ("n2", False) in one.changes)
+    twin.close()
+
+
+async def test_strangers_are_bounded_and_stop_no_peer(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with two.running(n1=one.port):
+        strangers = [socket.create_connection(("127.0.0.1", two.port)) for _ in range(limits.PEER_STRANGERS_MAX)]
+        one_too_many = socket.create_connection(("127.0.0.1", two.port))
+        one_too_many.setblocking(False)
+        with trio.fail_after(30):
+            await trio.lowlevel.wait_readable(one_too_many)
+        assert one_too_many.recv(1) == b""
+        strangers[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        strangers[0].setblocking(False)
+        with trio.fail_after(30):
+            await trio.lowlevel.wait_readable(strangers[0])
+        assert strangers[0].recv(1) == b""  # cut off at once, and its place is free
+        async with one.running(n2=two.port) as to_two:
+            await one.until(lambda: to_two.can_send("n2"))
+        for sock in (*strangers, one_too_many):
+            sock.close()

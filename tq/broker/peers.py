@@ -1,0 +1,110 @@
+"""The other nodes of the group: what comes from them goes to whoever it is for, and what is for them leaves.
+
+Raft's messages go to the node; requests that were relayed, and status, to the broker. Until the group is formed there is
+neither, and what comes is dropped: Raft bears that.
+"""
+
+from __future__ import annotations
+
+from socket import socket
+
+import structlog
+import trio
+
+from tq.broker.broker import Broker
+from tq.config import Config, parse_address
+from tq.raft.identity import Identity
+from tq.raft.node import Node
+from tq.raft.transport.frames import CHANNEL_RAFT
+from tq.raft.transport.link import Ident
+from tq.raft.transport.shell import PeerTransport
+from tq.world import Clock, Random
+
+
+class Peers:
+    def __init__(self, config: Config, identity: Identity, secret: bytes, clock: Clock, random: Random) -> None:
+        self._log = structlog.get_logger("tq.peers").bind(node=config.node.id)
+        self._identity = identity
+        self._node: Node | None = None
+        self._broker: Broker | None = None
+        self._progress = trio.Event()
+        self._reachable: set[str] = set()
+        self._transport = PeerTransport(
+            me=identity.ident,
+            peers={
+                entry.id: parse_address("cluster.peers", entry.peer)
+                for entry in config.cluster.peers
+                if entry.id != config.node.id
+            },
+            secret=secret,
+            judge=self._judge,
+            on_message=self._on_message,
+            on_change=self._on_change,
+            clock=clock,
+            random=random,
+        )
+
+    async def run(self, listener: socket) -> None:
+        """Until cancelled."""
+        await self._transport.run(listener)
+
+    async def formed(self) -> None:
+        """Until all nodes have found each other once. Later starts do not wait."""
+        if not self._identity.is_formed:
+            self._log.info("waits for the others to form the cluster", waits_for=self._identity.waits_for)
+        while not self._identity.is_formed:
+            await self._progress.wait()
+
+    def attach(self, node: Node, broker: Broker) -> None:
+        """From now on they get what is for them."""
+        self._node = node
+        self._broker = broker
+        node.send = self._send_raft
+        for peer in self._reachable:
+            broker.on_peer(peer, True)
+
+    def detach(self) -> None:
+        self._node = None
+        self._broker = None
+
+    def send(self, peer: str, channel: int, message: bytes) -> bool:
+        return self._transport.send(peer, channel, message)
+
+    def statistics(self) -> dict[str, dict[str, object]]:
+        return self._transport.statistics()
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def _judge(self, ident: Ident) -> str | None:
+        before = self._identity.ident(), self._identity.is_formed
+        refusal = self._identity.judge(ident)
+        if refusal is not None:
+            self._log.warning("refused a node", peer=ident.node_id, reason=refusal)
+        if (self._identity.ident(), self._identity.is_formed) != before:
+            self._log.info(
+                "formed the cluster" if self._identity.is_formed else "promised to form the cluster",
+                cluster=(self._identity.cluster_id or b"").hex(),
+                waits_for=self._identity.waits_for,
+            )
+            self._transport.introduce_again()
+            self._progress.set()
+            self._progress = trio.Event()
+        return refusal
+
+    def _on_message(self, peer: str, channel: int, message: bytes) -> None:
+        if self._node is None or self._broker is None:
+            return
+        if channel == CHANNEL_RAFT:
+            self._node.receive(peer, message)
+            if self._node.wake is not None:
+                self._node.wake()
+        else:
+            self._broker.on_peer_message(peer, channel, message)
+
+    def _on_change(self, peer: str, is_reachable: bool) -> None:
+        (self._reachable.add if is_reachable else self._reachable.discard)(peer)
+        if self._broker is not None:
+            self._broker.on_peer(peer, is_reachable)
+
+    def _send_raft(self, peer: str, message: bytes) -> None:
+        self._transport.send(peer, CHANNEL_RAFT, message)

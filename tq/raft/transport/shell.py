@@ -1,0 +1,299 @@
+"""The connections of a node to the others: dialed again and again, accepted, watched. What they carry is not read here.
+
+One task reads each connection, one writes the dialed ones. A peer that cannot be reached costs one try a second. The
+number of strangers (connected, not yet known) is bounded, and so is their time; a known peer that dials again replaces
+its older connection, which may be half open.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Mapping
+from ssl import SSLContext, SSLError
+
+import structlog
+import trio
+
+from tq import limits
+from tq.errors import ProtocolError
+from tq.raft.transport.handshake import Side
+from tq.raft.transport.link import Ident, Judge, Link
+from tq.world import Clock, Random
+
+READ_BYTES = 256 * limits.KIB
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_DESCRIPTORS_PAUSE_S = 0.1
+FAREWELL_S = 0.5
+
+Address = tuple[str, int]
+OnMessage = Callable[[str, int, bytes], None]
+"""(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
+OnChange = Callable[[str, bool], None]
+"""(peer, whether messages can be sent to it now)."""
+
+
+class Dialed:
+    """The way to one peer."""
+
+    def __init__(self) -> None:
+        self.link: Link | None = None  # while it can be used
+        self.ready = trio.Event()
+        self.reason = "not tried yet"  # why it cannot
+        self.scope: trio.CancelScope | None = None  # of the present connection
+
+
+class PeerTransport:
+    """
+    Args:
+        me: this node as it is now; ``to_id`` is filled in here.
+        peers: where the others listen, by id.
+        judge: see ``link.Judge``.
+        server_tls, client_tls: both or none.
+    """
+
+    def __init__(
+        self,
+        *,
+        me: Callable[[], Ident],
+        peers: Mapping[str, Address],
+        secret: bytes,
+        judge: Judge,
+        on_message: OnMessage,
+        on_change: OnChange,
+        clock: Clock,
+        random: Random,
+        server_tls: SSLContext | None = None,
+        client_tls: SSLContext | None = None,
+    ) -> None:
+        assert (server_tls is None) == (client_tls is None)
+        self._me = me
+        self._peers = dict(peers)
+        self._secret = secret
+        self._judge = judge
+        self._on_message = on_message
+        self._on_change = on_change
+        self._clock = clock
+        self._random = random
+        self._server_tls = server_tls
+        self._client_tls = client_tls
+        self._dialed = {peer: Dialed() for peer in peers}
+        self._accepted: dict[str, trio.CancelScope] = {}
+        self._strangers = 0
+        self._log = structlog.get_logger("tq.peers")
+
+    # ---- sending ----------------------------------------------------------------------------------
+
+    def send(self, peer: str, channel: int, message: bytes, *, urgent: bool = False) -> bool:
+        """Queue a message. False: the peer cannot be reached now or reads too slowly, and nothing was taken."""
+        dialed = self._dialed.get(peer)
+        if dialed is None or dialed.link is None:
+            return False
+        taken = dialed.link.outbox.push(channel, message, urgent=urgent)
+        dialed.ready.set()
+        return taken
+
+    def can_send(self, peer: str) -> bool:
+        dialed = self._dialed.get(peer)
+        return dialed is not None and dialed.link is not None
+
+    def introduce_again(self) -> None:
+        """What this node says of itself has changed: every dialed connection begins anew with it."""
+        for dialed in self._dialed.values():
+            if dialed.scope is not None:
+                dialed.scope.cancel()
+
+    def statistics(self) -> dict[str, dict[str, object]]:
+        """By peer: whether it can be reached, why not, bytes that wait, messages dropped for want of room."""
+        found: dict[str, dict[str, object]] = {}
+        for peer, dialed in self._dialed.items():
+            link = dialed.link
+            found[peer] = {
+                "reachable": link is not None,
+                "reason": None if link is not None else dialed.reason,
+                "waiting_bytes": 0 if link is None else link.outbox.waiting_bytes,
+                "dropped": 0 if link is None else link.outbox.dropped,
+            }
+        return found
+
+    # ---- the loops --------------------------------------------------------------------------------
+
+    async def run(self, listener: socket.socket) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._accept, listener, nursery)
+            for peer in self._peers:
+                nursery.start_soon(self._dial, peer)
+
+    async def _dial(self, peer: str) -> None:
+        pause_ms = limits.PEER_DIAL_MS_MIN
+        dialed = self._dialed[peer]
+        while True:
+            began_ms = self._clock.monotonic_ms()
+            try:
+                with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
+                    stream = await self._connect(self._peers[peer])
+                with trio.CancelScope() as dialed.scope:
+                    dialed.reason = await self._talk(peer, dialed, stream)
+                if dialed.scope.cancelled_caught:
+                    pause_ms = limits.PEER_DIAL_MS_MIN
+            except trio.TooSlowError:
+                dialed.reason = f"no connection within {limits.PEER_HANDSHAKE_MS} ms"
+            except OSError as error:
+                dialed.reason = error.strerror or str(error)
+            if self._clock.monotonic_ms() - began_ms > limits.PEER_SILENCE_MS:
+                pause_ms = limits.PEER_DIAL_MS_MIN
+            await trio.sleep((pause_ms // 2 + self._random.below(pause_ms)) / 1000)
+            pause_ms = min(pause_ms * 2, limits.PEER_DIAL_MS_MAX)
+
+    async def _connect(self, address: Address) -> trio.abc.Stream:
+        tcp = await trio.open_tcp_stream(*address)
+        _tune(tcp)
+        if self._client_tls is None:
+            return tcp
+        return trio.SSLStream(tcp, self._client_tls, server_hostname=address[0], https_compatible=True)
+
+    async def _talk(self, peer: str, dialed: Dialed, stream: trio.abc.Stream) -> str:
+        """One dialed connection, to its end. Returns why it ended."""
+        ident = self._me()
+        ident = Ident(ident.cluster_id, ident.node_id, ident.incarnation, peer)
+        link = Link(Side.DIALER, ident, self._secret, self._judge, self._clock, self._random)
+        dialed.ready = trio.Event()
+        dialed.ready.set()
+        reasons: list[str] = []
+
+        async def read() -> None:
+            reason = await self._read(link, stream, known, lambda _channel, _message: None)
+            reasons.append(reason)
+            nursery.cancel_scope.cancel()
+
+        async def write() -> None:
+            while True:
+                await dialed.ready.wait()
+                dialed.ready = trio.Event()
+                while data := link.data_to_send():
+                    await stream.send_all(data)
+
+        def known() -> None:
+            dialed.ready.set()  # the proof, IDENT or a PONG may wait
+            if link.peer is not None and dialed.link is None:
+                dialed.link = link
+                self._log.info("reached a peer", peer=peer)
+                self._on_change(peer, True)
+
+        try:
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                nursery.start_soon(write)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as group:
+            reasons.append(f"the connection broke: {group.exceptions[0]}")
+        finally:
+            if dialed.link is not None:
+                dialed.link = None
+                self._log.info("lost a peer", peer=peer, reason=reasons[0] if reasons else "closed here")
+                self._on_change(peer, False)
+        return reasons[0] if reasons else "the connection broke"
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS:
+                    raise
+                await trio.sleep(NO_DESCRIPTORS_PAUSE_S)
+                continue
+            if self._strangers >= limits.PEER_STRANGERS_MAX:
+                sock.close()
+                continue
+            self._strangers += 1
+            nursery.start_soon(self._serve, sock, f"{address[0]}:{address[1]}")
+
+    async def _serve(self, sock: socket.socket, address: str) -> None:
+        """One accepted connection, to its end."""
+        is_stranger = True
+        tcp = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        _tune(tcp)
+        stream: trio.abc.Stream = tcp
+        if self._server_tls is not None:
+            stream = trio.SSLStream(tcp, self._server_tls, server_side=True, https_compatible=True)
+        link = Link(Side.ACCEPTOR, self._me(), self._secret, self._judge, self._clock, self._random)
+        scope = trio.CancelScope()
+
+        def known() -> None:
+            nonlocal is_stranger
+            if link.peer is not None and is_stranger:
+                is_stranger = False
+                self._strangers -= 1
+                older = self._accepted.get(link.peer.node_id)
+                if older is not None:
+                    older.cancel()
+                self._accepted[link.peer.node_id] = scope
+
+        def message(channel: int, body: bytes) -> None:
+            assert link.peer is not None
+            self._on_message(link.peer.node_id, channel, body)
+
+        try:
+            with scope:
+                async with stream:
+                    reason = await self._read(link, stream, known, message, answers=True)
+                    self._log.info("a peer's connection ended", address=address, reason=reason)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as error:
+            self._log.info("a peer's connection broke", address=address, error=str(error))
+        finally:
+            if is_stranger:
+                self._strangers -= 1
+            elif link.peer is not None and self._accepted.get(link.peer.node_id) is scope:
+                del self._accepted[link.peer.node_id]
+
+    async def _read(
+        self,
+        link: Link,
+        stream: trio.abc.Stream,
+        progressed: Callable[[], None],
+        message: Callable[[int, bytes], None],
+        *,
+        answers: bool = False,
+    ) -> str:
+        """Until the connection is over; returns why. ``answers``: send what the link has to say, here."""
+        while True:
+            wait_ms = max(0, link.tick_at_ms - self._clock.monotonic_ms())
+            with trio.move_on_after(wait_ms / 1000) as waiting:
+                data = await stream.receive_some(READ_BYTES)
+            if waiting.cancelled_caught:
+                link.tick()
+                if link.is_over:
+                    return "silence" if link.peer is not None else "it did not say in time who it is"
+            elif not data:
+                return "the peer closed it"
+            else:
+                try:
+                    for channel, body in link.receive(bytes(data)):
+                        message(channel, body)
+                except ProtocolError as error:
+                    await self._farewell(link, stream, error.message)
+                    return error.message
+            progressed()
+            if link.farewell_heard is not None:
+                return f"the peer refused: {link.farewell_heard}"
+            if answers and (out := link.data_to_send()):
+                with trio.move_on_after(limits.PEER_SILENCE_MS / 1000) as sending:
+                    await stream.send_all(out)
+                if sending.cancelled_caught:
+                    return "the peer does not read"
+
+    async def _farewell(self, link: Link, stream: trio.abc.Stream, why: str) -> None:
+        last = link.farewell(why)
+        if last:
+            with trio.move_on_after(FAREWELL_S):
+                await stream.send_all(last)
+
+
+def _tune(stream: trio.SocketStream) -> None:
+    """Megabytes in the kernel: a large entry shall not wait for this process to be scheduled."""
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.PEER_SOCKET_BYTES)
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.PEER_SOCKET_BYTES)
