@@ -183,6 +183,31 @@ async def test_a_bell_can_be_rung_from_any_thread_and_keeps_one_ring():
         await bell.wait(1000)
         threading.Thread(target=bell.ring).start()
         await bell.wait(1000)
+    bell.close()
+
+
+async def test_a_wait_ends_at_its_time_and_not_at_that_of_an_earlier_one(autojump_clock):
+    bell = driver.Bell()
+    began = trio.current_time()
+    bell.ring()
+    await bell.wait(1)
+    for timeout, passed in [(5, 5), (0.5, 5.5), (2, 7.5), (100, 107.5)]:
+        await bell.wait(timeout)
+        assert trio.current_time() - began == pytest.approx(passed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait, 50)
+        await settle()
+        bell.ring()
+    assert trio.current_time() - began == pytest.approx(107.5)
+    await bell.wait(60)  # the alarm of the wait that was rung does not end this one
+    assert trio.current_time() - began == pytest.approx(167.5)
+    with trio.move_on_after(3):
+        await bell.wait(10)
+    assert trio.current_time() - began == pytest.approx(170.5)
+    bell.ring()
+    await bell.wait(1)
+    assert trio.current_time() - began == pytest.approx(170.5)
+    bell.close()
 
 
 def test_a_ring_after_the_loop_has_ended_is_no_error():
