@@ -11,18 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import sysconfig
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from cluster.demo_tasks import COUNT_FILE, FAILURES, Counts, count
 from tq import Client, Retry, TaskInfo, TaskSpec
-from tq.bench.processes import Broker, Ground, Process, ProcessFailed, pause_while_alive
+from tq.bench.processes import Broker, Ground, Process, ProcessFailed, end_on_sigterm, pause_while_alive
 from tq.errors import TqError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--files", type=int, default=0, metavar="N", help="only so many of the files, evenly taken")
     parser.add_argument("--keep", action="store_true", help="leave data and logs, and say how to look at them")
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_on_sigterm()
     files = python_files(options.folder or Path(sysconfig.get_paths()["stdlib"]), options.files)
     if not files:
         print("demo: no .py files there", file=sys.stderr)
@@ -72,10 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(kept(ground.keep(), ground))
     print(WHERE_NEXT)
     return 0 if is_equal else 1
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 # ---- the run ---------------------------------------------------------------------------------------

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import time
+from pathlib import Path
 
 import attrs
 
@@ -49,3 +53,29 @@ def test_workers_drain_and_answer() -> None:
 def test_the_two_workers_under_a_generator() -> None:
     lines = list(scenarios.s5(attrs.evolve(TINY, work_seconds=1.0)))
     assert all(line.value is not None and line.value > 0 for line in lines)
+
+
+def test_sigterm_ends_all_its_processes_and_removes_its_folder(tmp_path: Path) -> None:
+    bench = subprocess.Popen(
+        [*TQ, "bench", "S1"], env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not list(tmp_path.glob("tq-bench-*/load-1.log")):
+            assert bench.poll() is None, "it ended by itself"
+        bench.send_signal(signal.SIGTERM)
+        _, errors = bench.communicate(timeout=30)
+    finally:
+        bench.kill()
+    assert bench.returncode == 130, errors
+    assert "interrupted" in errors
+    assert not list(tmp_path.iterdir())
+    end = time.monotonic() + 10  # the kernel takes its moment to end the child of a child
+    while left := [line for line in map(command_line, Path("/proc").glob("[0-9]*")) if str(tmp_path) in line]:
+        assert time.monotonic() < end, left
+
+
+def command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # gone meanwhile

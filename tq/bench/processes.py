@@ -16,11 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 TQ = [sys.executable, "-c", "import sys; from tq.cli.main import main; sys.exit(main())"]
@@ -64,7 +66,7 @@ class Process:
 
     def start(self) -> None:
         assert not self.alive, f"{self.name} runs already"
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, signals_held():
             self._process = subprocess.Popen(
                 self.argv,
                 cwd=self._folder,
@@ -271,6 +273,33 @@ class Ground:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect behind the block: a process must be known before an exception lets it be ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda number, _frame: came.append(number)) for number in held]
+    try:
+        yield
+    finally:
+        for number, handler in zip(held, handlers, strict=True):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM do as Ctrl-C does: without this nothing that a ``Ground`` started would be ended."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def free_ports(count: int) -> list[int]:

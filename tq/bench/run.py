@@ -16,7 +16,7 @@ import attrs
 
 from tq.bench import facts, report
 from tq.bench.measure import Line
-from tq.bench.processes import ProcessFailed
+from tq.bench.processes import ProcessFailed, end_on_sigterm
 from tq.bench.scenarios import FULL, QUICK, SCENARIOS, Scale
 from tq.errors import TqError
 
@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
+    end_on_sigterm()
     names = options.scenarios or list(SCENARIOS)
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
