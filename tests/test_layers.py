@@ -143,12 +143,12 @@ DOORS: dict[str, list[str]] = {
     "selectors": BENCH,
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
-    "ssl": PEERS_SHELL,
-    "trio": [*BROKER_SHELL, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py"],
+    "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
+    "trio": [*BROKER_SHELL, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
-        "tq/worker/signals.py",
+        "tq/worker/signals.py", *BENCH,
     ],
     "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py"],
     "threading.Event": ["tq/worker/context.py", "tq/cli/base.py"],
@@ -217,6 +217,7 @@ COROUTINES = [
     "tq/worker/frame.py",
     "tq/samples.py",
     "tq/bench/tasks.py",
+    "tq/bench/ways.py",
 ]
 """Where ``async`` and ``await`` may stand."""
 

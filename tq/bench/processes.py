@@ -25,6 +25,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from tq.bench.ways import Ways
+
 TQ = [sys.executable, "-c", "import sys; from tq.cli.main import main; sys.exit(main())"]
 READY_SECONDS_MAX = 30.0
 END_SECONDS_MAX = 20.0
@@ -214,36 +216,40 @@ class Ground:
         self.processes.append(broker)
         return broker
 
-    def brokers(self, count: int, settings: Settings | None = None) -> list[Broker]:
-        """The nodes n1, n2 ... of one cluster, not yet started."""
+    def brokers(self, count: int, settings: Settings | None = None, ways: Ways | None = None) -> list[Broker]:
+        """The nodes n1, n2 ... of one cluster, not yet started. ways: between them, to be cut; else they are direct."""
         numbers = free_ports(3 * count)
         ports = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        names = [f"n{number}" for number in range(1, count + 1)]
         secret = self.folder / "secret"
         secret.touch(0o600)
         secret.write_text(uuid.uuid4().hex + uuid.uuid4().hex)
-        peers = [
-            {"id": f"n{number}", "peer": f"127.0.0.1:{peer}", "client": f"127.0.0.1:{client}"}
-            for number, (client, peer, _metrics) in enumerate(ports, 1)
-        ]
         given = settings or {}
-        cluster = {"secret_file": str(secret), "peers": peers, **given.get("cluster", {})}
-        brokers = [
-            Broker(self.folder, {**given, "cluster": cluster}, f"n{number}", own) for number, own in enumerate(ports, 1)
-        ]
+        brokers = []
+        for name, own in zip(names, ports, strict=True):
+            peers = []
+            for peer, (client, port, _metrics) in zip(names, ports, strict=True):
+                address = f"127.0.0.1:{port}"
+                if ways is not None and peer != name:
+                    address = ways.add(name, peer, address)
+                peers.append({"id": peer, "peer": address, "client": f"127.0.0.1:{client}"})
+            cluster = {"secret_file": str(secret), "peers": peers, **given.get("cluster", {})}
+            brokers.append(Broker(self.folder, {**given, "cluster": cluster}, name, own))
         self.processes.extend(brokers)
         return brokers
 
     def worker(
         self,
-        broker: Broker,
+        broker: Broker | str,
         module: str,
         *arguments: str,
         name: str = "worker",
         path: Sequence[Path] = (),
         environ: Mapping[str, str] | None = None,
     ) -> Process:
-        """``tq worker module ...``, not yet started. path: where its modules are found."""
-        argv = [*TQ, "worker", module, "--brokers", broker.address, *arguments]
+        """``tq worker module ...``, not yet started. broker: or addresses. path: where its modules are found."""
+        brokers = broker if isinstance(broker, str) else broker.address
+        argv = [*TQ, "worker", module, "--brokers", brokers, *arguments]
         return self.process(name, argv, path, environ)
 
     def process(
