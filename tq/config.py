@@ -50,13 +50,22 @@ def is_folder(_instance: object, attribute: attrs.Attribute[Any], value: str) ->
         raise ValueError(f'{attribute.name} = "{value}": name a folder')
 
 
-def is_address(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    host, _port = parse_address(attribute.name, value)
+def is_host_port(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    parse_address(attribute.name, value)
+
+
+def is_loopback(address: str) -> bool:
+    """A name counts as one: what it stands for is seen when the socket is opened."""
+    host, _port = parse_address("address", address)
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return  # a name: what it stands for is seen when the socket is opened
-    if not is_loopback:
+        return True
+
+
+def is_address(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    parse_address(attribute.name, value)
+    if not is_loopback(value):
         raise ValueError(
             f'{attribute.name} = "{value}": can be reached from other machines, and this broker has no '
             "authentication; listen on 127.0.0.1"
@@ -84,7 +93,7 @@ class NodeSection:
     )
     listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=is_address)
     peer_listen: str = _key(
-        f"127.0.0.1:{limits.PORT_PEER}", "Address for the other nodes; used if there are any.", validator=is_address
+        f"127.0.0.1:{limits.PORT_PEER}", "Address for the other nodes; used if there are any.", validator=is_host_port
     )
     metrics_listen: str = _key(
         f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=is_address
@@ -100,7 +109,7 @@ class PeerEntry:
     """One node of the cluster, as all of them know it."""
 
     id: str = attrs.field(validator=is_name)
-    peer: str = attrs.field(validator=is_address)
+    peer: str = attrs.field(validator=is_host_port)
     client: str = attrs.field(validator=is_address)
 
 
@@ -207,6 +216,22 @@ class LimitsSection:
 
 
 @attrs.frozen
+class TlsSection:
+    ca_file: str = _key("", "Certificates of who signs those of the nodes, PEM; relative to the configuration file.")
+    cert_file: str = _key("", "Certificate of this node, PEM, with those between it and the signer.")
+    key_file: str = _key("", "Private key of that certificate, PEM.")
+
+    def __attrs_post_init__(self) -> None:
+        given = [field.name for field in attrs.fields(TlsSection) if getattr(self, field.name)]
+        if len(given) not in (0, 3):
+            raise ValueError(f"{' and '.join(given)} alone: TLS needs ca_file, cert_file and key_file")
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.ca_file)
+
+
+@attrs.frozen
 class LogSection:
     level: Literal["debug", "info", "warning", "error"] = _key("info", "The least severe message that is written.")
     format: Literal["text", "json"] = _key("text", "For people or for machines.")
@@ -222,10 +247,19 @@ class Config:
     retention: RetentionSection = attrs.field(factory=RetentionSection)
     storage: StorageSection = attrs.field(factory=StorageSection)
     limits: LimitsSection = attrs.field(factory=LimitsSection)
+    tls: TlsSection = attrs.field(factory=TlsSection)
     log: LogSection = attrs.field(factory=LogSection)
 
     def __attrs_post_init__(self) -> None:
         peers = self.cluster.peers
+        if not self.tls.is_on:
+            for field, address in [
+                ("node.peer_listen", self.node.peer_listen), *(("cluster.peers: peer", entry.peer) for entry in peers)
+            ]:  # fmt: skip
+                if not is_loopback(address):
+                    raise ValueError(
+                        f'{field} = "{address}": between machines the nodes need TLS; set the keys of [tls]'
+                    )
         if peers and self.node.id not in {entry.id for entry in peers}:
             raise ValueError(f'node.id = "{self.node.id}": is not in cluster.peers; each node is listed there itself')
         if len(peers) > 1 and not self.cluster.secret_file:
@@ -276,6 +310,7 @@ SECTIONS: dict[str, type] = {
     "retention": RetentionSection,
     "storage": StorageSection,
     "limits": LimitsSection,
+    "tls": TlsSection,
     "log": LogSection,
 }
 
@@ -288,7 +323,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         environ: usually ``os.environ``; only ``TQ_SECTION__KEY`` names are looked at.
         flags: ``{"node.listen": value}``; None values are passed over.
 
-    A relative ``node.data_dir`` of the file, or the default beside a file, is below the file's folder; one from the
+    A relative path of the file, or the default beside a file, is below the file's folder; one from the
     environment or a flag is below the current one, as the person who typed it means it.
 
     Raises:
@@ -315,13 +350,24 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     if config is None:
         where = f" in {path}" if path else ""
         raise ConfigError(f"the configuration{where} cannot be used:\n  " + "\n  ".join(problems))
-    if path is not None and origins["node.data_dir"] in ("file", "default"):
-        data_dir = str((path.parent / config.node.data_dir).resolve())
-        config = attrs.evolve(config, node=attrs.evolve(config.node, data_dir=data_dir))
-    if path is not None and config.cluster.secret_file and origins["cluster.secret_file"] == "file":
-        secret_file = str((path.parent / config.cluster.secret_file).resolve())
-        config = attrs.evolve(config, cluster=attrs.evolve(config.cluster, secret_file=secret_file))
+    if path is not None:
+        config = _beside(path.parent, config, origins)
     return Loaded(config, origins)
+
+
+PATHS = {"node.data_dir", "cluster.secret_file", "tls.ca_file", "tls.cert_file", "tls.key_file"}
+
+
+def _beside(folder: Path, config: Config, origins: Mapping[str, str]) -> Config:
+    """Relative paths of the file, or defaults beside a file, are below the file's folder."""
+    for key in sorted(PATHS):
+        section, _, name = key.partition(".")
+        record = getattr(config, section)
+        value = getattr(record, name)
+        if value and origins[key] in ("file", "default"):
+            record = attrs.evolve(record, **{name: str((folder / value).resolve())})
+            config = attrs.evolve(config, **{section: record})
+    return config
 
 
 def _merge_file(path: Path, tree: dict[str, dict[str, Any]], origins: dict[str, str], problems: list[str]) -> None:

@@ -252,6 +252,34 @@ def test_a_cluster_that_cannot_be(tmp_path: Path, text: str, says: str) -> None:
     assert refusal(tmp_path, text) == [says]
 
 
+TLS = "[tls]\nca_file = 'ca.pem'\ncert_file = 'n1.pem'\nkey_file = '/keys/n1.key'\n"
+
+
+def test_between_machines_the_nodes_need_tls(tmp_path: Path) -> None:
+    text = cluster(entry(1), entry(2, peer="10.0.0.2:7380"), entry(3), node="peer_listen = '0.0.0.0:7380'")
+    assert refusal(tmp_path, text) == [
+        'node.peer_listen = "0.0.0.0:7380": between machines the nodes need TLS; set the keys of [tls]'
+    ]
+    text = cluster(entry(1), entry(2, peer="10.0.0.2:7380"), entry(3))
+    assert refusal(tmp_path, text) == [
+        'cluster.peers: peer = "10.0.0.2:7380": between machines the nodes need TLS; set the keys of [tls]'
+    ]
+    config = load(tmp_path, text + TLS).config
+    assert config.tls.is_on
+    assert (config.tls.ca_file, config.tls.key_file) == (str(tmp_path / "ca.pem"), "/keys/n1.key")
+
+
+def test_clients_are_on_loopback_even_then(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, cluster(entry(1), entry(2, client="10.0.0.2:7379"), entry(3)) + TLS)
+    assert "no authentication" in line
+
+
+def test_tls_takes_three_files(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "[tls]\nca_file = 'ca.pem'\nkey_file = 'k'") == [
+        "tls.ca_file and key_file alone: TLS needs ca_file, cert_file and key_file"
+    ]
+
+
 @pytest.mark.parametrize(
     "peers", ["7", "['n1']", "[{id = 'n1'}]", "[{id = 1, peer = 'x', client = 'y'}]", f"[{entry(1, peer='nowhere')}]"]
 )
@@ -278,7 +306,7 @@ def shown_bounds(field: attrs.Attribute[Any]) -> str:
         assert isinstance(field.validator, c.Between)
         return f"{field.validator.low:,} – {field.validator.high:,}"
     return {
-        c.is_address: "`host:port`, loopback", c.is_name: "1 – 128 characters", c.is_folder: "a folder", None: "a file"
+        c.is_address: "`host:port`, loopback", c.is_host_port: "`host:port`, loopback without TLS", c.is_name: "1 – 128 characters", c.is_folder: "a folder", None: "a file"
     }[field.validator]  # type: ignore[index]  # fmt: skip
 
 

@@ -32,8 +32,8 @@ NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 NO_DESCRIPTORS_PAUSE_S = 0.1
 
 
-def open_listener(field: str, address: str) -> socket.socket:
-    """A listening, non-blocking TCP socket. Only loopback: without authentication nothing else may reach a broker.
+def open_listener(field: str, address: str, *, is_authenticated: bool = False) -> socket.socket:
+    """A listening, non-blocking TCP socket. Only loopback, unless who connects has to prove itself.
 
     Raises:
         ConfigError: not loopback, or the address cannot be bound; says what to do.
@@ -44,7 +44,7 @@ def open_listener(field: str, address: str) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigError(f'{field} = "{address}": {error.strerror}; write an IP address or a known host') from error
     ip = str(where[0])
-    if not (ip.startswith("127.") or ip == "::1"):
+    if not (is_authenticated or ip.startswith("127.") or ip == "::1"):
         raise ConfigError(
             f'{field} = "{address}" can be reached from other machines, and this broker has no authentication: '
             "listen on 127.0.0.1, and bring remote clients in over an SSH tunnel or a private proxy"

@@ -11,6 +11,7 @@ from socket import socket
 import structlog
 import trio
 
+from tq.broker import tls
 from tq.broker.broker import Broker
 from tq.config import Config, parse_address
 from tq.raft.identity import Identity
@@ -23,12 +24,14 @@ from tq.world import Clock, Random
 
 class Peers:
     def __init__(self, config: Config, identity: Identity, secret: bytes, clock: Clock, random: Random) -> None:
+        """Raises ConfigError: the files of [tls] cannot be used."""
         self._log = structlog.get_logger("tq.peers").bind(node=config.node.id)
         self._identity = identity
         self._node: Node | None = None
         self._broker: Broker | None = None
         self._progress = trio.Event()
         self._reachable: set[str] = set()
+        server_tls, client_tls = tls.contexts(config.tls) if config.tls.is_on else (None, None)
         self._transport = PeerTransport(
             me=identity.ident,
             peers={
@@ -42,6 +45,8 @@ class Peers:
             on_change=self._on_change,
             clock=clock,
             random=random,
+            server_tls=server_tls,
+            client_tls=client_tls,
         )
 
     async def run(self, listener: socket) -> None:

@@ -72,7 +72,9 @@ async def serve(config: Config) -> None:
         peers = None
         if len(ids) > 1:
             peers = Peers(config, identity, read_secret(config.cluster.secret_file), clock, random)
-            others = stack.enter_context(listen.open_listener("node.peer_listen", config.node.peer_listen))
+            others = stack.enter_context(
+                listen.open_listener("node.peer_listen", config.node.peer_listen, is_authenticated=config.tls.is_on)
+            )
         stopping = trio.Event()
         routes: health.Routes = {}
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

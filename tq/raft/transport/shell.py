@@ -25,6 +25,7 @@ READ_BYTES = 256 * limits.KIB
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_DESCRIPTORS_PAUSE_S = 0.1
 FAREWELL_S = 0.5
+TELL_MS = 1_000
 
 Address = tuple[str, int]
 OnMessage = Callable[[str, int, bytes], None]
@@ -80,6 +81,8 @@ class PeerTransport:
         self._dialed = {peer: Dialed() for peer in peers}
         self._accepted: dict[str, trio.CancelScope] = {}
         self._strangers = 0
+        self._next_tell_ms = 0
+        self._untold = 0  # ends of connections since the last that was told
         self._log = structlog.get_logger("tq.peers")
 
     # ---- sending ----------------------------------------------------------------------------------
@@ -130,6 +133,7 @@ class PeerTransport:
         dialed = self._dialed[peer]
         while True:
             began_ms = self._clock.monotonic_ms()
+            told = dialed.reason
             try:
                 with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
                     stream = await self._connect(self._peers[peer])
@@ -141,6 +145,8 @@ class PeerTransport:
                 dialed.reason = f"no connection within {limits.PEER_HANDSHAKE_MS} ms"
             except OSError as error:
                 dialed.reason = error.strerror or str(error)
+            if dialed.reason != told:
+                self._log.warning("cannot reach a peer", peer=peer, reason=dialed.reason)
             if self._clock.monotonic_ms() - began_ms > limits.PEER_SILENCE_MS:
                 pause_ms = limits.PEER_DIAL_MS_MIN
             await trio.sleep((pause_ms // 2 + self._random.below(pause_ms)) / 1000)
@@ -186,7 +192,7 @@ class PeerTransport:
                 nursery.start_soon(read)
                 nursery.start_soon(write)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as group:
-            reasons.append(f"the connection broke: {group.exceptions[0]}")
+            reasons.append(f"the connection broke: {_why(group)}")
         finally:
             if dialed.link is not None:
                 dialed.link = None
@@ -241,14 +247,24 @@ class PeerTransport:
             with scope:
                 async with stream:
                     reason = await self._read(link, stream, known, message, answers=True)
-                    self._log.info("a peer's connection ended", address=address, reason=reason)
+                    self._tell_end(address, reason)
         except (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as error:
-            self._log.info("a peer's connection broke", address=address, error=str(error))
+            self._tell_end(address, _why(error))
         finally:
             if is_stranger:
                 self._strangers -= 1
             elif link.peer is not None and self._accepted.get(link.peer.node_id) is scope:
                 del self._accepted[link.peer.node_id]
+
+    def _tell_end(self, address: str, reason: str) -> None:
+        """At most once a second: whoever knocks without end must not fill the disk."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._next_tell_ms:
+            self._untold += 1
+            return
+        self._next_tell_ms = now_ms + TELL_MS
+        self._log.info("a connection from a peer ended", address=address, reason=reason, untold=self._untold)
+        self._untold = 0
 
     async def _read(
         self,
@@ -291,6 +307,13 @@ class PeerTransport:
         if last:
             with trio.move_on_after(FAREWELL_S):
                 await stream.send_all(last)
+
+
+def _why(error: BaseException) -> str:
+    """What is behind it: trio says that a stream broke, and keeps why as the cause."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error.__cause__ or error) or type(error).__name__
 
 
 def _tune(stream: trio.SocketStream) -> None:
