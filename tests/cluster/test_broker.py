@@ -187,6 +187,16 @@ def test_a_folder_that_cannot_be_used_is_named(ground: Ground, tmp_path: Path) -
     assert "Traceback" not in text
 
 
+def test_the_folder_of_another_node_is_refused(ground: Ground) -> None:
+    broker = ground.broker(SHORT_LEASES)
+    broker.start_ready()
+    assert broker.stop() == 0
+    code, text = refused(ground, {"node": {"data_dir": str(broker.data)}})
+    assert code == 1
+    assert 'belongs to "broker"' in text
+    assert "Traceback" not in text
+
+
 def test_damage_in_the_journal_stops_the_start(ground: Ground) -> None:
     broker = ground.broker({**SHORT_LEASES, "storage": {"checkpoint_ms": 10_000}})
     broker.start_ready()
@@ -235,7 +245,8 @@ def test_below_the_watermark_submissions_are_refused_and_all_else_goes_on(ground
     with Client(first.address) as client:
         ids = [item.id for item in client.submit_many([TaskSpec("t", b"x", queue="q") for _ in range(4)])]
     assert first.stop() == 0
-    settings = {**SHORT_LEASES, "limits": {"disk_free_min_bytes": 1 << 59}, "node": {"data_dir": str(first.data)}}
+    node = {"id": first.name, "data_dir": str(first.data)}
+    settings = {**SHORT_LEASES, "limits": {"disk_free_min_bytes": 1 << 59}, "node": node}
     low = ground.broker(settings, "low")
     low.start_ready()
     with Client(low.address) as client:
