@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MINUTES ?= 10
 SEED ?=
+LINKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench torture sim powerloss clean
+.PHONY: help install demo cluster cluster-up cluster-down test check format bench torture sim powerloss clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## the environment in .venv, with tq and its tools
 
@@ -23,6 +24,15 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED)  ## index the standard library while a worker and the broker are killed (under two minutes)
 	$(BIN)/python -m cluster.demo
+
+cluster: $(INSTALLED)  ## three nodes with their logs, until Ctrl-C; data below data/ [LINKS=1: they can be cut off]
+	@$(BIN)/python -m cluster.up $(if $(LINKS),--links)
+
+cluster-up: $(INSTALLED)  ## the same in the background; returns when a leader is elected
+	@$(BIN)/python -m cluster.up --background $(if $(LINKS),--links)
+
+cluster-down: $(INSTALLED)  ## stop the three nodes
+	@$(BIN)/python -m cluster.up --down
 
 test: $(INSTALLED)  ## all tests, in their short forms
 	$(BIN)/python -m pytest --durations=15
