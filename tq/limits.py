@@ -135,7 +135,8 @@ SNAPSHOT_PART_BYTES: Final = 1 * MIB
 SNAPSHOT_HOLD_MS: Final = 10 * MINUTE_MS  # a snapshot that takes longer no more keeps the log from being compacted
 RAFT_KEEP_BYTES: Final = 256 * MIB  # of compacted log that a group keeps, for members that were away for a while
 SYNC_SAMPLES: Final = 256  # durations kept for the percentiles
-SYNC_SLOW_MS: Final = 2  # p99 above which "auto" takes the thread
+SYNC_MEDIAN_SLOW_MS: Final = 1  # above either of these "auto" takes the thread, below half of both it comes back
+SYNC_P99_SLOW_MS: Final = 20
 
 # ---- between nodes ---------------------------------------------------------------------------------
 PEER_CHUNK_BYTES: Final = 256 * KIB  # larger messages travel in pieces, and signs of life between them

@@ -2,7 +2,8 @@
 
 On a fast disk a sync takes 0.3 ms and a hop to a thread half of that: **inline** wins. On a slow one the loop must
 go on (signs of life, reads), so a **thread** syncs and tells the loop when it is done. **auto** is inline until the
-p99 of the last syncs goes above SYNC_SLOW_MS, and goes back at half of that, so that it does not flutter.
+last syncs are slow as a rule (their median), or long now and then (their p99); it comes back at half of that, so that it
+does not flutter. The p99 alone would follow every stall of a busy processor, and the thread makes those worse.
 
 One job at a time. The thread touches nothing but the job; what it hands over is the job's end, through ``take``.
 """
@@ -194,10 +195,10 @@ class AutoSync:
         if self._current.in_flight or self._durations.count < self._looked_at + _P99_EVERY:
             return
         self._looked_at = self._durations.count
-        p99_ms = self._durations.percentile(99)
-        if p99_ms > limits.SYNC_SLOW_MS:
+        p50_ms, p99_ms = self._durations.percentile(50), self._durations.percentile(99)
+        if p50_ms > limits.SYNC_MEDIAN_SLOW_MS or p99_ms > limits.SYNC_P99_SLOW_MS:
             self._current = self._thread
-        elif p99_ms < limits.SYNC_SLOW_MS / 2:
+        elif p50_ms < limits.SYNC_MEDIAN_SLOW_MS / 2 and p99_ms < limits.SYNC_P99_SLOW_MS / 2:
             self._current = self._inline
 
     def take(self) -> SyncDone | None:

@@ -102,6 +102,29 @@ def test_auto_takes_the_thread_on_a_slow_disk_and_comes_back():
     assert modes[79] == modes[200] == "auto: thread"
 
 
+@pytest.mark.parametrize(
+    ("took_ms", "mode"),
+    [
+        ([0] * 98 + [15] * 2, "auto: inline"),  # a stall now and then is no slow disk
+        ([0] * 96 + [30] * 4, "auto: thread"),  # but nobody may wait that long for a sign of life
+        ([2] * 100, "auto: thread"),
+    ],
+)
+def test_auto_goes_by_the_rule_and_by_the_long_exception(took_ms: list[int], mode: str) -> None:
+    clock, rung = VirtualClock(), threading.Event()
+    sync = AutoSync(clock)
+    sync.wake = rung.set
+    for took in took_ms * 3:
+        sync.start(lambda took=took: clock.advance_ms(took))
+        if sync.take() is None:
+            until_done(sync, rung)
+    sync.start(lambda: None)
+    assert sync.statistics().mode == mode
+    if sync.take() is None:
+        until_done(sync, rung)
+    sync.close()
+
+
 def test_modes_by_name():
     clock = VirtualClock()
     assert [type(new_sync(mode, clock)) for mode in ("inline", "thread", "auto")] == [InlineSync, ThreadSync, AutoSync]
