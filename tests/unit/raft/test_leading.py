@@ -101,6 +101,18 @@ def test_an_acknowledgement_of_an_earlier_leadership_does_not_count():
     assert desk.guard.committed_index == before
 
 
+def test_a_rejection_of_an_earlier_leadership_resets_nothing(desk):
+    first = desk.lead()
+    desk.say("n3", Stale(first + 1))
+    second = desk.lead()
+    desk.propose(b"a")
+    desk.sent()
+    for term in (first, second - 1):
+        desk.say("n2", reject(term, 1, sequence=99, prev=99))
+        desk.tick()
+        assert carrying(desk) == []
+
+
 def test_entries_of_earlier_terms_are_committed_only_with_one_of_its_own():
     """Raft 5.4.2."""
     desk = Desk()

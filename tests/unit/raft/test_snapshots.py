@@ -6,7 +6,7 @@ import pytest
 
 from tq.errors import DataDamaged, InternalError
 from tq.raft.guard import Guard, Role
-from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart
+from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import DIRECTORY, FileSource, Incoming, SnapshotId, digest_of, new_digest, pending_snapshot
 from tq.sim.disk import PowerLoss, SimDisk
@@ -370,6 +370,22 @@ def test_a_part_that_got_lost_is_sent_again_after_a_heartbeat():
         desk.say("n3", ack(term, desk.journal.last_index))
         desk.tick()
         assert parts(desk) == []
+
+
+def test_an_answer_of_an_earlier_leadership_commits_nothing():
+    """H3."""
+    desk = Desk(size=5)
+    first = desk.lead()
+    desk.say("n4", Stale(first + 1))
+    second = desk.lead()
+    desk.propose(b"a")
+    desk.sync()
+    source = Bytes(b"x", desk.journal.last_index, second)
+    before = desk.guard.committed_index
+    desk.say("n2", ack(second, desk.journal.last_index))
+    desk.say("n3", answer_of(source, first, 1, done=True))
+    desk.tick()
+    assert desk.guard.committed_index == before
 
 
 def test_one_that_always_arrives_damaged_is_given_up():
