@@ -470,3 +470,21 @@ def test_the_same_seed_is_the_same_story():
         return [group.now_ms, group.network.sent, sorted(group.leaders.by_term.items())]
 
     assert story() == story()
+
+
+def test_no_entry_is_handed_out_before_the_store_has_the_snapshot():
+    group = started(segment_bytes=600)
+    late = left_behind(group)
+    group.start(late)
+    node = group.node(late)
+    install, installed = group._install, []
+    group._install = lambda member, _node: installed.append(member.name)  # type: ignore[method-assign, assignment]
+    group.run_until(lambda: bool(installed), 5_000, "the installation")
+    group.commit(b"more")
+    group.run(200)
+    assert node.installation is not None
+    assert node.take_committed(1 << 20) == []
+    assert len(group.members[late].applied) < 3
+    assert [name.rpartition(".")[2] for name in group.members[late].disk.list("snapshot")] == ["whole"]
+    group._install = install  # type: ignore[method-assign]
+    group.finish()

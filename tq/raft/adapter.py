@@ -30,10 +30,12 @@ from tq.raft.records import Pending
 
 VERSION = "0.3.17"
 NO_OP = b"\x01"  # the type byte of entries that SyncObj neither unpickles nor applies; alone it is a leader's first
+_MEMBERSHIP = b"\x02"  # of entries in which SyncObj pickles a change of its members
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 _NEVER_S = 1e9  # its own time-outs must not fire: the guard starts elections
 _CLOCK_OFFSET_S = 1.0  # it sets a deadline to 0 and asks whether it lies before now
 _SEND_PERIOD_S = 1e-6  # it sends once a period; every tick shall send
+_SEND_PERIOD_ALONE_S = 1e-3
 _TICK_STEP_S = 2e-6  # so two ticks at the same time are told apart by more than a period
 _LAST_APPLIED = "_SyncObj__raftLastApplied"
 
@@ -79,10 +81,12 @@ class Core:
         self._now_s = now_s
         self._ticked_s = 0.0
         self._members = {peer: Member(peer) for peer in peers}
+        self._lists: list[bytes] = []  # what stands in the log for SyncObj's changes that are queued
         self._transport = _Transport(self.outbox, on_append)
         configuration = SyncObjConf(
             autoTick=False,
-            appendEntriesPeriod=_SEND_PERIOD_S if peers else 0.001,
+            appendEntriesPeriod=_SEND_PERIOD_S if peers else _SEND_PERIOD_ALONE_S,
+            dynamicMembershipChange=True,
             appendEntriesUseBatch=True,  # False leaks two descriptors an object
             appendEntriesBatchSizeBytes=limits.APPEND_BATCH_BYTES,
             commandsQueueSize=0,
@@ -97,17 +101,17 @@ class Core:
             onStateChanged=self._on_state,
         )
         make_journal, clock = library.createJournal, library.monotonicTime
-        library.createJournal = lambda _file: SyncObjLog(journal)
+        library.createJournal = lambda _file: SyncObjLog(journal, self._lists)
         library.monotonicTime = self._clock
         try:
             self._syncobj = library.SyncObj(
-                Member(node_id), list(self._members.values()), configuration, transport=self._transport
+                Member(node_id), [self._members[peer] for peer in peers], configuration, transport=self._transport
             )
         finally:
             library.createJournal, library.monotonicTime = make_journal, clock
         setattr(self._syncobj, _LAST_APPLIED, applied_index)
-        for member in self._members.values():
-            self._transport._onNodeConnected(member)
+        for peer in peers:
+            self.resume(peer)
 
     def _clock(self) -> float:
         return self._now_s + _CLOCK_OFFSET_S
@@ -144,14 +148,35 @@ class Core:
 
     def queue(self, payload: bytes) -> None:
         """Have the next tick append ``payload``, if this node leads then; else the tick drops it."""
+        if payload[:1] != NO_OP:
+            raise InternalError(f"a proposal has type {payload[:1]!r}, which SyncObj would unpickle")
         self._syncobj._applyCommand(payload, None)
+
+    def change_voters(self, payload: bytes, *, add: str | None, remove: str | None) -> None:
+        """Have the next tick add or remove a voter, and append ``payload`` for it. SyncObj's own entry is pickled, and
+        never reaches the log."""
+        self._lists.append(payload)
+        if add is not None:
+            self._syncobj.conf.appendEntriesPeriod = _SEND_PERIOD_S
+            self._ticked_s += _SEND_PERIOD_ALONE_S  # alone it had sent lately, to nobody
+            self._syncobj.addNodeToCluster(self._member(add))
+        if remove is not None:
+            self._syncobj.removeNodeFromCluster(self._member(remove))
+
+    def _member(self, peer: str) -> Member:
+        return self._members.setdefault(peer, Member(peer))
+
+    @property
+    def peers(self) -> list[str]:
+        """The other voters, as SyncObj has them."""
+        return sorted(member.id for member in self._syncobj.otherNodes)
 
     # ---- what members say, as SyncObj is to hear it ------------------------------------------------
 
     def feed_vote_request(self, peer: str, term: int, last_index: int, last_term: int, now_s: float) -> None:
         """A vote goes to the outbox if it is granted."""
         request = {"type": "request_vote", "term": term, "last_log_index": last_index, "last_log_term": last_term}
-        self._feed(self._members[peer], request, now_s)
+        self._feed(self._member(peer), request, now_s)
 
     def step_up(self, peer: str, term: int, now_s: float) -> None:
         """Follow in ``term``: a vote request that cannot be granted, harmless in every role."""
@@ -159,13 +184,13 @@ class Core:
 
     def feed_vote(self, peer: str, now_s: float) -> None:
         """One vote for the current term. SyncObj counts and does not ask whose: feed each member's once."""
-        self._feed(self._members[peer], {"type": "response_vote", "term": self.term}, now_s)
+        self._feed(self._member(peer), {"type": "response_vote", "term": self.term}, now_s)
 
     def feed_heartbeat(self, peer: str, term: int, commit_index: int, now_s: float) -> None:
         """``peer`` leads ``term``, and all up to ``commit_index`` is committed and here. SyncObj's own append, which
         trusts and truncates, is never reached: it needs ``prevLogIdx``."""
         message = {"type": "append_entries", "term": term, "commit_index": commit_index}
-        self._feed(self._members[peer], message, now_s)
+        self._feed(self._member(peer), message, now_s)
 
     def feed_ack(self, peer: str, matched_index: int, now_s: float) -> None:
         """All up to ``matched_index`` is durable at ``peer``. The cursor is pulled back to behind it."""
@@ -181,11 +206,11 @@ class Core:
 
     def _answer(self, peer: str, next_index: int, now_s: float, *, success: bool, reset: bool) -> None:
         message = {"type": "next_node_idx", "next_node_idx": next_index, "reset": reset, "success": success}
-        self._feed(self._members[peer], message, now_s)
+        self._feed(self._member(peer), message, now_s)
 
     def transfer(self, peer: str) -> bool:
         """Whether SyncObj hands over to ``peer``; it refuses unless that has everything. The caller tells ``peer``."""
-        self._syncobj.transferLeadership(self._members[peer])
+        self._syncobj.transferLeadership(self._member(peer))
         handed = [at for at, (to, message) in enumerate(self.outbox) if message["type"] == "timeout_now" and to == peer]
         for at in reversed(handed):
             del self.outbox[at]
@@ -193,10 +218,10 @@ class Core:
 
     def pause(self, peer: str) -> None:
         """Send nothing to ``peer`` until ``resume``."""
-        self._transport._onNodeDisconnected(self._members[peer])
+        self._transport._onNodeDisconnected(self._member(peer))
 
     def resume(self, peer: str) -> None:
-        self._transport._onNodeConnected(self._members[peer])
+        self._transport._onNodeConnected(self._member(peer))
 
     # ---- what it says of itself --------------------------------------------------------------------
 
@@ -226,6 +251,12 @@ class _Transport(Transport):  # type: ignore[misc]
         self._outbox = outbox
         self._on_append = on_append
 
+    def addNode(self, node: Member) -> None:
+        self._onNodeConnected(node)
+
+    def dropNode(self, node: Member) -> None:
+        self._onNodeDisconnected(node)
+
     def send(self, node: Member, message: dict[str, Any]) -> bool:
         if message["type"] != "append_entries" or self._on_append is None:
             self._outbox.append((node.id, message))
@@ -241,8 +272,9 @@ class _Transport(Transport):  # type: ignore[misc]
 class SyncObjLog:
     """The journal as SyncObj sees it: a sequence of (payload, index, term) that begins with the base entry."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, lists: list[bytes] | None = None) -> None:
         self._journal = journal
+        self._lists = [] if lists is None else lists
 
     def __len__(self) -> int:
         return self._journal.last_index - self._journal.base_index + 1
@@ -261,6 +293,8 @@ class SyncObjLog:
         return _entry(journal, index)
 
     def add(self, command: bytes, idx: int, term: int) -> None:
+        if command[:1] == _MEMBERSHIP and self._lists:
+            command = self._lists.pop(0)
         if command[:1] != NO_OP:
             raise InternalError(f"entry {idx} has type {command[:1]!r}, which SyncObj would unpickle")
         self._journal.append(command, idx, term)

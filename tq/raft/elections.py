@@ -41,6 +41,12 @@ class Elections:
         self.deadline_s = 0.0
         self.restart_timer(now_s)
 
+    def set_voters(self, count: int, now_s: float) -> None:
+        """How many vote now. An election that runs is over."""
+        self._quorum = count // 2 + 1
+        self.end()
+        self.restart_timer(now_s)
+
     def restart_timer(self, now_s: float) -> None:
         if self._quorum == 1:
             return  # alone: it campaigns when it likes

@@ -30,8 +30,8 @@ from typing import assert_never
 import attrs
 
 from tq import limits
-from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
-from tq.raft import adapter, messages
+from tq.errors import Backpressure, DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
+from tq.raft import adapter, members, messages
 from tq.raft.adapter import Core, Entries
 from tq.raft.elections import Elections, HeldVotes
 from tq.raft.following import Following
@@ -45,6 +45,7 @@ from tq.raft.messages import (
     PreVote,
     PreVoteReply,
     Reject,
+    Removed,
     RequestVote,
     SnapshotAck,
     SnapshotPart,
@@ -81,7 +82,9 @@ class Guard:
     Attributes:
         role, term, leader_id: as told to the broker; LEADER only when its term has a committed entry.
         committed_index: committed and durable here; never goes back.
-        strangers: messages dropped because their sender is no member.
+        voters: who votes, as the log has it.
+        removed: this node was told that it votes no more. It follows, and never campaigns.
+        strangers: answers dropped because their sender is no voter, and messages to a group of one.
         wall_ms: this node's wall clock, set by the caller; members are told.
         clock_offsets_ms: the wall clocks of members less ours, as last heard.
     """
@@ -89,24 +92,25 @@ class Guard:
     def __init__(
         self, *, node_id: str, peers: list[str], journal: Journal, random: Random, now_s: float,
         election_ms: tuple[int, int], heartbeat_ms: int, incoming: Incoming | None = None,
-        part_bytes: int = limits.SNAPSHOT_PART_BYTES,
+        part_bytes: int = limits.SNAPSHOT_PART_BYTES, joins: bool = False,
     ) -> None:  # fmt: skip
         if not 0 < heartbeat_ms < election_ms[0] <= election_ms[1]:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
         self.node_id = node_id
-        self._peers = sorted({peer for peer in peers if peer != node_id})
-        if len(self._peers) + 1 > limits.RAFT_VOTERS_MAX:
-            raise Unsupported(
-                f"a group of {len(self._peers) + 1} voters; at most {limits.RAFT_VOTERS_MAX} are supported"
-            )
-        self._alone = not self._peers
         self._journal = journal
+        self.removed = False
+        self._configured = () if joins else tuple(sorted({node_id, *peers}))
+        if len(self._configured) > limits.RAFT_VOTERS_MAX:
+            raise Unsupported(
+                f"a group of {len(self._configured)} voters; at most {limits.RAFT_VOTERS_MAX} are supported"
+            )
+        self._set_voters()
         self._fallback_s = election_ms[1] / 1000
         self._core = self._new_core(now_s)
         self._core_role = adapter.FOLLOWER
         self._heartbeat_s = heartbeat_ms / 1000
         self._now_s = now_s
-        self._elections = Elections(len(self._peers) + 1, random, election_ms, now_s)
+        self._elections = Elections(len(self.voters), random, election_ms, now_s)
         self._following: Following | None = None
         self._leading: Leading | None = None
         self._proposals = Proposals(journal)
@@ -118,6 +122,7 @@ class Guard:
         self._out: list[tuple[str, Message]] = []
         self._held = HeldVotes(node_id, journal)
         self._tick_wanted = False
+        self._gone: tuple[str, int] | None = None  # who is being removed, and the entry that says so
         self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
@@ -128,6 +133,32 @@ class Guard:
         self.wall_ms = 0
         self.clock_offsets_ms: dict[str, int] = {}
 
+    def _set_voters(self) -> None:
+        """Take the voters from the log, or from the configuration if that has none."""
+        listed = self._listed = self._journal.members.current
+        self.voters = self._configured if listed is None else listed.ids
+        self._peers = [voter for voter in self.voters if voter != self.node_id]
+        self._votes = self.node_id in self.voters
+        self._alone = self.voters == (self.node_id,)
+        if self._votes:
+            self.removed = False
+
+    def _adopt_voters(self) -> None:
+        """The log may have another list than before: in force from the entry on, and gone when it is cut away."""
+        if self._journal.members.current == self._listed:
+            return
+        self._set_voters()
+        core = self._core
+        if core.role == adapter.LEADER:
+            if core.peers != self._peers:
+                raise InternalError(f"SyncObj has {core.peers} as other voters, the log {self._peers}")
+            if self._leading is not None:
+                self._leading.set_peers(self._peers, self._now_s)
+        elif core.peers != self._peers:
+            core.close()
+            self._core = self._new_core(self._now_s)
+        self._elections.set_voters(len(self.voters), self._now_s)
+
     def _new_core(self, now_s: float) -> Core:
         return Core(
             self.node_id, self._peers, self._journal, applied_index=self._journal.commit_index, now_s=now_s,
@@ -137,17 +168,21 @@ class Guard:
     # ---- in ---------------------------------------------------------------------------------------
 
     def receive(self, peer: str, data: bytes, now_s: float) -> None:
-        """A message from an authenticated member.
+        """A message from an authenticated member of the cluster. Answers count from voters alone; an append or a vote
+        request may come from one that our log does not know yet.
 
         Raises:
             ProtocolError: the bytes are no message; nothing was done. Close the connection.
             DataDamaged: this node has lost what it acknowledged. It must stop.
             InternalError: a broken invariant. It must stop.
         """
-        if peer not in self._peers:
+        if self._alone:
             self.strangers += 1
             return
         message = messages.decode(data)
+        if peer not in self._peers and isinstance(message, Ack | Reject | SnapshotAck | Vote | PreVoteReply):
+            self.strangers += 1
+            return
         self._now_s = now_s
         if self._passes_terms(peer, message):
             self._take(peer, message)
@@ -211,6 +246,8 @@ class Guard:
                     self._campaign(transfer=True)
             case Lost():
                 self._stop_over_loss(peer, message)
+            case Removed():
+                self.removed = not self._votes or message.index > self._journal.last_index
             case Stale():
                 pass  # its term was all it had to say
             case _:
@@ -241,7 +278,8 @@ class Guard:
             return  # the log is about to begin anew
         answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
         commit_index = min(message.commit_index, following.matched_index)
-        core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
+        self._adopt_voters()
+        self._core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
         if answer is not None:
             self._out.append((peer, answer))
 
@@ -258,6 +296,8 @@ class Guard:
         """If a snapshot is whole and no sync runs: SyncObj anew on a log that begins behind it."""
         if not self._receiving.begin_log():
             return False
+        self._set_voters()
+        self._elections.set_voters(len(self.voters), self._now_s)
         self._core.close()
         self._core = self._new_core(self._now_s)
         self._core_role = adapter.FOLLOWER
@@ -303,6 +343,34 @@ class Guard:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
         self._transfer.check_open()
         return self._proposals.add(self.term, payload, adapter.NO_OP)
+
+    def change_voters(self, voters: list[str]) -> tuple[int, int]:
+        """Have the log hold another list of voters: one more or one less than now. In force from the next tick on.
+        Returns the (term, index) it will have if it is committed.
+
+        Raises:
+            NotLeader: nothing was taken.
+            Backpressure: the change before is not committed, or leadership is handed over; nothing was taken.
+            InvalidRequest: more than one voter differs, or too many, or this node is to go (hand over first).
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
+        self._transfer.check_open()
+        wanted = tuple(sorted(set(voters)))
+        if len(set(wanted) ^ set(self.voters)) != 1 or not all(wanted):
+            raise InvalidRequest.of("voters", wanted, f"one more or one less than {', '.join(self.voters)}")
+        if len(wanted) > limits.RAFT_VOTERS_MAX:
+            raise InvalidRequest.of("voters", wanted, f"at most {limits.RAFT_VOTERS_MAX}")
+        if self.node_id not in wanted:
+            raise InvalidRequest.of("voters", wanted, f"{self.node_id} leads: hand leadership over, then remove it")
+        listed = self._journal.members.current
+        waits = any(map(members.is_members, self._proposals.waiting))
+        if waits or (listed is not None and listed.index > self.committed_index):
+            raise Backpressure(
+                "the change of voters before is not committed yet; nothing was done",
+                retry_after=limits.OVERLOAD_RETRY_AFTER_MS / 1000,
+            )
+        return self._proposals.add_members(self.term, members.encode(wanted))
 
     def transfer(self, target: str | None, now_s: float) -> str:
         """Hand leadership over to ``target``, or to the member that has most. Proposals pause until that is done, or
@@ -356,7 +424,7 @@ class Guard:
             self._elections.begin(self.node_id, now_s)
             self._core.campaign(now_s)
         else:
-            if now_s >= self._elections.deadline_s:
+            if now_s >= self._elections.deadline_s and self._votes and not self.removed:
                 self._ask_prevotes()
             self._core.tick(now_s)
         self._take_over()
@@ -366,22 +434,43 @@ class Guard:
         waiting = self._proposals.take_waiting()
         expected = journal.last_index + len(waiting)
         for payload in waiting:
-            core.queue(payload)
+            if members.is_members(payload):
+                self._queue_change(payload)
+            else:
+                core.queue(payload)
         core.tick(self._now_s)
         if core.role != adapter.LEADER:
             return
         if journal.last_index != expected:
             raise InternalError(f"SyncObj appended up to {journal.last_index}, not {expected}")
-        if self._leading is None:
+        self._adopt_voters()
+        if self._alone:
             return
         if waiting:
             core.tick(self._now_s)  # it sends first and appends then: once more, to send what it appended
+        if self._leading is None:
+            return
         target = self._transfer.go_on(core, self._now_s)
         if target is not None:
             self._out.append((target, TimeoutNow(core.term)))
         self._leading.wall_ms = self.wall_ms
         self._leading.heartbeats(self._now_s)
         self._leading.send_snapshots(self._now_s)
+
+    def _queue_change(self, payload: bytes) -> None:
+        wanted, now = set(members.decode(payload)), set(self.voters)
+        added, gone = min(wanted - now, default=None), min(now - wanted, default=None)
+        self._core.change_voters(payload, add=added, remove=gone)
+        if gone is not None:
+            self._gone = (gone, self._journal.last_index + 1)
+
+    def _tell_removed(self) -> None:
+        """Who was removed is told when that is committed, so that it does not go on asking for votes."""
+        if self._gone is not None and self._gone[1] <= self.committed_index:
+            name, index = self._gone
+            self._gone = None
+            if self._core.role == adapter.LEADER:
+                self._out.append((name, Removed(self._core.term, index)))
 
     def _ask_prevotes(self) -> None:
         self._leader_missed = True
@@ -429,6 +518,7 @@ class Guard:
                 self._out.append((following.leader_id, ack))
         self._out += self._held.release(term)
         out, self._out = self._out, []
+        out.sort(key=lambda sent: sent[0])  # SyncObj walks a set: its order differs from process to process
         encoded: dict[int, bytes] = {}  # a question to all is written once
         for _, message in out:
             if id(message) not in encoded:
@@ -491,6 +581,8 @@ class Guard:
         """When a tick has something to do by time."""
         if self._alone:
             return float("inf")
+        if not self._votes or self.removed:
+            return float("inf")
         if self._leading is not None and self._core.role == adapter.LEADER:
             return min(self._leading.wakes_at_s(), self._transfer.wakes_at_s())
         return self._elections.deadline_s
@@ -526,6 +618,9 @@ class Guard:
         if committed > self.committed_index:
             self.committed_index = committed
             self._proposals.end_committed(committed)
+            self._tell_removed()
+        if self._leading is not None and self._alone:
+            self._leading = None
         if self._leading is not None and core.role != adapter.LEADER:
             self._leading.end()
             self._leading = None

@@ -29,6 +29,7 @@ from bisect import bisect_right
 import attrs
 
 from tq.errors import DataDamaged, InternalError, StorageFailed
+from tq.raft.members import Members, is_members
 from tq.raft.records import (
     HEADER_BYTES,
     PAYLOAD_BYTES_MAX,
@@ -99,6 +100,7 @@ class Journal:
             above ``durable_index``.
         term, vote: as set.
         durable_term, durable_vote: as synced.
+        members: who votes, as the log has it.
         failure: why it refuses everything, or None.
     """
 
@@ -120,6 +122,7 @@ class Journal:
         self._term_waits = False
         self._job: SyncJob | None = None
         self.failure: str | None = None
+        self.members = Members(disk, None, [])
         self.last_index = self.durable_index = segments[-1].last_index
         self.last_term = runs[-1][1]
         self.commit_index = commit_index
@@ -198,6 +201,8 @@ class Journal:
             raise InternalError(f"entry {index} of term {term} cannot follow {self.last_index} of {self.last_term}")
         if not 1 <= len(payload) <= PAYLOAD_BYTES_MAX:
             raise InternalError(f"entry {index} has {len(payload)} bytes; 1 to {PAYLOAD_BYTES_MAX} are allowed")
+        if is_members(payload):
+            self.members.appended(index, payload)
         entry = (payload, index, term)
         self._pending.append(entry)
         self._tail[index] = entry
@@ -329,6 +334,7 @@ class Journal:
             self._cut_files(index)
         except OSError as error:
             raise self._fail("cut of", self._segments[-1].path, error) from error
+        self.members.cut(index)
         last_term = self.term_at(index - 1)
         while self._runs[-1][0] >= index:
             self._runs.pop()
@@ -367,6 +373,7 @@ class Journal:
             if size < keep_bytes:
                 break
             try:
+                self.members.keep(self._segments[1].header.base_index)
                 segment.file.close()
                 self._disk.remove(segment.path)
                 self._disk.sync_directory(DIRECTORY)  # one at a time: a power loss leaves no gap
@@ -409,6 +416,7 @@ class Journal:
             self._segments = [new_segment(self._disk, self._random, index, term)]
         except OSError as error:
             raise self._fail("renewal of", DIRECTORY, error) from error
+        self.members.begin_anew()
         self._runs = [(index, term)]
         self._tail.clear()
         self._tail_bytes, self._tail_first = 0, index + 1

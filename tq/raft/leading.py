@@ -55,10 +55,10 @@ class Progress:
         "sequence",
     )  # fmt: skip
 
-    def __init__(self, next_index: int, now_s: float, sequence: int) -> None:
+    def __init__(self, next_index: int, now_s: float) -> None:
         self.next_index = next_index
         self.match_index = 0
-        self.match_sequence = self.reset_sequence = self.sequence = sequence
+        self.match_sequence = self.reset_sequence = self.sequence = 0
         self.fed_index = 0
         self.inflight: deque[tuple[int, int]] = deque()  # last index, bytes
         self.inflight_bytes = 0
@@ -109,8 +109,7 @@ class Leading:
         self._heartbeat_s = heartbeat_s
         self._part_bytes = part_bytes
         self._now_s = now_s
-        self._quorum = (len(peers) + 1) // 2 + 1
-        self.progress = {peer: Progress(journal.last_index, now_s, 0) for peer in peers}
+        self.progress = {peer: Progress(journal.last_index, now_s) for peer in peers}
 
     # ---- sending -----------------------------------------------------------------------------------
 
@@ -162,6 +161,11 @@ class Leading:
         return (
             min(progress.sent_s for progress in self.progress.values()) + self._heartbeat_s
         )  # as it is compared above
+
+    def set_peers(self, peers: list[str], now_s: float) -> None:
+        """The voters are others now; SyncObj knows."""
+        last_index = self._journal.last_index
+        self.progress = {peer: self.progress.get(peer) or Progress(last_index, now_s) for peer in peers}
 
     # ---- what members answer -----------------------------------------------------------------------
 
@@ -276,7 +280,7 @@ class Leading:
                 sending = None
             source = self.source if self._is_good(self.source) else None
             if sending is None and source is not None and self._awaits_snapshot(progress):
-                sending = SnapshotSending(source, now_s)
+                sending = SnapshotSending(source, self._journal.members.at(source.id.index), now_s)
             progress.sending = sending
             if sending is not None:
                 part = sending.take(self.term, self.wall_ms, now_s, self._heartbeat_s, self._part_bytes)
@@ -314,4 +318,5 @@ class Leading:
     def confirmed_round(self) -> int:
         """The highest round that a majority has answered."""
         rounds = sorted((progress.round for progress in self.progress.values()), reverse=True)
-        return rounds[self._quorum - 2] if self._quorum >= 2 else self.round
+        quorum = (len(rounds) + 1) // 2 + 1
+        return rounds[quorum - 2] if quorum >= 2 else self.round

@@ -20,6 +20,8 @@ from tq.errors import ProtocolError
 
 INT_MAX: Final = (1 << 63) - 1
 ENTRY_FIRST_BYTE: Final = 1
+_IDS_MAX: Final = 2 * limits.RAFT_VOTERS_MAX
+_ID_CHARS_MAX: Final = 256
 
 
 @attrs.frozen
@@ -122,10 +124,19 @@ class Lost:
 
 
 @attrs.frozen
+class Removed:
+    """You vote no more: entry ``index`` says so."""
+
+    term: int
+    index: int
+
+
+@attrs.frozen
 class SnapshotPart:
     """Bytes of the state after entry ``index``, for who needs entries that are gone. Empty: where shall I begin?
 
     Attributes:
+        voters_index, voters: who votes after that entry, and which entry says so; 0: none does.
         snapshot_term: of that entry.
         size, digest: of all bytes.
     """
@@ -136,6 +147,8 @@ class SnapshotPart:
     snapshot_term: int
     size: int
     digest: bytes
+    voters_index: int
+    voters: tuple[str, ...]
     offset: int
     data: bytes
 
@@ -156,7 +169,7 @@ class SnapshotAck:
 
 Message = (
     PreVote | PreVoteReply | RequestVote | Vote | Append | Ack | Reject | Stale | TimeoutNow | Lost
-    | SnapshotPart | SnapshotAck
+    | SnapshotPart | SnapshotAck | Removed
 )  # fmt: skip
 
 
@@ -172,6 +185,14 @@ def _is_entries(value: object) -> bool:
     return True
 
 
+def _is_ids(value: object) -> bool:
+    return (
+        type(value) is list
+        and len(value) <= _IDS_MAX
+        and all(type(id) is str and 1 <= len(id) <= _ID_CHARS_MAX for id in value)
+    )
+
+
 def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value <= INT_MAX
 
@@ -181,6 +202,7 @@ _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "bytes": lambda value: type(value) is bytes and len(value) <= limits.SNAPSHOT_PART_BYTES,
     "bool": lambda value: type(value) is bool,
     "tuple[tuple[int, bytes], ...]": _is_entries,
+    "tuple[str, ...]": _is_ids,
 }
 
 
@@ -202,10 +224,13 @@ def _kind(number: int, cls: type[Any]) -> _Kind:
 
 _NUMBERS: Final[dict[type[Any], int]] = {
     PreVote: 1, PreVoteReply: 2, RequestVote: 3, Vote: 4, Append: 5, Ack: 6, Reject: 7, Stale: 8, TimeoutNow: 9,
-    Lost: 10, SnapshotPart: 11, SnapshotAck: 12,
+    Lost: 10, SnapshotPart: 11, SnapshotAck: 12, Removed: 13,
 }  # fmt: skip
 _KINDS: Final = {cls: _kind(number, cls) for cls, number in _NUMBERS.items()}
 _BY_NUMBER: Final = {kind.number: kind for kind in _KINDS.values()}
+
+
+_VOTERS_AT: Final = 1 + [field.name for field in attrs.fields(SnapshotPart)].index("voters")
 
 
 def encode(message: Message) -> bytes:
@@ -236,4 +261,6 @@ def decode(data: bytes) -> Message:
     if kind.make is Append:
         flat = values[-1]
         values[-1] = tuple((flat[at], flat[at + 1]) for at in range(0, len(flat), 2))
+    elif kind.make is SnapshotPart:
+        values[_VOTERS_AT] = tuple(values[_VOTERS_AT])
     return kind.make(*values[1:])

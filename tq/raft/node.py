@@ -25,6 +25,7 @@ from tq import limits
 from tq.errors import InternalError, ProtocolError, StorageFailed, TqError
 from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
+from tq.raft.members import is_members
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import Incoming, SnapshotId, SnapshotSource, pending_snapshot
 from tq.raft.sync import SyncStrategy
@@ -37,7 +38,7 @@ Send = Callable[[str, bytes], None]
 
 @attrs.frozen
 class Entry:
-    """A committed entry. ``data`` is what was proposed, or empty for one that Raft made for itself."""
+    """A committed entry. ``data`` is what was proposed, or empty for one of Raft's own (a leader's first, voters)."""
 
     index: int
     term: int
@@ -79,7 +80,8 @@ class NodeStatistics:
 class Node:
     """
     Args:
-        peers: ids of the other members.
+        peers: ids of the other members. They count until the log has a list of voters.
+        joins: this node is to be added to a group that is there: without a list in its log it does not vote.
         applied_index: the store's checkpointed index; ``take_committed`` begins behind it.
         election_ms: bounds of the time without a leader after which a member campaigns.
         keep_bytes: of compacted log that a group keeps for members that are behind.
@@ -98,6 +100,7 @@ class Node:
         applied_index: int, election_ms: tuple[int, int], heartbeat_ms: int,
         segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES, tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
         keep_bytes: int = limits.RAFT_KEEP_BYTES, part_bytes: int = limits.SNAPSHOT_PART_BYTES,
+        joins: bool = False,
     ) -> None:  # fmt: skip
         self._clock = clock
         self._keep_bytes = keep_bytes
@@ -119,7 +122,7 @@ class Node:
             self._guard = Guard(
                 node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
                 election_ms=election_ms, heartbeat_ms=heartbeat_ms, incoming=self._incoming,
-                part_bytes=part_bytes,
+                part_bytes=part_bytes, joins=joins,
             )  # fmt: skip
         except TqError:
             self._journal.close()
@@ -274,6 +277,24 @@ class Node:
             raise StorageFailed(f"a snapshot that arrives could not be kept ({error.strerror or error})") from error
         self._in_turn = False
 
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Who votes, as the log has it, committed or not."""
+        return self._guard.voters
+
+    @property
+    def is_removed(self) -> bool:
+        """This node was told that it votes no more."""
+        return self._guard.removed
+
+    def change_voters(self, voters: list[str]) -> tuple[int, int]:
+        """One voter more or less; see ``Guard.change_voters``. Returns the (term, index) as ``propose`` does.
+
+        Raises NotLeader, Backpressure, InvalidRequest.
+        """
+        self._check()
+        return self._guard.change_voters(voters)
+
     def transfer(self, target: str | None = None) -> str:
         """Hand leadership over; see ``Guard.transfer``. Returns who is to lead.
 
@@ -401,7 +422,8 @@ class Node:
     def _entry(self, index: int) -> Entry:
         if index <= FIRST_BASE_INDEX:
             return Entry(index, 0, b"")
-        return Entry(index, self._journal.term_at(index), self._journal.payload(index)[1:])
+        payload = self._journal.payload(index)
+        return Entry(index, self._journal.term_at(index), b"" if is_members(payload) else payload[1:])
 
 
 def _open_incoming(disk: Disk, whole: SnapshotId | None) -> Incoming:

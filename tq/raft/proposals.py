@@ -10,6 +10,7 @@ import attrs
 from tq import limits
 from tq.errors import Backpressure, InvalidRequest
 from tq.raft.journal import Journal
+from tq.raft.members import is_members
 
 
 class ProposalEnd(enum.Enum):
@@ -40,6 +41,15 @@ class Proposals:
 
     def add(self, term: int, data: bytes, prefix: bytes) -> tuple[int, int]:
         """Returns the (term, index) it will have. Raises Backpressure, InvalidRequest; nothing was taken then."""
+        if is_members(prefix + data[:1]):
+            raise InvalidRequest.of("entry", data[:8], "must not begin with the byte 0xFF, which marks lists of voters")
+        return self._add(term, data, prefix + data)
+
+    def add_members(self, term: int, payload: bytes) -> tuple[int, int]:
+        """A list of voters, as ``add``."""
+        return self._add(term, payload, payload)
+
+    def _add(self, term: int, data: bytes, payload: bytes) -> tuple[int, int]:
         size = len(data)
         if not 1 <= size <= limits.ENTRY_BYTES_MAX:
             raise InvalidRequest.of("entry", f"{size} bytes", f"1 to {limits.ENTRY_BYTES_MAX} bytes")
@@ -48,7 +58,7 @@ class Proposals:
                 "the log has as many entries in flight as it can hold",
                 retry_after=limits.OVERLOAD_RETRY_AFTER_MS / 1000,
             )
-        self.waiting.append(prefix + data)
+        self.waiting.append(payload)
         index = self._journal.last_index + len(self.waiting)
         self._open.append((term, index, size))
         self._open_bytes += size

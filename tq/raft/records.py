@@ -50,6 +50,7 @@ HEADER_BYTES = _HEADER.size
 RECORD_BYTES = _RECORD.size
 SALT_BYTES = 8
 MARK_BYTES = 4
+MEMBERS_MARK = b"\x01\xff"  # begins an entry that holds a list of voters, see members.py
 PAYLOAD_BYTES_MAX = limits.ENTRY_BYTES_MAX + 1  # and the byte that SyncObj looks at
 WINDOW_BYTES = 1 * limits.MIB
 
@@ -137,6 +138,7 @@ class Scan:
         terms: (first index, term) where the term changes.
         end: behind the last good record.
         size: of the file. More than ``end`` means that the bytes between are no good record.
+        members: indices of entries that hold a list of voters.
         commit: the highest commit index a record names, or 0. (The base says nothing: a segment may begin behind an entry
             that was synced and not committed.)
     """
@@ -147,6 +149,7 @@ class Scan:
     end: int
     size: int
     commit: int
+    members: list[int] = attrs.field(factory=list)
 
     @property
     def last_index(self) -> int:
@@ -179,6 +182,8 @@ def scan_segment(file: File) -> Scan:
         if record.term != term:
             term = record.term
             scan.terms.append((index, term))
+        if record.length > 1 and window[at + RECORD_BYTES : at + RECORD_BYTES + 2] == MEMBERS_MARK:
+            scan.members.append(index)
         scan.offsets.append(scan.end)
         scan.commit = max(scan.commit, record.commit)
         scan.end += RECORD_BYTES + record.length

@@ -12,6 +12,8 @@ from __future__ import annotations
 from tq import limits
 from tq.errors import DataDamaged, StorageFailed
 from tq.raft.journal import FIRST_BASE_INDEX, Journal
+from tq.raft.members import Members, Voters, decode
+from tq.raft.members import load as load_members
 from tq.raft.records import HEADER_BYTES, BadHeader, Scan, SegmentHeader, scan_segment, synced_behind
 from tq.raft.segments import (
     DIRECTORY,
@@ -107,7 +109,17 @@ def _open(disk: Disk, random: Random, floor_index: int, segment_bytes: int, tail
         text = f"the log has entries of term {runs[-1][1]}, but the stored term is {terms.current.term}"
         raise DataDamaged(damage_text(f"{DIRECTORY}/term-a", 0, text))
     commit_index = max(scans[0].header.base_index, max(scan.commit for scan in scans), floor_index)  # below: compacted
-    return Journal(disk, random, terms, segments, runs, commit_index, segment_bytes, tail_bytes_max)
+    journal = Journal(disk, random, terms, segments, runs, commit_index, segment_bytes, tail_bytes_max)
+    entries = [index for scan in scans for index in scan.members]
+    journal.members = Members(disk, load_members(disk), [voters_of(journal, index) for index in entries])
+    return journal
+
+
+def voters_of(journal: Journal, index: int) -> Voters:
+    try:
+        return Voters(index, decode(journal.payload(index)))
+    except ValueError as error:
+        raise DataDamaged(damage_text(DIRECTORY, 0, f"entry {index} has no list of voters: {error}")) from error
 
 
 def _create(

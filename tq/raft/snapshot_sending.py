@@ -6,6 +6,7 @@ sends nothing, so that repeated answers do not multiply. The first part is empty
 
 from __future__ import annotations
 
+from tq.raft.members import Voters
 from tq.raft.messages import SnapshotPart
 from tq.raft.snapshots import SnapshotId, SnapshotSource
 
@@ -17,8 +18,9 @@ class SnapshotSending:
         restarts: how often the member had to begin again: what arrived was not what was promised.
     """
 
-    def __init__(self, source: SnapshotSource, now_s: float) -> None:
+    def __init__(self, source: SnapshotSource, voters: Voters | None, now_s: float) -> None:
         self.source = source
+        self._voters = voters or Voters(0, ())
         self.began_s = now_s
         self.restarts = 0
         self._offset: int | None = None  # not known before the first answer
@@ -42,6 +44,8 @@ class SnapshotSending:
         self._sent_s = now_s
         offset = self._offset or 0
         data = b"" if self._offset is None else self.source.read(offset, part_bytes)
+        snapshot = self.source.id
         return SnapshotPart(
-            term, wall_ms, self.source.id.index, self.source.id.term, self.source.id.size, self.source.id.digest, offset, data
+            term, wall_ms, snapshot.index, snapshot.term, snapshot.size, snapshot.digest,
+            self._voters.index, self._voters.ids, offset, data,
         )  # fmt: skip

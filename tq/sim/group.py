@@ -124,6 +124,7 @@ class SimGroup:
         self.promises = RaftPromises()
         self.trusted = True  # disks are honest: what is synced is there
         self.keep_bytes = 0
+        self._founders = list(self.members)
         self.installations = 0
         self._segment_bytes = segment_bytes
         self._expected = expected
@@ -155,14 +156,21 @@ class SimGroup:
         member.late = None if member.sync_ms is None else LateSync()
         member.sync_due_ms = None
         sync: SyncStrategy = member.late or InlineSync(member.clock)
+        joins = member.name not in self._founders
+        peers = list(self.members) if joins else self._founders
         member.node = Node(
-            node_id=member.name, peers=[other for other in self.members if other != member.name], disk=member.disk,
+            node_id=member.name, peers=[other for other in peers if other != member.name], joins=joins, disk=member.disk,
             clock=member.clock, random=member.random.fork(), sync=sync, applied_index=member.checkpointed,
             election_ms=ELECTION_MS, heartbeat_ms=HEARTBEAT_MS, segment_bytes=self._segment_bytes,
             tail_bytes_max=2_000, keep_bytes=self.keep_bytes, part_bytes=PART_BYTES,
         )  # fmt: skip
         self.logs.forget(member.name)
         member.wake_ms = self.now_ms
+
+    def join(self, name: str) -> None:
+        """A machine with an empty disk is started; it votes when the group has added it."""
+        self.members[name] = Member(name, self.random.fork())
+        self.start(name)
 
     def kill(self, name: str) -> None:
         """The process dies; the machine and what was written live on."""
@@ -201,6 +209,13 @@ class SimGroup:
         """Raises NotLeader, Backpressure."""
         term, index = self.node(name).propose(data)
         self.promises.proposed(self.members[name].life, term, index, data)
+        self.members[name].wake_ms = self.now_ms
+        return term, index
+
+    def change_voters(self, name: str, voters: list[str]) -> tuple[int, int]:
+        """Raises NotLeader, Backpressure, InvalidRequest."""
+        term, index = self.node(name).change_voters(voters)
+        self.promises.proposed(self.members[name].life, term, index, b"")  # lists are handed out as empty entries
         self.members[name].wake_ms = self.now_ms
         return term, index
 
@@ -338,7 +353,7 @@ class SimGroup:
                     raise Breach(f"{member.life} was given {entry}, but it has applied {len(member.applied)}")
                 member.applied.append(entry)
                 if self.committed.handed_out(member.name, entry) and self.trusted and entry.index > 1:
-                    self.committed.on_majority(entry, self._holders(entry), len(self.members))
+                    self._check_majority(node, entry)
         for outcome in node.take_outcomes():
             self.promises.ended(member.life, outcome)
         for end in node.take_reads():
@@ -367,6 +382,15 @@ class SimGroup:
         while index > journal.base_index and member.synced_terms.get(index) != journal.term_at(index):
             member.synced_terms[index] = journal.term_at(index)
             index -= 1
+
+    def _check_majority(self, node: Node, entry: Entry) -> None:
+        """Of the voters now, or of those before, in case that the last change came after the entry was committed."""
+        holders = self._holders(entry)
+        listed = node.journal.members.current
+        before = None if listed is None else node.journal.members.at(listed.index - 1)
+        lists = [node.voters, tuple(self._founders) if before is None else before.ids]
+        voters = max(lists, key=lambda ids: len(set(ids) & set(holders)) / len(ids))
+        self.committed.on_majority(entry, set(voters) & set(holders), len(voters))
 
     def _holders(self, entry: Entry) -> list[str]:
         return [name for name, member in self.members.items() if member.synced_terms.get(entry.index) == entry.term]
@@ -398,10 +422,11 @@ class SimGroup:
         """Heal, see that the group goes on and that all come to hold the same, and judge what was told."""
         self.heal()
         index = self.commit(b"the last one", within_ms)
-        self.run_until(
-            lambda: all(len(member.applied) >= index for member in self.live()), within_ms, "all have applied all"
-        )
-        logs = {tuple(member.applied[:index]) for member in self.live()}
+        leader = self.leader()
+        assert leader is not None
+        voters = [self.members[name] for name in self.node(leader).voters]
+        self.run_until(lambda: all(len(voter.applied) >= index for voter in voters), within_ms, "all have applied all")
+        logs = {tuple(member.applied[:index]) for member in voters}
         if len(logs) != 1:
             raise Breach("the members have applied different entries")
         leader = self.leader()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tq.errors import Backpressure, NotLeader
+from tq.errors import Backpressure, InvalidRequest, NotLeader
+from tq.limits import RAFT_VOTERS_MAX
 from tq.sim.group import Member, SimGroup
 from tq.sim.random import SeededRandom
 
@@ -38,10 +39,11 @@ class Weather:
         network.duplicate_permille = self._one_of(PERMILLE)
         self.group.keep_bytes = self._one_of((0, 0, 3_000))
         self._compacts = self.random.below(4) > 0
+        self._changes = self.random.below(2) == 0
         self.log: list[str] = []
         self._proposed = 0
         self._acts: list[tuple[int, Callable[[], None]]] = [
-            (60, self._propose), (15, self._read), (3, self._transfer), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
+            (60, self._propose), (15, self._read), (3, self._transfer), (3, self._change_voters), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
         ]  # fmt: skip
@@ -89,10 +91,39 @@ class Weather:
             if member.node is not None and member.node.is_leader:
                 self.group.read_index(member.name)
 
+    def _change_voters(self) -> None:
+        """One leaves, or comes back, or a new one joins."""
+        if not self._changes:
+            return
+        name = self.group.leader()
+        if name is None:
+            return
+        voters = list(self.group.node(name).voters)
+        away = [other for other in self.group.members if other not in voters]
+        chance = self.random.below(3)
+        if chance == 0 and len(voters) > 2:
+            voters.remove(self._one_of([voter for voter in voters if voter != name]))
+        elif chance == 1 and away:
+            voters.append(self._one_of(away))
+        elif len(self.group.members) < RAFT_VOTERS_MAX:
+            newcomer = f"n{len(self.group.members) + 1}"
+            self.group.join(newcomer)
+            voters.append(newcomer)
+        else:
+            return
+        try:
+            self.group.change_voters(name, voters)
+        except (Backpressure, InvalidRequest):
+            return
+        self._note(f"voters {voters}")
+
     def _transfer(self) -> None:
         for member in self.group.live():
             if member.node is not None and member.node.is_leader and len(self.group.members) > 1:
-                target = member.node.transfer()
+                try:
+                    target = member.node.transfer()
+                except InvalidRequest:
+                    continue  # it is alone
                 self._note(f"transfer from {member.name} to {target}")
 
     # ---- trouble --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pysyncobj.syncobj
 import pytest
 from pysyncobj import SyncObj
 
-from tq.errors import InternalError
+from tq.errors import InternalError, StorageFailed
 from tq.raft import adapter
 from tq.raft.adapter import NO_OP, Core, StoredEntry, SyncObjLog
 from tq.sim.disk import SimDisk
@@ -74,8 +74,9 @@ def test_the_clock_is_ours_during_a_call_and_only_then():
     journal._segments[-1].file.close()
     core.tick(5.0)
     assert core._clock() == 6.0
-    core.queue(b"\x02not ours")
-    with pytest.raises(InternalError):
+    core.queue(NO_OP + b"x")
+    journal.close()
+    with pytest.raises(StorageFailed):
         core.tick(6.0)
     assert pysyncobj.syncobj.monotonicTime is theirs
 

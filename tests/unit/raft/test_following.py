@@ -10,7 +10,7 @@ from tq.raft.guard import Role, RoleChange
 from tq.raft.messages import Ack, Append, Lost, Reject, RequestVote, Stale, TimeoutNow, Vote
 from tq.raft.records import Pending
 
-from .desk import Desk, append, entries_of
+from .desk import Desk, ack, append, entries_of, reject
 
 
 @pytest.fixture
@@ -271,6 +271,11 @@ def test_who_has_lost_what_it_acknowledged_stops(desk):
         desk.say("n2", Lost(1, 3))
 
 
-def test_strangers_are_dropped(desk):
+def test_answers_count_from_voters_alone(desk):
+    """H11. A leader that our log does not know yet is followed: it may have been added meanwhile."""
+    term = desk.lead()
+    for message in (ack(term, 2), reject(term, 1, sequence=9, prev=9), Vote(term)):
+        desk.say("n9", message)
+    assert desk.guard.strangers == 3
     desk.say("n9", append(9, 1, 0))
-    assert (desk.guard.strangers, desk.guard.term) == (1, 0)
+    assert (desk.guard.strangers, desk.guard.term, desk.guard.leader_id) == (3, 9, "n9")

@@ -17,6 +17,7 @@ from tq.raft.messages import (
     PreVote,
     PreVoteReply,
     Reject,
+    Removed,
     RequestVote,
     SnapshotAck,
     SnapshotPart,
@@ -39,7 +40,9 @@ ONE_OF_EACH = [
     Stale(5),
     TimeoutNow(5),
     Lost(5, 12),
-    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 4_096, b"data"),
+    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 7, ("a", "b"), 4_096, b"data"),
+    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 0, (), 4_096, b""),
+    Removed(5, 12),
     SnapshotAck(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 4_100, False),
 ]
 

@@ -24,7 +24,7 @@ def id_of(data: bytes = DATA, index: int = 50, term: int = 3) -> SnapshotId:
 
 
 def part(offset: int, data: bytes, snapshot: SnapshotId, *, term: int = 5) -> SnapshotPart:
-    return SnapshotPart(term, 0, snapshot.index, snapshot.term, snapshot.size, snapshot.digest, offset, data)
+    return SnapshotPart(term, 0, snapshot.index, snapshot.term, snapshot.size, snapshot.digest, 0, (), offset, data)
 
 
 class Bytes:
@@ -258,6 +258,9 @@ def test_what_is_here_already_is_not_installed_again():
     desk.sent()
     desk.say("n2", part(0, DATA, id_of()))
     assert desk.answer(SnapshotAck).done
+    assert (desk.journal.last_index, desk.journal.base_index, incoming.whole) == (61, 1, None)
+    desk.say("n3", part(0, DATA, id_of(), term=6))  # a leader that nothing was matched with yet
+    desk.sync()
     assert (desk.journal.last_index, desk.journal.base_index, incoming.whole) == (61, 1, None)
 
 
