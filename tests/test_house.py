@@ -78,6 +78,7 @@ TESTED_BY: dict[str, str] = {
     "tq/cli/show.py": "tests/unit/cli/test_tasks.py",
     "tq/cli/worker.py": "tests/unit/cli/test_main.py",
     # The simulated world: where what runs in it is tested
+    "tq/raft/voting.py": "tests/unit/raft/test_members.py",
     "tq/sim/clock.py": "tests/sim/test_power_loss_journal.py",
     "tq/sim/disk.py": "tests/conformance/test_disk.py",
     "tq/sim/group.py": "tests/sim/test_raft_group.py",

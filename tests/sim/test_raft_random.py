@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -36,6 +38,24 @@ def test_short():
     assert sum(story.group.committed.last_index for story in stories) > 5 * SEEDS
     assert sum(len(story.group.leaders.by_term) for story in stories) > SEEDS
     assert sum(story.group.promises.reads_answered for story in stories) > 10
+
+
+def test_a_seed_tells_the_same_story_in_another_process():
+    """SyncObj walks sets, whose order differs from process to process."""
+    code = (
+        "from tq.sim.weather import Weather\n"
+        "weather = Weather(6)\n"
+        "weather.play(1_500)\n"
+        "print(weather.group.now_ms, weather.group.network.sent, weather.group.committed.last_index, *weather.log)"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert runs[0] == runs[1] != ""
 
 
 @pytest.mark.skipif(not MINUTES, reason="TQ_SIM_MINUTES is not set")

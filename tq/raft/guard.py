@@ -30,7 +30,7 @@ from typing import assert_never
 import attrs
 
 from tq import limits
-from tq.errors import Backpressure, DataDamaged, InternalError, InvalidRequest, NotLeader, Unsupported
+from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader
 from tq.raft import adapter, members, messages
 from tq.raft.adapter import Core, Entries
 from tq.raft.elections import Elections, HeldVotes
@@ -58,6 +58,7 @@ from tq.raft.reads import ReadEnd, Reads
 from tq.raft.snapshot_receiving import SnapshotReceiving
 from tq.raft.snapshots import Incoming, SnapshotSource
 from tq.raft.transfer import Transfer
+from tq.raft.voting import Voting
 from tq.world import Random
 
 __all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
@@ -82,8 +83,6 @@ class Guard:
     Attributes:
         role, term, leader_id: as told to the broker; LEADER only when its term has a committed entry.
         committed_index: committed and durable here; never goes back.
-        voters: who votes, as the log has it.
-        removed: this node was told that it votes no more. It follows, and never campaigns.
         strangers: answers dropped because their sender is no voter, and messages to a group of one.
         wall_ms: this node's wall clock, set by the caller; members are told.
         clock_offsets_ms: the wall clocks of members less ours, as last heard.
@@ -98,13 +97,8 @@ class Guard:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
         self.node_id = node_id
         self._journal = journal
-        self.removed = False
-        self._configured = () if joins else tuple(sorted({node_id, *peers}))
-        if len(self._configured) > limits.RAFT_VOTERS_MAX:
-            raise Unsupported(
-                f"a group of {len(self._configured)} voters; at most {limits.RAFT_VOTERS_MAX} are supported"
-            )
-        self._set_voters()
+        configured = () if joins else tuple(sorted({node_id, *peers}))
+        self._voting = Voting(node_id, configured, journal)
         self._fallback_s = election_ms[1] / 1000
         self._core = self._new_core(now_s)
         self._core_role = adapter.FOLLOWER
@@ -133,21 +127,28 @@ class Guard:
         self.wall_ms = 0
         self.clock_offsets_ms: dict[str, int] = {}
 
-    def _set_voters(self) -> None:
-        """Take the voters from the log, or from the configuration if that has none."""
-        listed = self._listed = self._journal.members.current
-        self.voters = self._configured if listed is None else listed.ids
-        self._peers = [voter for voter in self.voters if voter != self.node_id]
-        self._votes = self.node_id in self.voters
-        self._alone = self.voters == (self.node_id,)
-        if self._votes:
-            self.removed = False
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Who votes, as the log has it, committed or not."""
+        return self._voting.voters
+
+    @property
+    def removed(self) -> bool:
+        """This node was told that it votes no more. It follows, and never campaigns."""
+        return self._voting.removed
+
+    @property
+    def _peers(self) -> list[str]:
+        return self._voting.peers
+
+    @property
+    def _alone(self) -> bool:
+        return self._voting.alone
 
     def _adopt_voters(self) -> None:
         """The log may have another list than before: in force from the entry on, and gone when it is cut away."""
-        if self._journal.members.current == self._listed:
+        if not self._voting.take():
             return
-        self._set_voters()
         core = self._core
         if core.role == adapter.LEADER:
             if core.peers != self._peers:
@@ -247,7 +248,7 @@ class Guard:
             case Lost():
                 self._stop_over_loss(peer, message)
             case Removed():
-                self.removed = not self._votes or message.index > self._journal.last_index
+                self._voting.was_removed(message.index)
             case Stale():
                 pass  # its term was all it had to say
             case _:
@@ -296,7 +297,7 @@ class Guard:
         """If a snapshot is whole and no sync runs: SyncObj anew on a log that begins behind it."""
         if not self._receiving.begin_log():
             return False
-        self._set_voters()
+        self._voting.take()
         self._elections.set_voters(len(self.voters), self._now_s)
         self._core.close()
         self._core = self._new_core(self._now_s)
@@ -356,21 +357,9 @@ class Guard:
         if self.role is not Role.LEADER:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
         self._transfer.check_open()
-        wanted = tuple(sorted(set(voters)))
-        if len(set(wanted) ^ set(self.voters)) != 1 or not all(wanted):
-            raise InvalidRequest.of("voters", wanted, f"one more or one less than {', '.join(self.voters)}")
-        if len(wanted) > limits.RAFT_VOTERS_MAX:
-            raise InvalidRequest.of("voters", wanted, f"at most {limits.RAFT_VOTERS_MAX}")
-        if self.node_id not in wanted:
-            raise InvalidRequest.of("voters", wanted, f"{self.node_id} leads: hand leadership over, then remove it")
-        listed = self._journal.members.current
         waits = any(map(members.is_members, self._proposals.waiting))
-        if waits or (listed is not None and listed.index > self.committed_index):
-            raise Backpressure(
-                "the change of voters before is not committed yet; nothing was done",
-                retry_after=limits.OVERLOAD_RETRY_AFTER_MS / 1000,
-            )
-        return self._proposals.add_members(self.term, members.encode(wanted))
+        payload = self._voting.change(voters, self.committed_index, waits=waits)
+        return self._proposals.add_members(self.term, payload)
 
     def transfer(self, target: str | None, now_s: float) -> str:
         """Hand leadership over to ``target``, or to the member that has most. Proposals pause until that is done, or
@@ -424,7 +413,7 @@ class Guard:
             self._elections.begin(self.node_id, now_s)
             self._core.campaign(now_s)
         else:
-            if now_s >= self._elections.deadline_s and self._votes and not self.removed:
+            if now_s >= self._elections.deadline_s and self._voting.may_campaign:
                 self._ask_prevotes()
             self._core.tick(now_s)
         self._take_over()
@@ -458,8 +447,7 @@ class Guard:
         self._leading.send_snapshots(self._now_s)
 
     def _queue_change(self, payload: bytes) -> None:
-        wanted, now = set(members.decode(payload)), set(self.voters)
-        added, gone = min(wanted - now, default=None), min(now - wanted, default=None)
+        added, gone = self._voting.step_of(payload)
         self._core.change_voters(payload, add=added, remove=gone)
         if gone is not None:
             self._gone = (gone, self._journal.last_index + 1)
@@ -581,7 +569,7 @@ class Guard:
         """When a tick has something to do by time."""
         if self._alone:
             return float("inf")
-        if not self._votes or self.removed:
+        if not self._voting.may_campaign:
             return float("inf")
         if self._leading is not None and self._core.role == adapter.LEADER:
             return min(self._leading.wakes_at_s(), self._transfer.wakes_at_s())

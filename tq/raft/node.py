@@ -27,7 +27,7 @@ from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
 from tq.raft.members import is_members
 from tq.raft.recovery import open_journal
-from tq.raft.snapshots import Incoming, SnapshotId, SnapshotSource, pending_snapshot
+from tq.raft.snapshots import Incoming, SnapshotSource, pending_snapshot
 from tq.raft.sync import SyncStrategy
 from tq.world import Clock, Disk, Random
 
@@ -106,7 +106,6 @@ class Node:
         self._keep_bytes = keep_bytes
         self._sync = sync
         self._election_ms = election_ms
-        self._is_group = any(peer != node_id for peer in peers)
         pending = pending_snapshot(disk)
         if pending is not None:
             pending.close()
@@ -116,8 +115,7 @@ class Node:
             disk, random, floor_index=applied_index, segment_bytes=segment_bytes, tail_bytes_max=tail_bytes_max,
             snapshot=None if pending is None else (pending.id.index, pending.id.term),
         )  # fmt: skip
-        whole = None if pending is None else pending.id
-        self._incoming = _open_incoming(disk, whole) if self._is_group or whole is not None else None
+        self._incoming = Incoming(disk, None if pending is None else pending.id)
         try:
             self._guard = Guard(
                 node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
@@ -239,15 +237,15 @@ class Node:
     def installation(self) -> Installation | None:
         """A snapshot that the log begins behind now. The store must take it, durably, and ``installed`` be called;
         before that no entry is handed out."""
-        whole = self._incoming.whole if self._incoming is not None else None
-        if self._incoming is None or whole is None or self._journal.base_index < whole.index:
+        whole = self._incoming.whole
+        if whole is None or self._journal.base_index < whole.index:
             return None
         return Installation(whole.index, whole.term, self._incoming.path)
 
     def installed(self) -> None:
         """The store has applied the installation's index, durably."""
         installation = self.installation
-        if self._incoming is None or installation is None:
+        if installation is None:
             raise InternalError("no snapshot is being installed")
         try:
             self._incoming.installed()
@@ -388,7 +386,7 @@ class Node:
         held_index = self._guard.hold_index(self._clock.monotonic_s())
         if held_index is not None:
             index = min(index, held_index)
-        if self._journal.compact(index, self._keep_bytes if self._is_group else 0):
+        if self._journal.compact(index, self._keep_bytes if len(self.voters) != 1 else 0):
             self._guard.compacted()
 
     def close(self) -> None:
@@ -424,10 +422,3 @@ class Node:
             return Entry(index, 0, b"")
         payload = self._journal.payload(index)
         return Entry(index, self._journal.term_at(index), b"" if is_members(payload) else payload[1:])
-
-
-def _open_incoming(disk: Disk, whole: SnapshotId | None) -> Incoming:
-    try:
-        return Incoming(disk, whole)
-    except OSError as error:
-        raise StorageFailed(f"opening the place of snapshots failed ({error.strerror or error})") from error

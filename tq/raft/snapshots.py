@@ -137,8 +137,6 @@ class Incoming:
         self._digest = new_digest()
         self._size = 0
         self.whole = whole
-        disk.make_directory(DIRECTORY)
-        disk.sync_directory()
 
     @property
     def path(self) -> str:
@@ -189,6 +187,8 @@ class Incoming:
 
     def _open(self, snapshot_id: SnapshotId) -> None:
         self.drop()
+        self._disk.make_directory(DIRECTORY)
+        self._disk.sync_directory()
         wanted = snapshot_id.name + _PART
         for name in self._disk.list(DIRECTORY):
             if name.endswith(_PART) and name != wanted:
