@@ -85,7 +85,7 @@ class Life:
         choice = self.random.below(10)
         if choice < 6 and self.node.is_leader:
             for _ in range(1 + self.random.below(3)):
-                data = b"\x83" + self.random.bytes(self.random.below(120))  # as the broker's: an array
+                data = b"\x83" + self.random.bytes(1 + self.random.below(120))[1:]  # begins as the broker's: an array
                 self.witness.proposed[self.node.propose(data)] = data
         elif choice == 6:
             self.witness.checkpoint = self.witness.applied
