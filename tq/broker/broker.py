@@ -134,6 +134,7 @@ class Broker:
         self.peer_statistics: Callable[[], dict[str, dict[str, Any]]] = dict  # set by who carries the messages
         self._reachable: set[str] = set()
         self._hand_over_next_ms = clock.monotonic_ms()
+        self._relays_to: str | None = None
         self._cluster_id = cluster_id
         self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
@@ -174,6 +175,11 @@ class Broker:
     # ---- called by the shell -----------------------------------------------------------------------
 
     def before_turn(self) -> None:
+        leader = self.node.leader_id
+        if leader != self._relays_to and leader is not None:
+            self._relays_to = leader
+            self.relay.leader_is(leader)
+            self.flush()
         self.proposer.before_turn()
 
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
@@ -208,7 +214,9 @@ class Broker:
     def on_peer(self, peer: str, is_reachable: bool) -> None:
         """Whether messages can be sent to another node has changed."""
         (self._reachable.add if is_reachable else self._reachable.discard)(peer)
-        if not is_reachable:
+        if is_reachable:
+            self.relay.tell_again()
+        else:
             self.relay.peer_lost(peer)
             self.flush()
 
@@ -222,6 +230,7 @@ class Broker:
     def look(self) -> None:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
+        self.relay.tell_again()
         self.disk_watch.run_once()
         self.clock_watch.run_once()
         if self.clock_watch.state is ClockState.FAR and self.is_serving and not self.is_stopping:
