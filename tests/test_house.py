@@ -49,6 +49,7 @@ TESTED_BY: dict[str, str] = {
     # The store: one suite for both of them, and for what they share.
     "tq/store/dump.py": "tests/conformance/test_store.py",
     "tq/store/keys.py": "tests/conformance/test_store.py",
+    "tq/store/lmdb_file.py": "tests/unit/store/test_lmdb_store.py",
     "tq/store/lmdb_store.py": "tests/conformance/test_store.py",
     "tq/store/memory.py": "tests/conformance/test_store.py",
     "tq/store/store.py": "tests/conformance/test_store.py",

@@ -105,9 +105,15 @@ DOORS: dict[str, list[str]] = {
     # files, the process
     "os": ["tq/world.py", *BENCH],
     "fcntl": ["tq/world.py"],
+    "fcntl.fcntl": ["tq/store/lmdb_copy.py"],
+    "fcntl.F_SETPIPE_SZ": ["tq/store/lmdb_copy.py"],
     "pathlib": ["tq/config.py", "tq/cli/*", *BENCH],
     "tempfile": BENCH,
     "shutil": BENCH,
+    "os.pipe2": ["tq/store/lmdb_copy.py"],  # LMDB writes a copy of itself into a pipe
+    "os.read": ["tq/store/lmdb_copy.py"],
+    "os.close": ["tq/store/lmdb_copy.py"],
+    "os.O_CLOEXEC": ["tq/store/lmdb_copy.py"],
     "os.environ": ["tq/cli/*", "tq/client/blocking.py", "tq/logs.py"],  # read once, at the start
     "os.getpid": ["tq/cli/base.py", *CLIENT_SHELL, "tq/worker/run.py", "tq/worker/processes.py"],
     "os.getppid": ["tq/worker/child.py"],
@@ -150,13 +156,14 @@ DOORS: dict[str, list[str]] = {
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
         "tq/worker/signals.py", *BENCH,
     ],
-    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py"],
+    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py"],
+    "threading.Thread": ["tq/store/lmdb_copy.py"],
     "threading.Event": ["tq/worker/context.py", "tq/cli/base.py"],
     "threading.get_ident": ["tq/raft/driver.py"],
     "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
     # libraries that have one home
     "cbor2": ["tq/cbor.py"],
-    "lmdb": ["tq/store/lmdb_store.py"],
+    "lmdb": ["tq/store/lmdb_store.py", "tq/store/lmdb_file.py", "tq/store/lmdb_copy.py", "tq/store/lmdb_intake.py"],
     "pysyncobj": ["tq/raft/adapter.py"],
     "prometheus_client": ["tq/metrics.py"],
     "structlog": ["tq/logs.py"],

@@ -4,7 +4,7 @@
 value came from, and structures it into frozen records. An unknown key is refused with the nearest known one;
 all that is wrong is reported at once, with where it came from.
 
-Sections that all nodes of a group must agree on are marked (cluster); the others are this node's own.
+Sections marked (cluster) should be equal on all nodes: those of the leader count. The others are this node's own.
 Adding a key: one attribute with its comment below, one row in docs/configuration.md; ``tq config show`` follows.
 """
 

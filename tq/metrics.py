@@ -25,6 +25,7 @@ class BrokerCollector(Collector):
         stats = self._stats()
         yield from _tasks(stats, self._queues())
         yield from _node(stats)
+        yield from _peers(stats)
 
 
 def _tasks(stats: dict[str, Any], queues: list[dict[str, Any]]) -> Iterable[Metric]:
@@ -74,6 +75,35 @@ def _node(stats: dict[str, Any]) -> Iterable[Metric]:
     yield GaugeMetricFamily("tq_store_used_bytes", "Pages in use in the store", value=store["used_bytes"])
     yield GaugeMetricFamily("tq_disk_free_bytes", "Free disk under the data folder", value=stats["disk_free_bytes"])
     yield GaugeMetricFamily("tq_disk_is_low", "1 while submissions are refused", value=int(stats["disk_is_low"]))
+
+
+def _peers(stats: dict[str, Any]) -> Iterable[Metric]:
+    yield CounterMetricFamily(
+        "tq_raft_elections", "Elections that this node started", value=stats["raft"]["terms_begun"]
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "tq_clock_offset_seconds", "This node's wall clock less the median of all", value=stats["clock_offset_ms"] / 1000
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "tq_clock_is_wrong", "1 while this node should not lead for it", value=int(stats["clock"] == "far")
+    )  # fmt: skip
+    relayed = GaugeMetricFamily(
+        "tq_relayed_connections", "Clients of this node at the leader; of other nodes here", labels=["direction"]
+    )  # fmt: skip
+    for direction, count in stats["relay"].items():
+        relayed.add_metric([direction], count)
+    yield relayed
+    reachable = GaugeMetricFamily("tq_raft_peer_reachable", "1 if messages can be sent to it", labels=["peer"])
+    waiting = GaugeMetricFamily("tq_raft_peer_waiting_bytes", "Queued for a peer, not yet sent", labels=["peer"])
+    dropped = CounterMetricFamily("tq_raft_peer_dropped", "Messages dropped for want of room", labels=["peer"])
+    refused = GaugeMetricFamily("tq_raft_peer_refused", "1 while a node is refused here", labels=["peer"])
+    for peer, told in stats["peers"].items():
+        refused.add_metric([peer], int(told["refused"] is not None))
+        if "reachable" in told:  # else it is no member
+            reachable.add_metric([peer], int(told["reachable"]))
+            waiting.add_metric([peer], told["waiting_bytes"])
+            dropped.add_metric([peer], told["dropped"])
+    yield from (reachable, waiting, dropped, refused)
 
 
 def render(collector: Collector) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tq.errors import Backpressure, StorageFailed
+from tq.errors import Backpressure, DataDamaged, StorageFailed
 from tq.sim.clock import VirtualClock
 from tq.store.dump import dump, load, state_digest
 from tq.store.lmdb_store import LmdbStore
@@ -484,3 +484,132 @@ def test_lmdb_is_a_dict_in_order(steps: list[tuple[object, ...]]) -> None:
             run_on(store, steps)
         finally:
             store.close()
+
+
+# ---- a state that goes from node to node ------------------------------------------------------------------
+
+
+def pieces_of(store: Store) -> list[bytes]:
+    copy = store.copy(60_000)
+    try:
+        return list(iter(copy.read, b""))
+    finally:
+        copy.close()
+
+
+def take(store: Store, pieces: list[bytes], index: int) -> None:
+    intake = store.intake()
+    for piece in pieces:
+        intake.write(piece)
+    intake.finish(index)
+    store.adopt(intake)
+
+
+def test_a_copy_is_the_last_checkpoint_whatever_comes_after(make: Make) -> None:
+    store, other = make(), make()
+    for number in range(300):
+        store.txn.put(TASKS, b"%04d" % number, bytes(1000))
+    store.checkpoint(7)
+    digest = state_digest(store.txn)
+    copy = store.copy(60_000)
+    store.txn.put(TASKS, b"later", b"1")
+    store.checkpoint(8)
+    store.txn.put(TASKS, b"open", b"1")
+    pieces = list(iter(copy.read, b""))
+    assert copy.applied_index == 7
+    copy.close()
+    other.txn.put(READY, b"gone", b"1")
+    other.checkpoint(3)
+    take(other, pieces, 7)
+    assert (state_digest(other.txn), other.checkpointed_index) == (digest, 7)
+    assert store.checkpointed_index == 8
+
+
+def test_an_adopted_state_is_durable_and_written_on(make: Make) -> None:
+    store, other = make(), make()
+    fill(store, TASKS, b"a", b"b")
+    store.checkpoint(5)
+    txn = other.txn
+    fill(other, TASKS, b"x")
+    with other.reader() as reader:
+        take(other, pieces_of(store), 5)
+        with pytest.raises(ReaderEnded):
+            reader.count(TASKS)
+    assert other.txn is txn
+    fill(other, TASKS, b"lost")
+    other.rollback()
+    assert [key for key, _ in txn.scan(TASKS, b"", None, 9)] == [b"a", b"b"]
+    fill(other, TASKS, b"c")
+    other.checkpoint(6)
+    assert state_digest(other.txn) != state_digest(store.txn)
+    fill(store, TASKS, b"c")
+    store.checkpoint(6)
+    assert state_digest(other.txn) == state_digest(store.txn)
+    take(store, pieces_of(other), 6)
+    assert state_digest(other.txn) == state_digest(store.txn)
+
+
+def test_what_belongs_to_a_node_stays_with_it(make: Make) -> None:
+    store, other = make(), make()
+    store.txn.put(META, b"local.theirs", b"1")
+    store.txn.put(META, b"local.both", b"theirs")
+    store.checkpoint(5)
+    other.txn.put(META, b"local.both", b"ours")
+    other.checkpoint(1)
+    take(other, pieces_of(store), 5)
+    assert other.txn.scan(META, b"local.", b"local/", 9) == [(b"local.both", b"ours")]
+
+
+def test_a_state_of_another_index_or_cut_off_is_refused(make: Make) -> None:
+    store, other = make(), make()
+    for number in range(300):
+        store.txn.put(TASKS, b"%04d" % number, bytes(1000))
+    store.checkpoint(5)
+    pieces = pieces_of(store)
+    whole = b"".join(pieces)
+    fill(other, TASKS, b"kept")
+    other.checkpoint(2)
+    for bad, index in ((whole, 6), (whole[: len(whole) // 2], 5), (b"", 5), (b"GET / HTTP/1.1\r\n" * 999, 5)):
+        intake = other.intake()
+        intake.write(bad)
+        with pytest.raises(DataDamaged):
+            intake.finish(index)
+        intake.drop()
+        intake.drop()
+    assert other.txn.scan(TASKS, b"", None, 9) == [(b"kept", b"value of kept")]
+    take(other, pieces, 5)
+    assert other.checkpointed_index == 5
+
+
+def test_a_copy_ends_when_it_is_over_its_time_or_closed(make: Make, clock: VirtualClock) -> None:
+    store = make()
+    for number in range(3000):
+        store.txn.put(TASKS, b"%04d" % number, bytes(1000))
+    store.checkpoint(1)
+    copy, closed = store.copy(1_000), store.copy(1_000)
+    assert copy.read() != b""
+    assert store.statistics().readers == 2
+    closed.close()
+    closed.close()
+    clock.advance_ms(1_000)
+    store.checkpoint(2)
+    for one in (copy, closed):
+        with pytest.raises(ReaderEnded):
+            one.read()
+        one.close()
+    assert (store.statistics().readers, store.statistics().readers_ended) == (0, 1)
+    copy = store.copy(1_000)
+    copy.read()
+    store.grow()
+    with pytest.raises(ReaderEnded):
+        copy.read()
+
+
+def test_copies_are_bounded_in_number(make: Make) -> None:
+    store = make()
+    copies = [store.copy(1_000) for _ in range(READERS_MAX)]
+    with pytest.raises(Backpressure):
+        store.copy(1_000)
+    for copy in copies:
+        copy.close()
+    store.copy(1_000).close()

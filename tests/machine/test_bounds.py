@@ -254,6 +254,7 @@ def odd_commands(draw: st.DrawFn) -> Any:
         Op.JOB_START: [number_id(4), 0, [None, None, None, None, None], None, 0],
         Op.JOB_STEP: [number_id(4), 1],
         Op.CLUSTER_FORM: [number_id(5), "n"],
+        Op.SETTINGS_SET: [1_000, 3, 1_000, 10, 1_000, 1_000],
     }
     op = draw(st.sampled_from(Op))
     fields = right[op]

@@ -7,10 +7,30 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+LEADER = "leader"
+"""A target: the node that leads when the time has come."""
+ALL = "all"
+"""A target: every node at once."""
+
+WAY_ACTIONS = ("cut", "deafen", "mute", "slow", "break")
+SECONDS = {
+    "kill": (0.0, 0.0, 0.3, 1.0),
+    "pause": (0.1, 0.5, 1.5, 3.0),
+    "cut": (0.3, 1.0, 3.0, 6.0),
+    "deafen": (0.5, 1.5, 3.0),
+    "mute": (0.5, 1.5, 3.0),
+    "slow": (1.0, 3.0),
+    "break": (0.0,),
+}
+
 
 @attrs.frozen
 class Fault:
-    """At ``at`` seconds: ``kill`` (and start again after ``seconds``) or ``pause`` (for ``seconds``)."""
+    """At ``at`` seconds, and undone ``seconds`` later.
+
+    action: ``kill`` (undone: started again) and ``pause`` of a process; ``cut`` (from the others), ``deafen`` (it hears
+    nobody), ``mute`` (nobody hears it), ``slow`` and ``break`` (its connections end) of the ways between nodes.
+    """
 
     at: float
     target: str
@@ -23,16 +43,23 @@ def plan(
 ) -> Iterator[Fault]:
     """Faults in order of time, about one in ``every`` seconds; the first soon, none in the last tenth.
 
-    A broker and a worker are killed first of all; then brokers get four of ten, clients one. A pause is often shorter than a lease (2 s) and sometimes longer.
+    A broker and a worker are killed first of all; then brokers get four of ten (of several nodes six), clients one. A
+    pause is often shorter than a lease (2 s) and sometimes longer. Of several nodes the leader is hit as often as all
+    others together, and sometimes all die at once.
     """
     draw = random.Random(seed)
-    yield Fault(every / 2, draw.choice(brokers), "kill", 0.0)
+    is_group = len(brokers) > 1
+    yield Fault(every / 2, LEADER if is_group else brokers[0], "kill", 0.0)
     yield Fault(every, draw.choice(workers), "kill", 0.0)
     at = every * 2
     while at < seconds * 0.9:
-        target = draw.choice(draw.choices((brokers, workers, clients), (4, 5, 1))[0])
-        if draw.random() < 0.5:
-            yield Fault(at, target, "kill", draw.choice((0.0, 0.0, 0.3, 1.0)))
-        else:
-            yield Fault(at, target, "pause", draw.choice((0.1, 0.5, 1.5, 3.0)))
+        kind = draw.choices((brokers, workers, clients), (8, 4, 1) if is_group else (4, 5, 1))[0]
+        target, actions = draw.choice(kind), ("kill", "pause")
+        if is_group and kind is brokers:
+            target = LEADER if draw.random() < 0.5 else target
+            actions = (*actions, *actions, *WAY_ACTIONS)
+            if draw.random() < 0.04:
+                target, actions = ALL, ("kill",)
+        action = draw.choice(actions)
+        yield Fault(at, target, action, draw.choice(SECONDS[action]))
         at += draw.uniform(0.3, 1.7) * every

@@ -292,15 +292,14 @@ MUTANTS = (
         (
             (
                 "tq/broker/dispatch.py",
-                "        self._need_linearizable(message.linearizable)\n        facts = self._facts\n",
-                "        self._need_linearizable(message.linearizable)\n        facts = self._facts\n"
+                "    def _get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n",
+                "    def _get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n"
                 "        old = self.__dict__.setdefault('old', {})\n"
                 "        if len(old) > 300:\n            old.clear()\n"
                 "        if message.id in old:\n"
                 "            connection.send(m.GetReply(message.rid, facts.applied_index, old[message.id]))\n"
                 "            return\n"
-                "        raw = queries.get_task(facts.txn, message.id, message.parts)\n"
-                "        old[message.id] = raw\n",
+                "        old[message.id] = queries.get_task(facts.txn, message.id, message.parts)\n",
             ),
         ),
     ),

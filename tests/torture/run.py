@@ -1,9 +1,10 @@
 """The torture run: rounds of full speed and faults, each ended by a drain, a reading of all ends and the checker.
 
-    round: clients ──submit──▶ broker ◀──claim, report── rough workers and ``tq worker`` processes
-                 faults (chaos.py): kill -9 and SIGSTOP of the broker and the workers, on one data folder
+    round: clients ──submit──▶ brokers ◀──claim, report── rough workers and ``tq worker`` processes
+                 faults (chaos.py): kill -9 and SIGSTOP of brokers and workers, cuts between brokers, on the same data
     drain: clients end, faults end, all processes run until every task has ended
-    check: ends are read, histories joined, tq/sim/checkers/history.py judges
+    check: ends are read, histories joined, tq/sim/checkers/history.py judges; no call took longer than it may
+    end:   all brokers are stopped, and the states of several nodes are equal
 
 Rounds keep the memory of the checker bounded in long runs and find a breach soon.
 """
@@ -21,28 +22,25 @@ from pathlib import Path
 
 import attrs
 
-from tests.torture import chaos
+from tests.torture import chaos, hangs
 from tests.torture.client import STOP
 from tests.torture.ends import read_ends
+from tests.torture.failed import TortureFailed
+from tests.torture.group import Group
 from tests.torture.recorder import Recorder
+from tests.torture.torment import Torment
 from tq import Client
-from tq.bench.processes import Broker, Ground, Process
+from tq.bench.processes import Ground, Process
 from tq.errors import TqError
 from tq.sim.checkers.history import Breach, check, fence_highest
 from tq.sim.checkers.records import History, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {
-    "leases": {"lease_ms": 2_000, "heartbeat_ms": 500, "session_ms": 2_000, "crashes_max": 20},
-    "limits": {"disk_free_min_bytes": 0},
-    "log": {"level": "info", "format": "text"},
-}
 CLIENTS = 2
 ROUND_SECONDS_MAX = 45.0
 BEGIN_SECONDS_MAX = 60.0
 DRAIN_SECONDS_MAX = float(os.environ.get("TQ_TORTURE_DRAIN_SECONDS", "120"))
 FAULT_SECONDS = 1.5
-LIVE = ("waiting", "scheduled", "pending", "running")
 
 
 @attrs.define
@@ -58,6 +56,9 @@ class Report:
     answers: Counter[str] = attrs.field(factory=Counter)
     crashes: int = 0
     fence_floor: int = 0
+    call_seconds_max: float = 0.0
+    healed_seconds_max: float = 0.0
+    state: str = ""
     breaches: list[Breach] = attrs.field(factory=list)
 
     def add(self, history: History) -> None:
@@ -79,42 +80,48 @@ class Report:
         yield "ends: " + ", ".join(f"{name} {count}" for name, count in sorted(self.states.items()))
         yield "answers: " + ", ".join(f"{name} {count}" for name, count in sorted(self.answers.items()))
         yield f"crashes counted by the broker: {self.crashes} · highest fence {self.fence_floor}"
+        yield f"longest call {self.call_seconds_max:.1f} s · served again {self.healed_seconds_max:.1f} s after the faults"
+        if self.state:
+            yield self.state
         yield from (f"BREACH {breach}" for breach in self.breaches[:50])
         by_rule = Counter(breach.rule for breach in self.breaches)
         found = ", ".join(f"{rule} {count}" for rule, count in sorted(by_rule.items()))
         yield f"breaches: {found}" if found else "no breach of the contract"
 
 
-class TortureFailed(Exception):
-    """The run could not be brought to its end: a process did not start, or the work did not drain."""
-
-
-def torture(ground: Ground, seconds: float, seed: int, say: Callable[[str], None]) -> Report:
+def torture(
+    ground: Ground, seconds: float, seed: int, say: Callable[[str], None], nodes: int = 1, profile: str = "fast"
+) -> Report:
     """Run rounds until ``seconds`` are over. Raises TortureFailed, ProcessFailed; breaches are in the report."""
     report = Report()
-    broker = ground.broker(SETTINGS)
-    broker.start_ready()
-    end = time.monotonic() + seconds
-    while not report.breaches and (report.rounds == 0 or time.monotonic() < end - 5):
-        left = max(5.0, end - time.monotonic())
-        length = min(left * 0.6 if left < ROUND_SECONDS_MAX else ROUND_SECONDS_MAX, ROUND_SECONDS_MAX)
-        history = _Round(ground, broker, report, length, seed + report.rounds, say).run()
-        report.add(history)
-        report.breaches = check(history, drained=True, fence_floor=report.fence_floor)
-        report.fence_floor = max(report.fence_floor, fence_highest(history))
-        say(f"round {report.rounds}: {len(history.finals)} tasks, {len(report.breaches)} breaches")
-    broker.stop()
-    if broker.exit_code != 0:
-        raise TortureFailed(f"the broker ended with {broker.exit_code}\n{broker.tail()}")
+    with Group(ground, nodes, profile) as group:
+        group.start()
+        end = time.monotonic() + seconds
+        while not report.breaches and (report.rounds == 0 or time.monotonic() < end - 5):
+            left = max(5.0, end - time.monotonic())
+            length = min(left * 0.6 if left < ROUND_SECONDS_MAX else ROUND_SECONDS_MAX, ROUND_SECONDS_MAX)
+            round_ = _Round(ground, group, report, length, seed + report.rounds, say)
+            history = round_.run()
+            report.add(history)
+            report.breaches = check(history, drained=True, fence_floor=report.fence_floor)
+            report.breaches += round_.hung()
+            report.fence_floor = max(report.fence_floor, fence_highest(history))
+            say(f"round {report.rounds}: {len(history.finals)} tasks, {len(report.breaches)} breaches")
+        index, digests = group.stop_and_compare(say)
+        if len(digests) > 1:
+            told = ", ".join(digest.hex()[:16] for digest in digests)
+            report.breaches.append(Breach("state", f"index {index}", f"the nodes have {told}"))
+        elif nodes > 1:
+            report.state = f"{nodes} nodes with one state at index {index}: {digests.pop().hex()[:16]}"
     return report
 
 
 class _Round:
     def __init__(
-        self, ground: Ground, broker: Broker, report: Report, seconds: float, seed: int, say: Callable[[str], None]
+        self, ground: Ground, group: Group, report: Report, seconds: float, seed: int, say: Callable[[str], None]
     ) -> None:
         self._ground = ground
-        self._broker = broker
+        self._group = group
         self._report = report
         self._seconds = seconds
         self._seed = seed
@@ -126,9 +133,10 @@ class _Round:
     def run(self) -> History:
         workers = {process.name: process for process in self._workers()}
         clients = {process.name: process for process in self._clients()}
-        with Client(self._broker.address, reach=2.0) as client:
+        with Client(self._group.addresses, reach=2.0) as client:
             self._begin(client, workers, clients)
             self._torment(workers, clients)
+            self._report.healed_seconds_max = max(self._report.healed_seconds_max, self._group.healed())
             (self._folder / STOP).touch()
             for process in clients.values():
                 code = process.wait(60)
@@ -166,7 +174,7 @@ class _Round:
         for number in range(2):
             name = f"{self._name}-worker-{number}"
             worker = self._ground.worker(
-                self._broker,
+                self._addresses(number),
                 "tests.torture.handlers",
                 "--queues",
                 "left,right",
@@ -183,38 +191,35 @@ class _Round:
             started.append(self._python("worker", f"{self._name}-rough-{number}", number))
         return started
 
+    def _addresses(self, number: int) -> str:
+        return self._group.addresses_for(number + 2 * self._report.rounds)
+
     def _clients(self) -> list[Process]:
         begun = ("--begun", str(time.time()))
         return [self._python("client", f"{self._name}-client-{n}", 100 + n, *begun) for n in range(CLIENTS)]
 
     def _python(self, module: str, name: str, number: int, *more: str) -> Process:
-        argv = [sys.executable, "-m", f"tests.torture.{module}", "--brokers", self._broker.address]
+        argv = [sys.executable, "-m", f"tests.torture.{module}", "--brokers", self._addresses(number)]
         argv += ["--history", str(self._folder), "--by", name, "--seed", str(self._seed * 1_000 + number), *more]
         return self._ground.process(name, argv, path=[ROOT])
 
     def _torment(self, workers: dict[str, Process], clients: dict[str, Process]) -> None:
-        """Do the faults of the plan when their time has come; every process runs again at the end, the broker is ready."""
-        begun = time.monotonic()
-        broker = self._broker.name
-        targets: dict[str, Process] = {broker: self._broker, **workers, **clients}
-        for fault in chaos.plan(self._seed, self._seconds, [broker], list(workers), list(clients), FAULT_SECONDS):
-            time.sleep(max(0.0, begun + fault.at - time.monotonic()))
-            process = targets[fault.target]
-            self._say(f"  {fault.at:5.1f} s {fault.action} {fault.target} ({fault.seconds:g} s)")
-            if not process.alive:
-                raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
-            kind = "broker" if fault.target == broker else "client" if fault.target in clients else "worker"
-            self._report.faults[f"{fault.action} {kind}"] += 1
-            if fault.action == "kill":
-                process.kill()
-                time.sleep(fault.seconds)
-                process.start()
-            else:
-                process.pause()
-                time.sleep(fault.seconds)
-                process.resume()
-        time.sleep(max(0.0, begun + self._seconds - time.monotonic()))
-        self._broker.wait_ready(60)
+        """Every process runs again at the end."""
+        plan = chaos.plan(
+            self._seed, self._seconds, list(self._group.by_name), list(workers), list(clients), FAULT_SECONDS
+        )
+        draw = random.Random(self._seed)
+        Torment(self._group, workers, clients, self._report.faults, self._say, draw).run(plan, self._seconds)
+
+    def hung(self) -> list[Breach]:
+        """Calls that took longer than they may."""
+        breaches = []
+        for path in sorted(self._folder.glob("*.jsonl")):
+            if "-client-" in path.name or "-rough-" in path.name:
+                found, longest = hangs.find(path.stem, path.read_text("utf-8", "replace").splitlines())
+                breaches += found
+                self._report.call_seconds_max = max(self._report.call_seconds_max, longest)
+        return breaches
 
     def _drain(self, client: Client, workers: dict[str, Process]) -> None:
         """Until no task lives, and each ``tq worker`` has registered, so that it knows what SIGTERM means."""
@@ -222,12 +227,13 @@ class _Round:
         end = time.monotonic() + DRAIN_SECONDS_MAX
         while (left := self._left(client, names)) != "":
             if time.monotonic() > end:
-                raise TortureFailed(f"not drained in {DRAIN_SECONDS_MAX:g} s: {left}\n{self._broker.tail()}")
+                tails = "\n".join(broker.tail() for broker in self._group.brokers)
+                raise TortureFailed(f"not drained in {DRAIN_SECONDS_MAX:g} s: {left}\n{tails}")
             self._all_live(workers)
             time.sleep(0.2)
 
     def _all_live(self, workers: dict[str, Process]) -> None:
-        for process in (self._broker, *workers.values()):
+        for process in (*self._group.brokers, *workers.values()):
             if not process.alive:
                 raise TortureFailed(f"{process.name} ended by itself with {process.exit_code}\n{process.tail()}")
 
@@ -242,26 +248,24 @@ class _Round:
         """What must still happen; empty when all is done."""
         try:
             missing = names - {worker.name for worker in client.workers()}
-            live = {state: len(client.list(state=state, limit=1_000).tasks) for state in LIVE}
+            queues = client.queues()  # one look, so no task can move behind it
         except TqError as error:
             return str(error)
-        if not missing and not any(live.values()):
-            return ""
-        tasks = ", ".join(f"{count} {state}" for state, count in live.items() if count)
-        return f"{tasks or 'no tasks'}; not registered: {sorted(missing)}"
+        live = sum(queue.waiting + queue.scheduled + queue.pending_total + queue.running for queue in queues)
+        return f"{live} tasks live; not registered: {sorted(missing)}" if missing or live else ""
 
     def _history(self) -> History:
         files = sorted(self._folder.glob("*.jsonl"))
         return parse([path.read_text("utf-8", "replace").splitlines() for path in files])
 
 
-def main(seconds: float, seed: int | None) -> int:
+def main(seconds: float, seed: int | None, nodes: int = 1, profile: str = "fast") -> int:
     """Print what is done and found; 1 when the contract was broken or the run failed. Logs are kept then."""
     chosen = random.SystemRandom().randrange(1 << 32) if seed is None else seed
-    print(f"torture: {seconds:g} s, seed {chosen}", flush=True)
+    print(f"torture: {nodes} {'node' if nodes == 1 else 'nodes'}, {seconds:g} s, seed {chosen}", flush=True)
     with Ground("tq-torture-") as ground:
         try:
-            report = torture(ground, seconds, chosen, lambda line: print(line, flush=True))
+            report = torture(ground, seconds, chosen, lambda line: print(line, flush=True), nodes, profile)
         except BaseException:
             print(f"failed; seed {chosen}; logs and histories are in {ground.keep()}", flush=True)
             raise

@@ -25,6 +25,7 @@ from tq.spec import Spec, encode
 from tq.store.memory import MemoryStore
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+WAY = {"reachable": True, "reason": None, "waiting_bytes": 7, "dropped": 2, "refused": None}
 SESSION = b"session".ljust(16, b"-")
 
 
@@ -96,6 +97,18 @@ def test_a_new_broker_has_all_its_metrics(rig: Rig) -> None:
     assert rig.value("tq_journal_bytes") > 0
     assert rig.value("tq_disk_free_bytes") > 0
     assert rig.value("tq_disk_is_low") == 0
+
+
+def test_the_other_nodes(rig: Rig) -> None:
+    lost = {**WAY, "reachable": False, "refused": "another disk"}
+    rig.broker.peer_statistics = lambda: {"n2": WAY, "n3": lost, "stranger": {"refused": "no member"}}
+    assert [rig.value("tq_raft_peer_reachable", peer=peer) for peer in ("n2", "n3")] == [1, 0]
+    assert rig.value("tq_raft_peer_waiting_bytes", peer="n2") == 7
+    assert rig.value("tq_raft_peer_dropped_total", peer="n2") == 2
+    assert [rig.value("tq_raft_peer_refused", peer=peer) for peer in ("n2", "n3", "stranger")] == [0, 1, 1]
+    assert rig.value("tq_relayed_connections", direction="outgoing") == 0
+    assert rig.value("tq_raft_elections_total") == 1
+    assert rig.value("tq_clock_offset_seconds") == rig.value("tq_clock_is_wrong") == 0
 
 
 def test_tasks_are_counted_by_queue_state_and_band(rig: Rig) -> None:
@@ -179,6 +192,7 @@ def test_each_metric_has_help_and_a_unit_that_prometheus_knows(rig: Rig) -> None
 
 
 def test_the_page_lists_each_metric_and_no_other(rig: Rig) -> None:
+    rig.broker.peer_statistics = lambda: {"n2": WAY}
     rig.submit(1)  # so that labels are there
     shown = re.findall(r"^\| `(tq_\w+)` \| (.*?) \| (.+) \|$", PAGE, re.MULTILINE)
     real = []

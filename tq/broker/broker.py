@@ -23,6 +23,7 @@ from tq.broker.advance_timers import AdvanceTimers
 from tq.broker.applier import Applier, LogEntry
 from tq.broker.bulk_jobs import BulkJobs
 from tq.broker.claims import Claims
+from tq.broker.clock_watch import ClockState, ClockWatch
 from tq.broker.connection import Connection
 from tq.broker.deadlines import Deadlines
 from tq.broker.disk_watch import DiskWatch
@@ -36,6 +37,7 @@ from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
 from tq.broker.requests import answer_requests
 from tq.broker.services import Service
+from tq.broker.status import cluster_view
 from tq.broker.waits import Waits
 from tq.config import Config
 from tq.errors import NotLeader
@@ -62,6 +64,9 @@ class Counters:
     requests: int = 0
     connections_refused: int = 0
 
+
+HAND_OVER_AGAIN_MS = 5_000
+"""Between two tries of a leader that should not lead."""
 
 Send = Callable[[str, int, bytes], bool]
 
@@ -100,9 +105,10 @@ class Broker:
         self.connections: set[Connection] = set()
         self._random = random
         self._store = store
-        settings = _settings(config)
+        self._settings = _settings(config)
+        self._settings_seen: Settings | None = None
         self.applier = Applier(
-            store, lambda: Machine(store.txn, settings), node.read, clock.monotonic_s, self._on_applied
+            store, lambda: Machine(store.txn, self._settings), node.read, clock.monotonic_s, self._on_applied
         )  # fmt: skip
         self.log_time = LogTime(clock, queries.log_time_ms(store.txn), lambda: node.clock_offsets_ms.values())
         self.deadlines = Deadlines(clock)
@@ -117,7 +123,18 @@ class Broker:
             lambda peer, message: send(peer, CHANNEL_STATUS, message),
             self.node_status,
             self.deadlines,
+            lambda peer, status: self.clock_watch.heard(peer, status["wall_ms"]),
         )
+        self.clock_watch = ClockWatch(
+            clock,
+            [peer.id for peer in config.cluster.peers if peer.id != config.node.id],
+            lambda: self.gather.ask(lambda _others: self.clock_watch.judge()),
+            self._clock_changed,
+        )
+        self.peer_statistics: Callable[[], dict[str, dict[str, Any]]] = dict  # set by who carries the messages
+        self._reachable: set[str] = set()
+        self._hand_over_next_ms = clock.monotonic_ms()
+        self._relays_to: str | None = None
         self._cluster_id = cluster_id
         self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
@@ -146,7 +163,7 @@ class Broker:
         self._services: list[Service] = [
             ExpireLeases(self.leases, self.proposer.propose),
             AdvanceTimers(
-                lambda kind: queries.next_due_ms(store.txn, kind, settings),
+                lambda kind: queries.next_due_ms(store.txn, kind, self.applier.machine.settings),
                 self.log_time.now_ms,
                 random,
                 self.proposer.propose,
@@ -158,6 +175,11 @@ class Broker:
     # ---- called by the shell -----------------------------------------------------------------------
 
     def before_turn(self) -> None:
+        leader = self.node.leader_id
+        if leader != self._relays_to and leader is not None:
+            self._relays_to = leader
+            self.relay.leader_is(leader)
+            self.flush()
         self.proposer.before_turn()
 
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
@@ -171,6 +193,9 @@ class Broker:
             # An entry of this term, so that all before it is known to be committed; the first forms the cluster.
             forming = commands.ClusterForm(self._cluster_id, self.config.cluster.name)
             self.proposer.propose(forming, 1, 64, self._formed)
+            # The leader's configuration counts for all. Without the log each node would apply by its own.
+            settings = commands.SettingsSet(*attrs.astuple(self._settings))
+            self.proposer.propose(settings, 1, 64, _ignore)
             return
         self.is_serving = False
         leader = self.leader_address
@@ -188,7 +213,10 @@ class Broker:
 
     def on_peer(self, peer: str, is_reachable: bool) -> None:
         """Whether messages can be sent to another node has changed."""
-        if not is_reachable:
+        (self._reachable.add if is_reachable else self._reachable.discard)(peer)
+        if is_reachable:
+            self.relay.tell_again()
+        else:
             self.relay.peer_lost(peer)
             self.flush()
 
@@ -202,7 +230,11 @@ class Broker:
     def look(self) -> None:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
+        self.relay.tell_again()
         self.disk_watch.run_once()
+        self.clock_watch.run_once()
+        if self.clock_watch.state is ClockState.FAR and self.is_serving and not self.is_stopping:
+            self._give_way()
         if self.is_serving and not self.is_stopping:
             for service in self._services:
                 service.run_once()
@@ -226,6 +258,17 @@ class Broker:
             connection = next(iter(self.dirty))
             del self.dirty[connection]
             connection.flush()
+
+    def hand_over(self, why: str) -> bool:
+        """Let another node lead, one that can be reached and whose clock is right. False if there is none, or this node
+        does not lead. Role and leader tell how it ended; it is over after the longest election time-out."""
+        able = [peer for peer in sorted(self._reachable) if not self.clock_watch.is_far(peer)]
+        if not self.node.is_leader or not able:
+            return False
+        target = self.node.transfer(among=able)
+        self._log.info("hands leadership over", to=target, why=why)
+        self._wake()
+        return True
 
     def stop(self) -> None:
         """No new work from now on: tell the peers, answer what is only waiting."""
@@ -336,6 +379,10 @@ class Broker:
             "events": [[queue, event, count] for (queue, event), count in sorted(self.counters.events.items())],
             "disk_free_bytes": self.disk_watch.free_bytes,
             "disk_is_low": self.disk_watch.is_low,
+            "clock_offset_ms": self.clock_watch.offset_ms,
+            "clock": self.clock_watch.state.value,
+            "relay": self.relay.statistics(),
+            "peers": self.peer_statistics(),
             "proposer": attrs.asdict(self.proposer.statistics()),
             "applier": attrs.asdict(self.applier.statistics()),
             "raft": _plain(attrs.asdict(self.node.statistics())),
@@ -358,10 +405,15 @@ class Broker:
             "checkpointed": self._store.checkpointed_index,
             "serving": self.is_serving,
             "disk_free_bytes": self.disk_watch.free_bytes,
-            "clock_offset_ms": self.log_time.offset_ms(),
+            "disk_is_low": self.disk_watch.is_low,
+            "sync_p99_ms": raft["sync_p99_ms"],
+            "wall_ms": self.clock.wall_ms(),
+            "clock_offset_ms": self.clock_watch.offset_ms,
+            "clock": self.clock_watch.state.value,
             "log_time_ahead_ms": self.log_time.ahead_ms(),
             "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
             "version": VERSION,
+            "peers": self.peer_statistics(),
             "raft": raft,
         }
 
@@ -369,26 +421,35 @@ class Broker:
         """Ask all nodes; ``done`` gets the whole, with those that did not answer shown as such."""
 
         def gathered(others: dict[str, dict[str, Any] | None]) -> None:
-            own = self.node_status()
-            nodes = [own]
-            for peer in self.config.cluster.peers:
-                if peer.id != self.config.node.id:
-                    told = others.get(peer.id)
-                    nodes.append(told or {"id": peer.id, "address": peer.client, "reachable": False})
-            nodes.sort(key=lambda node: str(node["id"]))
-            reachable = sum(1 for node in nodes if node["reachable"])
-            done(
-                {
-                    "cluster": {"id": self._cluster_id.hex(), "name": self.config.cluster.name},
-                    "may_lose": max(0, reachable - (len(nodes) // 2 + 1)),
-                    "nodes": nodes,
-                }
-            )
+            me = self.config.node.id
+            told = {**others, me: self.node_status()}
+            cluster = self.config.cluster
+            done(cluster_view(self._cluster_id, cluster.name, me, cluster.peers, told, self.peer_statistics()))
             self.flush()
 
         self.gather.ask(gathered)
 
     # ---- inside ------------------------------------------------------------------------------------
+
+    def _clock_changed(self, before: ClockState) -> None:
+        watch = self.clock_watch
+        if watch.state is ClockState.OK:
+            self._log.info("the clock is right again", offset_ms=watch.offset_ms)
+        else:
+            self._log.warning(
+                "the clock is wrong, set it (chronyc makestep, or the like)"
+                if watch.state is ClockState.FAR
+                else "the clock differs from those of the others",
+                offset_ms=watch.offset_ms,
+                before=before.value,
+            )
+
+    def _give_way(self) -> None:
+        """A node with a wrong clock should not lead; it does if no other can."""
+        now_ms = self.clock.monotonic_ms()
+        if now_ms >= self._hand_over_next_ms and self.node.transfer_target is None:
+            self._hand_over_next_ms = now_ms + HAND_OVER_AGAIN_MS
+            self.hand_over("its clock is wrong")
 
     def _formed(self, answer: object, index: int) -> None:
         if isinstance(answer, Exception):
@@ -410,6 +471,8 @@ class Broker:
             self.waits.applied(entry.index, [])
             return
         self.log_time.seen(applied.time_ms)
+        if self.applier.machine.settings is not self._settings_seen:
+            self._tell_settings()
         if self.is_serving:
             self._lead(applied)
         self.proposer.applied(entry.term, entry.index, applied.answers)
@@ -422,6 +485,13 @@ class Broker:
             if applied.ready:
                 self.claims.became_ready(applied.ready)
             self.claims.feed_rest()
+
+    def _tell_settings(self) -> None:
+        self._settings_seen = self.applier.machine.settings
+        own = attrs.asdict(self._settings)
+        differs = {name: value for name, value in attrs.asdict(self._settings_seen).items() if value != own[name]}
+        if differs:
+            self._log.warning("the leader's settings count, and this node's configuration has others", **differs)
 
     def _lead(self, applied: Applied) -> None:
         """The leader's memory follows the log."""
@@ -479,6 +549,10 @@ class Broker:
 
     def _type_name(self, number: int) -> str:
         return self.applier.machine.type_name(number)
+
+
+def _ignore(_answer: object, _index: int) -> None:
+    """What was lost is proposed by the next leader."""
 
 
 def _settings(config: Config) -> Settings:

@@ -34,13 +34,20 @@ class Question:
 
 class Gather:
     def __init__(
-        self, others: Sequence[str], send: Callable[[str, bytes], bool], own: Callable[[], Status], deadlines: Deadlines
+        self,
+        others: Sequence[str],
+        send: Callable[[str, bytes], bool],
+        own: Callable[[], Status],
+        deadlines: Deadlines,
+        heard: Callable[[str, Status], None] = lambda _peer, _status: None,
     ) -> None:
-        """send: (peer, message), False if it cannot be. own: what this node says of itself."""
+        """send: (peer, message), False if it cannot be. own: what this node says of itself. heard: called with each
+        answer when it comes."""
         self._others = tuple(others)
         self._send = send
         self._own = own
         self._deadlines = deadlines
+        self._heard = heard
         self._count = 0
         self._questions: dict[int, Question] = {}
 
@@ -69,6 +76,7 @@ class Gather:
         question = self._questions.get(number)
         if question is None or peer not in question.missing:
             return
+        self._heard(peer, status)
         question.answers[peer] = status
         question.missing.discard(peer)
         if not question.missing:

@@ -7,6 +7,7 @@ neither, and what comes is dropped: Raft bears that.
 from __future__ import annotations
 
 from socket import socket
+from typing import Any
 
 import structlog
 import trio
@@ -21,6 +22,9 @@ from tq.raft.transport.link import Ident
 from tq.raft.transport.shell import PeerTransport
 from tq.world import Clock, Random
 
+REFUSED_MAX = 32
+"""Nodes that are remembered as refused: whoever has the secret may come with any name."""
+
 
 class Peers:
     def __init__(self, config: Config, identity: Identity, secret: bytes, clock: Clock, random: Random) -> None:
@@ -31,6 +35,7 @@ class Peers:
         self._broker: Broker | None = None
         self._progress = trio.Event()
         self._reachable: set[str] = set()
+        self._refused: dict[str, str] = {}  # why, by node; those that were refused when they last came
         server_tls, client_tls = tls.contexts(config.tls) if config.tls.is_on else (None, None)
         self._transport = PeerTransport(
             me=identity.ident,
@@ -65,6 +70,7 @@ class Peers:
         self._node = node
         self._broker = broker
         node.send = self._send_raft
+        broker.peer_statistics = self.statistics
         for peer in self._reachable:
             broker.on_peer(peer, True)
 
@@ -75,16 +81,20 @@ class Peers:
     def send(self, peer: str, channel: int, message: bytes) -> bool:
         return self._transport.send(peer, channel, message)
 
-    def statistics(self) -> dict[str, dict[str, object]]:
-        return self._transport.statistics()
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """By node: see ``PeerTransport.statistics``, and why it was refused here, if it was. Nodes that are not of this
+        cluster stand there too, if they came."""
+        found: dict[str, dict[str, Any]] = {id: {"refused": why} for id, why in self._refused.items()}
+        for id, told in self._transport.statistics().items():
+            found[id] = {**told, "refused": self._refused.get(id)}
+        return found
 
     # ---- inside -----------------------------------------------------------------------------------
 
     def _judge(self, ident: Ident) -> str | None:
         before = self._identity.ident(), self._identity.is_formed
         refusal = self._identity.judge(ident)
-        if refusal is not None:
-            self._log.warning("refused a node", peer=ident.node_id, reason=refusal)
+        self._note(ident.node_id, refusal)
         if (self._identity.ident(), self._identity.is_formed) != before:
             self._log.info(
                 "formed the cluster" if self._identity.is_formed else "promised to form the cluster",
@@ -95,6 +105,15 @@ class Peers:
             self._progress.set()
             self._progress = trio.Event()
         return refusal
+
+    def _note(self, node_id: str, refusal: str | None) -> None:
+        """A node that is refused comes again each second: that is logged when it begins, or the reason changes."""
+        if refusal is None:
+            self._refused.pop(node_id, None)
+        elif self._refused.get(node_id) != refusal:
+            self._log.warning("refused a node", peer=node_id, reason=refusal)
+            if node_id in self._refused or len(self._refused) < REFUSED_MAX:
+                self._refused[node_id] = refusal
 
     def _on_message(self, peer: str, channel: int, message: bytes) -> None:
         if self._node is None or self._broker is None:

@@ -38,6 +38,8 @@ class LogNode(Protocol):
 
     @property
     def is_leader(self) -> bool: ...
+    @property
+    def transfer_target(self) -> str | None: ...
     def propose(self, data: bytes) -> tuple[int, int]: ...
 
 
@@ -95,8 +97,11 @@ class Proposer:
         self._wake()
 
     def before_turn(self) -> None:
-        """Propose the next entry if none is in flight."""
+        """Propose the next entry if none is in flight. While leadership is handed over, all waits: for the next leader
+        (``leadership_lost``), or for this one if that comes to nothing."""
         if self._flight is not None or not self._queue or not self._node.is_leader:
+            return
+        if self._node.transfer_target is not None:
             return
         taken = self._take()
         merged = merge([(item[0], item[3]) for item in taken])

@@ -7,9 +7,10 @@ they do for a client that is there.
 
 Rules
 - A relayed connection has an id that never comes again, not in another life of either node: a late answer finds nobody.
-- Every request that was relayed is answered once: by the leader, or here when the way to the leader is lost. Then
-  whether it was done is unknown, and the error says so; requests carry ids, so sending them again is safe.
-- The client's end closes the leader's end, and the other way round.
+- Every request that was relayed is answered once: by the leader, or here when the way to the leader is lost or another
+  one leads. Then whether it was done is unknown, and the error says so; requests carry ids, so sending them again is safe.
+- The client's end closes the leader's end, and the other way round. An end that cannot be told now is told later: the
+  way back may be lost while the way there holds, and who waits behind it would not learn that its answer is lost.
 - What is queued here for our clients leaves when the caller flushes the broker.
 - A client that reads slowly is bounded where it always is, at its own connection.
 
@@ -74,7 +75,6 @@ class RelayedSocket:
     def close(self) -> None:
         if self.is_open:
             self.is_open = False
-            self._send(self._peer, cbor.dumps([DROPPED, self._id]))
             self._closed()
 
 
@@ -102,6 +102,7 @@ class Relay:
         self._outgoing: dict[bytes, Outgoing] = {}
         self._by_connection: dict[Connection, Outgoing] = {}
         self._incoming: dict[tuple[str, bytes], Connection] = {}
+        self._untold: dict[tuple[str, int, bytes], None] = {}  # (peer, CLOSED or DROPPED, id), in order
 
     # ---- our clients ------------------------------------------------------------------------------
 
@@ -117,6 +118,18 @@ class Relay:
         if not self._send(leader, cbor.dumps([REQUEST, out.id, encode(message)])):
             raise NotLeader("this node cannot reach the leader; nothing was done", retry_after=0.1)
         out.in_flight.add(rid)
+
+    def leader_is(self, leader: str) -> None:
+        """What is in flight at any other node is answered: that one may never do it."""
+        for out in [out for out in self._outgoing.values() if out.leader != leader]:
+            self._lose(out, "the leader changed while this was in flight")
+
+    def tell_again(self) -> None:
+        """Tell the ends that could not be told. Call it now and then, and when a peer can be reached again."""
+        if self._untold:
+            untold, self._untold = self._untold, {}
+            for peer, kind, id in untold:
+                self._tell(peer, kind, id)
 
     def peer_lost(self, peer: str) -> None:
         """Nothing can be sent to the peer now; what comes from it may still come, and finds nobody."""
@@ -137,6 +150,7 @@ class Relay:
                 connection = self._incoming.get((peer, id))
                 if connection is not None:
                     connection.close()
+                self._untold.pop((peer, DROPPED, id), None)  # it knows
             case [int(kind), bytes(id)] if kind == DROPPED:
                 out = self._outgoing.get(id)
                 if out is not None and out.leader == peer:
@@ -161,7 +175,11 @@ class Relay:
 
     def _client_left(self, out: Outgoing) -> None:
         self._forget(out)
-        self._send(out.leader, cbor.dumps([CLOSED, out.id]))
+        self._tell(out.leader, CLOSED, out.id)
+
+    def _tell(self, peer: str, kind: int, id: bytes) -> None:
+        if not self._send(peer, cbor.dumps([kind, id])):
+            self._untold[peer, kind, id] = None
 
     def _forget(self, out: Outgoing) -> None:
         del self._outgoing[out.id]
@@ -170,7 +188,7 @@ class Relay:
 
     def _lose(self, out: Outgoing, why: str) -> None:
         self._forget(out)
-        self._send(out.leader, cbor.dumps([CLOSED, out.id]))
+        self._tell(out.leader, CLOSED, out.id)
         error = BrokerUnavailable(f"whether this was done is unknown: {why}; send it again with the same ids")
         for rid in sorted(out.in_flight):
             out.connection.send_error(rid, error)
@@ -200,3 +218,5 @@ class Relay:
 
     def _ended(self, key: tuple[str, bytes]) -> None:
         self._incoming.pop(key, None)
+        peer, id = key
+        self._tell(peer, DROPPED, id)

@@ -195,7 +195,11 @@ async def _either(first: Wait, second: Wait) -> None:
 
 
 async def _stop(broker: Broker) -> None:
-    """Until nothing is in flight any more, but not longer than GRACEFUL_STOP_MS."""
+    """Another leads, and nothing is in flight any more; but not longer than an election and GRACEFUL_STOP_MS."""
+    if broker.hand_over("it stops"):
+        with trio.move_on_after(ELECTION_MS[broker.config.cluster.profile][1] / 1000):
+            while broker.node.leader_id in (None, broker.config.node.id):  # clients are told whom to ask
+                await trio.sleep(0.005)
     broker.stop()
     with trio.move_on_after(limits.GRACEFUL_STOP_MS / 1000):
         while not broker.is_idle:

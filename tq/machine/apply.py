@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import attrs
+
 from tq import cbor
 from tq.errors import TqError
 from tq.machine import bulk, cancel, claim, jobs, leases, report, sessions, submit, timers
@@ -38,6 +40,7 @@ from tq.machine.commands import (
     SessionClose,
     SessionOpen,
     SessionsEnd,
+    SettingsSet,
     Submit,
 )
 from tq.machine.counts import Counts
@@ -47,6 +50,8 @@ from tq.machine.names import Names
 from tq.machine.ready import Ready
 from tq.machine.session import load_sessions
 from tq.machine.settings import Settings
+from tq.machine.settings import store as settings_store
+from tq.machine.settings import stored as settings_stored
 from tq.machine.version import check_format
 from tq.store import keys
 from tq.store.tables import Table
@@ -63,10 +68,10 @@ def encode_entry(time_ms: int, commands: Iterable[Command]) -> bytes:
 
 
 class Machine:
-    """On one transaction of a store. ``ready``: {(queue number, type number): tasks that are ready to run}."""
+    """On one transaction of a store. ``settings``: in force until the log sets others. ``ready``: {(queue number, type number): tasks that are ready to run}."""
 
     def __init__(self, txn: Txn, settings: Settings = _SETTINGS_DEFAULT) -> None:
-        self.settings = settings
+        self.settings = settings_stored(txn) or settings
         self.index = 0  # of the last entry that this object applied
         self.time_ms = keys.unpack_u64(txn.get(Table.META, keys.LOG_TIME))
         self._txn = txn
@@ -111,6 +116,7 @@ class Machine:
             self._txn, self.settings, index, self.time_ms, self._queues, self._types, self._counts, self._ready, self._sessions
         )  # fmt: skip
         answers = [_command(entry, array) for array in arrays]
+        self.settings = entry.settings
         self._counts.flush(self._txn)
         return Applied(
             index,
@@ -140,6 +146,11 @@ def _cluster_form(entry: Entry, command: ClusterForm) -> bytes:
     return command.cluster_id
 
 
+def _settings_set(entry: Entry, command: SettingsSet) -> None:
+    entry.settings = Settings(*attrs.astuple(command))
+    settings_store(entry.txn, entry.settings)
+
+
 _HANDLERS: Final[dict[type[Command], Callable[[Entry, Any], object]]] = {
     Submit: submit.submit,
     SessionOpen: sessions.session_open,
@@ -155,4 +166,5 @@ _HANDLERS: Final[dict[type[Command], Callable[[Entry, Any], object]]] = {
     JobStart: jobs.job_start,
     JobStep: jobs.job_step,
     ClusterForm: _cluster_form,
+    SettingsSet: _settings_set,
 }

@@ -32,6 +32,7 @@ class Op(enum.IntEnum):
     JOB_START = 12
     JOB_STEP = 13
     CLUSTER_FORM = 14
+    SETTINGS_SET = 15
 
 
 class Outcome(enum.IntEnum):
@@ -197,3 +198,17 @@ class ClusterForm(Command):
     OP = Op.CLUSTER_FORM
     cluster_id: bytes  # 16
     name: str
+
+
+@attrs.frozen
+class SettingsSet(Command):
+    """What the nodes must agree on (``tq.machine.settings.Settings``), as the leader is configured. In force for all
+    that follows. Answer: None."""
+
+    OP = Op.SETTINGS_SET
+    lease_ms: int
+    crashes_max: int
+    finished_keep_ms: int
+    finished_keep_tasks: int
+    dead_keep_ms: int
+    tombstone_keep_ms: int

@@ -29,9 +29,11 @@ from tq.machine.commands import (
     SessionClose,
     SessionOpen,
     SessionsEnd,
+    SettingsSet,
     Submit,
     Timer,
 )
+from tq.machine.settings import CRASHES_BOUND
 
 Check = Callable[[Any], bool]
 
@@ -157,6 +159,14 @@ _CHECKS: Final[dict[type[Command], tuple[tuple[str, Check, str], ...]]] = {
         ("limit", _is_int(1, limits.ENTRY_OPERATIONS_MAX), f"must be between 1 and {limits.ENTRY_OPERATIONS_MAX}"),
     ),
     ClusterForm: (("cluster_id", _is_id, _ID_BOUND), ("name", _is_text, "must be text")),
+    SettingsSet: (
+        ("lease_ms", _DURATION, _DURATION_BOUND),
+        ("crashes_max", _is_int(1, CRASHES_BOUND), f"must be between 1 and {CRASHES_BOUND}"),
+        ("finished_keep_ms", _DURATION, _DURATION_BOUND),
+        ("finished_keep_tasks", _is_int(0, (1 << 63) - 1), "must be a whole number from 0"),
+        ("dead_keep_ms", _DURATION, _DURATION_BOUND),
+        ("tombstone_keep_ms", _DURATION, _DURATION_BOUND),
+    ),
 }  # fmt: skip
 
 _BY_OP: Final[dict[int, type[Command]]] = {int(cls.OP): cls for cls in _CHECKS}

@@ -1,4 +1,5 @@
-"""What all nodes must agree on, beside the log: a different value on one node would make its state differ."""
+"""What all nodes must agree on: a different value on one node would make its state differ. So it stands in the log, and
+in the state; a node's configuration counts only as far as it leads and says so (``SettingsSet``)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ from typing import Final
 
 import attrs
 
-from tq import limits
+from tq import cbor, limits
+from tq.store import keys
+from tq.store.tables import Table
+from tq.store.txn import ReadTxn, Txn
 
 CRASHES_BOUND: Final = 0xFFFF  # what a header can count
 
@@ -24,3 +28,13 @@ class Settings:
     finished_keep_tasks: int = limits.FINISHED_KEEP_TASKS_DEFAULT
     dead_keep_ms: int = limits.DEAD_KEEP_MS_DEFAULT
     tombstone_keep_ms: int = limits.TOMBSTONE_KEEP_MS_DEFAULT
+
+
+def stored(txn: ReadTxn) -> Settings | None:
+    """As last set by the log; None if never."""
+    raw = txn.get(Table.META, keys.SETTINGS)
+    return None if raw is None else Settings(*cbor.loads(raw))
+
+
+def store(txn: Txn, settings: Settings) -> None:
+    txn.put(Table.META, keys.SETTINGS, cbor.dumps(list(attrs.astuple(settings))))

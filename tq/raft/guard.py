@@ -25,6 +25,7 @@ A group of one needs no timer: it campaigns with the first tick.
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import assert_never
 
 import attrs
@@ -361,9 +362,10 @@ class Guard:
         payload = self._voting.change(voters, self.committed_index, waits=waits)
         return self._proposals.add_members(self.term, payload)
 
-    def transfer(self, target: str | None, now_s: float) -> str:
-        """Hand leadership over to ``target``, or to the member that has most. Proposals pause until that is done, or
-        until the longest election time-out has passed. Role changes tell how it ended. Returns who is to lead.
+    def transfer(self, target: str | None, now_s: float, among: Collection[str] | None = None) -> str:
+        """Hand leadership over to ``target``, or to the member that has most (``among`` these, if they are given and not
+        none). Proposals pause until that is done, or until the longest election time-out has passed. Role changes tell
+        how it ended. Returns who is to lead.
 
         Raises:
             NotLeader: nothing was done.
@@ -373,7 +375,7 @@ class Guard:
             raise NotLeader("this node does not lead; ask the leader to hand over", leader=self.leader_id)
         if self._leading is None or (target is not None and target not in self._peers):
             raise InvalidRequest.of("target", target, f"one of the other members: {', '.join(self._peers) or 'none'}")
-        target = target or self._leading.furthest()
+        target = target or self._leading.furthest(among)
         self._transfer.begin(target, now_s)
         self._tick_wanted = True
         return target
@@ -608,6 +610,7 @@ class Guard:
             self._proposals.end_committed(committed)
             self._tell_removed()
         if self._leading is not None and self._alone:
+            self._reads.confirm(self._leading.round)  # nobody else is left to ask
             self._leading = None
         if self._leading is not None and core.role != adapter.LEADER:
             self._leading.end()

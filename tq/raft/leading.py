@@ -18,7 +18,7 @@ Theory
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tq import limits
 from tq.errors import InternalError
@@ -309,9 +309,12 @@ class Leading:
             if progress.paused:
                 self._resume(peer, progress)
 
-    def furthest(self) -> str:
+    def furthest(self, among: Collection[str] | None = None) -> str:
         """The member that has most of the log, of those that answered last."""
-        return max(self.progress, key=lambda peer: (self.progress[peer].match_index, self.progress[peer].heard_s, peer))
+        return max(
+            among or self.progress,
+            key=lambda peer: (self.progress[peer].match_index, self.progress[peer].heard_s, peer),
+        )
 
     # ---- reads -------------------------------------------------------------------------------------
 

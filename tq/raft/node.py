@@ -17,7 +17,7 @@ A node that has failed once stays failed: each call raises again, nothing more i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
@@ -293,13 +293,18 @@ class Node:
         self._check()
         return self._guard.change_voters(voters)
 
-    def transfer(self, target: str | None = None) -> str:
+    def transfer(self, target: str | None = None, among: Collection[str] | None = None) -> str:
         """Hand leadership over; see ``Guard.transfer``. Returns who is to lead.
 
         Raises NotLeader, InvalidRequest.
         """
         self._check()
-        return self._guard.transfer(target, self._clock.monotonic_s())
+        return self._guard.transfer(target, self._clock.monotonic_s(), among)
+
+    @property
+    def transfer_target(self) -> str | None:
+        """Who is to lead next, while that is under way; ``propose`` refuses then."""
+        return self._guard.transfer_target
 
     def read_index(self) -> int:
         """Begin a linearizable read; returns its ticket. ``take_reads`` says at which index it may be answered.

@@ -30,6 +30,7 @@ from hashlib import blake2b
 from typing import Final
 
 LOG_TIME: Final = b"machine.log_time_ms"  # META: u64
+SETTINGS: Final = b"machine.settings"  # META: CBOR, the fields of Settings in order
 CLUSTER: Final = b"machine.cluster"  # META: CBOR [cluster id, name]
 
 KIND_QUEUE: Final = b"q"

@@ -12,6 +12,8 @@ whole. That holds only with sync on and without writemap, so both are fixed here
   is short at open (the power went in between, or bytes are gone) is verified page by page before it is lengthened.
 - The map must be large enough. It costs address space only and grows when no transaction is open: at checkpoints,
   while less than ``MAP_HEADROOM_BYTES`` is left, and in ``grow()``.
+- A state that arrives from another node is made beside, synced, looked at, and renamed over the file while nothing is
+  open. The lock file is removed before: the table in it is about the old file.
 - Errors of a damaged page may come out of any call. They close the store: DataDamaged. Any other error of LMDB in a
   write means that the disk is full or broken: StorageFailed, and closed too. Neither is retried. There are no checksums:
   a page with wrong bytes is found by its shape, here, by LMDB, or by one of LMDB's assertions, which end the process
@@ -26,19 +28,23 @@ Rejected: one database with table numbers in the key (locality of a table is los
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import lmdb
-import lmdb.verify
 
 from tq import limits
 from tq.errors import Backpressure, DataDamaged, StorageFailed, Unsupported
+from tq.store import lmdb_file
+from tq.store.keys import after
+from tq.store.lmdb_copy import LmdbCopy
+from tq.store.lmdb_intake import LmdbIntake
 from tq.store.store import (
     APPLIED_INDEX,
+    LOCAL_PREFIX,
+    LOCAL_ROWS_MAX,
     READER_LIMIT_MS_DEFAULT,
     READERS_MAX,
     STORE_FORMAT,
@@ -46,6 +52,7 @@ from tq.store.store import (
     BadKey,
     ReaderEnded,
     StoreFull,
+    StoreIntake,
     StoreStatistics,
     pack_index,
     unpack_index,
@@ -54,28 +61,8 @@ from tq.store.tables import Table
 from tq.store.txn import Pair, ReadTxn
 from tq.world import Clock, RealDisk, RealFile
 
-FILE_NAME: Final = "data.mdb"
-UNFINISHED_SUFFIX: Final = ".new"
 ROW_OVERHEAD_BYTES: Final = 32  # of a change, for the estimate of dirty bytes
-MAP_GROWTH_BYTES_MAX: Final = 16 << 30  # the map doubles, up to this much at once
-READERS_FOREIGN_MAX: Final = 16  # of other processes, such as `python -m lmdb copy`
-
-# The meta pages, 0 and 1, as far as the length of the file depends on them (LMDB 0.9, data version 1).
-META_BYTES: Final = 152
-META_MAGIC_AT: Final = slice(16, 20)
-META_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
-META_PAGE_SIZE_AT: Final = slice(40, 44)
-META_LAST_PAGE_AT: Final = slice(136, 144)
-
-_DAMAGE: Final = (
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.InvalidError,
-    lmdb.VersionMismatchError,
-    lmdb.IncompatibleError,
-    lmdb.NotFoundError,  # of a table: each was made with the file
-    lmdb.BadTxnError,  # an earlier error of the transaction; after a full map it is told apart
-)
+MAP_GROWTH_BYTES_MAX: Final = lmdb_file.MAP_GROWTH_BYTES_MAX
 
 
 class _LmdbReads:
@@ -257,26 +244,22 @@ class _LmdbReader:
 class LmdbStore:
     """``open`` it; plays ``Store``. The data directory must be locked by the caller."""
 
-    def __init__(self, environment: lmdb.Environment, file: RealFile, path: str, clock: Clock) -> None:
-        self._environment = environment
-        self._file = file
-        self._path = path
+    def __init__(self, disk: RealDisk, directory: str, clock: Clock, map_bytes: int) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._path = disk.real_path(f"{directory}/{lmdb_file.FILE_NAME}")
         self._clock = clock
+        self._map_bytes = map_bytes
         self._closed = False
         self._failed = False
         self._full = False  # the transaction is: LMDB takes no more of it
-        self._readers: list[_LmdbReader] = []
+        self._readers: list[_LmdbReader | LmdbCopy] = []
         self._readers_ended = 0
         self._checkpoints = 0
         self._checkpoint_ms_last = 0.0
         self._checkpoint_ms_max = 0.0
-        self._page_bytes: int = environment.stat()["psize"]
-        self._databases = [environment.open_db(_name(table), create=False) for table in Table]
         self._txn = LmdbTxn(self)
-        self._begin()
-        self._check_format()
-        self._index = unpack_index(self._txn.get(Table.META, APPLIED_INDEX))
-        self._keep_room()
+        self._open()
 
     @staticmethod
     def open(disk: RealDisk, directory: str, clock: Clock, *, map_bytes: int = limits.MAP_BYTES_INITIAL) -> LmdbStore:
@@ -285,25 +268,35 @@ class LmdbStore:
         Raises DataDamaged (the file is no store, or fails its checks), StorageFailed (the disk does not let us),
         Unsupported (written by a newer version).
         """
-        path = disk.real_path(f"{directory}/{FILE_NAME}")
+        return LmdbStore(disk, directory, clock, map_bytes)
+
+    def _open(self) -> None:
+        disk, directory, path = self._disk, self._directory, self._path
         file: RealFile | None = None
         environment: lmdb.Environment | None = None
         try:
             if not disk.exists(directory):
-                _make(disk, directory, map_bytes)
+                lmdb_file.make(disk, directory, self._map_bytes)
             disk.sync_directory()
-            file = _open_file(disk, f"{directory}/{FILE_NAME}")
-            _lengthen(file, path)
-            environment = _environment(disk.real_path(directory), map_bytes)
+            file = lmdb_file.open_file(disk, f"{directory}/{lmdb_file.FILE_NAME}")
+            lmdb_file.lengthen(file, path)
+            environment = lmdb_file.open_environment(disk.real_path(directory), self._map_bytes)
             environment.sync(True)
-            return LmdbStore(environment, file, path, clock)
+            self._environment, self._file = environment, file
+            self._page_bytes: int = environment.stat()["psize"]
+            self._databases = [environment.open_db(lmdb_file.table_name(table), create=False) for table in Table]
+            self._begin()
+            self._check_format()
+            self._index = unpack_index(self._txn.get(Table.META, APPLIED_INDEX))
+            self._keep_room()
         except (lmdb.Error, OSError, DataDamaged, StorageFailed, Unsupported) as error:
+            self._closed = True
             if environment is not None:
                 environment.close()
             if file is not None:
                 file.close()
             if isinstance(error, lmdb.Error):
-                raise _typed(error, path) from error
+                raise lmdb_file.typed(error, path) from error
             if isinstance(error, OSError):
                 raise StorageFailed(f"{path}: {error.strerror}") from error
             raise
@@ -374,6 +367,43 @@ class LmdbStore:
             if reader in self._readers:
                 self._readers.remove(reader)
 
+    def copy(self, limit_ms: int) -> LmdbCopy:
+        self._check()
+        if len(self._readers) >= READERS_MAX:
+            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
+        try:
+            txn = self._environment.begin(write=False)
+        except lmdb.ReadersFullError as error:
+            raise Backpressure("other processes read the store; try again later", retry_after=1) from error
+        end_ms = self._clock.monotonic_ms() + limit_ms
+        copy = LmdbCopy(self._environment, txn, self._index, end_ms, self._path, self.fail, self._forget)
+        self._readers.append(copy)
+        return copy
+
+    def _forget(self, copy: LmdbCopy) -> None:
+        if copy in self._readers:
+            self._readers.remove(copy)
+
+    def intake(self) -> LmdbIntake:
+        self._check()
+        local = self._txn.scan(Table.META, LOCAL_PREFIX, after(LOCAL_PREFIX), LOCAL_ROWS_MAX)
+        return LmdbIntake(self._disk, self._directory + lmdb_file.INTAKE_SUFFIX, self._map_bytes, local)
+
+    def adopt(self, intake: StoreIntake) -> None:
+        assert isinstance(intake, LmdbIntake)
+        self._check()
+        self._end_readers(until_ms=None)
+        self._inner.abort()
+        self._environment.close()
+        self._file.close()
+        self._closed = True  # until it is open again
+        try:
+            intake.move_into(self._directory)
+        except OSError as error:
+            raise StorageFailed(f"{self._path}: it could not be replaced: {error.strerror}") from error
+        self._closed = False
+        self._open()
+
     def statistics(self) -> StoreStatistics:
         self._check()
         info = self._environment.info()
@@ -410,7 +440,7 @@ class LmdbStore:
             self._full = True
             raise StoreFull from error
         self._failed = True
-        raise _typed(error, self._path) from error
+        raise lmdb_file.typed(error, self._path) from error
 
     def _check(self) -> None:
         if self._failed or self._closed:
@@ -422,13 +452,13 @@ class LmdbStore:
             self._txn.renew(self._inner, self._databases)
         except lmdb.Error as error:
             self._failed = True
-            raise _typed(error, self._path) from error
+            raise lmdb_file.typed(error, self._path) from error
         self._full = False
 
     def _check_format(self) -> None:
         found = self._txn.get(Table.META, STORE_FORMAT_KEY)
         if found is None:
-            raise _damaged(self._path, "it has no format number")
+            raise lmdb_file.damaged(self._path, "it has no format number")
         if (number := int.from_bytes(found, "big")) != STORE_FORMAT:
             raise Unsupported(
                 f"{self._path} has store format {number}; this version reads {STORE_FORMAT}: start the version that"
@@ -468,84 +498,3 @@ class LmdbStore:
                 self._readers.remove(reader)
                 self._readers_ended += 1
                 reader.end()
-
-
-def _name(table: Table) -> bytes:
-    return table.name.lower().encode()
-
-
-def _environment(real_directory: str, map_bytes: int) -> lmdb.Environment:
-    return lmdb.open(
-        real_directory,
-        mode=0o600,
-        map_size=map_bytes,
-        max_dbs=len(Table),
-        max_readers=READERS_MAX + READERS_FOREIGN_MAX,
-        sync=True,
-        metasync=True,
-        writemap=False,
-        lib_version=0,
-    )
-
-
-def _make(disk: RealDisk, directory: str, map_bytes: int) -> None:
-    """Make an empty store that is there in whole or not at all, whenever the power goes."""
-    unfinished = directory + UNFINISHED_SUFFIX
-    for name in disk.list(unfinished):
-        disk.remove(f"{unfinished}/{name}")
-    disk.make_directory(unfinished)
-    environment = _environment(disk.real_path(unfinished), map_bytes)
-    try:
-        databases = [environment.open_db(_name(table)) for table in Table]
-        with environment.begin(write=True) as txn:
-            txn.put(STORE_FORMAT_KEY, STORE_FORMAT.to_bytes(4, "big"), db=databases[Table.META])
-    finally:
-        environment.close()
-    file = disk.open(f"{unfinished}/{FILE_NAME}")
-    try:
-        file.sync()
-    finally:
-        file.close()
-    disk.sync_directory(unfinished)
-    disk.rename(unfinished, directory)
-
-
-def _open_file(disk: RealDisk, path: str) -> RealFile:
-    try:
-        return disk.open(path)
-    except FileNotFoundError as error:
-        raise _damaged(disk.real_path(path), "the file is missing") from error
-
-
-def _lengthen(file: RealFile, path: str) -> None:
-    """See the theory: a short file must be reported, not end the process."""
-    size = file.size()
-    head = file.read(0, META_BYTES)
-    page_bytes = int.from_bytes(head[META_PAGE_SIZE_AT], sys.byteorder)
-    metas = [head, file.read(page_bytes, META_BYTES)]
-    if any(len(meta) < META_BYTES or meta[META_MAGIC_AT] != META_MAGIC for meta in metas):
-        raise _damaged(path, "it does not begin as an LMDB file")
-    last_page = max(int.from_bytes(meta[META_LAST_PAGE_AT], sys.byteorder) for meta in metas)
-    need = (last_page + 1) * page_bytes
-    if need <= size:
-        return
-    try:
-        problems = lmdb.verify.verify(path)  # type: ignore[no-untyped-call]  # it has no stub
-    except lmdb.verify.VerifyError as error:
-        raise _damaged(path, str(error)) from error
-    if problems or need > size + MAP_GROWTH_BYTES_MAX:
-        raise _damaged(path, f"it has {size} bytes and speaks of {need}: {'; '.join(problems[:1])}")
-    file.truncate(need)
-
-
-def _damaged(path: str, what: str) -> DataDamaged:
-    return DataDamaged(
-        f"{path}: {what}. Check a copy of its directory with `python -m lmdb verify DIRECTORY`. On a cluster, empty this"
-        " node's data directory and let it join again; on one node, restore a backup"
-    )
-
-
-def _typed(error: lmdb.Error, path: str) -> DataDamaged | StorageFailed:
-    if isinstance(error, _DAMAGE):
-        return _damaged(path, str(error))
-    return StorageFailed(f"{path}: {error}")

@@ -12,10 +12,14 @@ from contextlib import contextmanager
 
 from sortedcontainers import SortedList
 
-from tq.errors import Backpressure, StorageFailed
+from tq.errors import Backpressure, DataDamaged, StorageFailed
+from tq.store.dump import dump, load
+from tq.store.keys import after
 from tq.store.store import (
     APPLIED_INDEX,
     KEY_BYTES_MAX,
+    LOCAL_PREFIX,
+    LOCAL_ROWS_MAX,
     READER_LIMIT_MS_DEFAULT,
     READERS_MAX,
     STORE_FORMAT,
@@ -23,6 +27,7 @@ from tq.store.store import (
     BadKey,
     ReaderEnded,
     StoreFull,
+    StoreIntake,
     StoreStatistics,
     pack_index,
 )
@@ -224,6 +229,53 @@ class MemoryTxn(_MemoryReads):
         self.puts_until_full -= 1
 
 
+class MemoryCopy:
+    """Plays ``StoreCopy``: a dump of what was checkpointed when it was made."""
+
+    def __init__(self, reader: _MemoryReader, applied_index: int, forget: Callable[[_MemoryReader], None]) -> None:
+        self.applied_index = applied_index
+        self._reader = reader
+        self._forget = forget
+        self._pieces: list[bytes] | None = None
+
+    def read(self) -> bytes:
+        if self._reader.ended:
+            raise ReaderEnded
+        if self._pieces is None:
+            self._pieces = []
+            dump(self._reader, self._pieces.append)
+            self._pieces.reverse()
+        return self._pieces.pop() if self._pieces else b""
+
+    def close(self) -> None:
+        self._reader.ended = True
+        self._forget(self._reader)
+
+
+class MemoryIntake:
+    """Plays ``StoreIntake``."""
+
+    def __init__(self, local: list[Pair]) -> None:
+        self._pieces: list[bytes] = []
+        self._local = local
+        self.state: MemoryStore | None = None
+
+    def write(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def finish(self, applied_index: int) -> None:
+        state = MemoryStore()
+        facts = load(state, self._pieces, "the state that arrives")
+        if facts.applied_index != applied_index:
+            raise DataDamaged(f"the state that arrives is of index {facts.applied_index}, not {applied_index}")
+        state.txn.put_many(Table.META, self._local)
+        self.state = state
+
+    def drop(self) -> None:
+        self._pieces.clear()
+        self.state = None
+
+
 class MemoryStore:
     """Plays ``Store``. ``between`` is called twice in a checkpoint, where the power may go: before it is durable and
     after; a simulated disk's ``step`` fits. Without a ``clock`` readers have no time limit.
@@ -245,6 +297,11 @@ class MemoryStore:
         self._closed = False
         self._txn.put(Table.META, STORE_FORMAT_KEY, STORE_FORMAT.to_bytes(4, "big"))
         self._settle()
+
+    @property
+    def tables(self) -> list[_Rows]:
+        """For whoever adopts it."""
+        return self._tables
 
     @property
     def txn(self) -> MemoryTxn:
@@ -300,18 +357,46 @@ class MemoryStore:
 
     @contextmanager
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> Iterator[ReadTxn]:
+        reader = self._new_reader(limit_ms)
+        try:
+            yield reader
+        finally:
+            reader.ended = True
+            self._forget(reader)
+
+    def _new_reader(self, limit_ms: int) -> _MemoryReader:
         self._check()
         if len(self._readers) >= READERS_MAX:
             raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
         end_ms = None if self._clock is None else self._clock.monotonic_ms() + limit_ms
         reader = _MemoryReader([_Rows(rows.before()) for rows in self._tables], end_ms)
         self._readers.append(reader)
-        try:
-            yield reader
-        finally:
-            reader.ended = True
-            if reader in self._readers:
-                self._readers.remove(reader)
+        return reader
+
+    def _forget(self, reader: _MemoryReader) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
+
+    def copy(self, limit_ms: int) -> MemoryCopy:
+        return MemoryCopy(self._new_reader(limit_ms), self._index, self._forget)
+
+    def intake(self) -> MemoryIntake:
+        self._check()
+        return MemoryIntake(self._txn.scan(Table.META, LOCAL_PREFIX, after(LOCAL_PREFIX), LOCAL_ROWS_MAX))
+
+    def adopt(self, intake: StoreIntake) -> None:
+        assert isinstance(intake, MemoryIntake)
+        assert intake.state is not None, "adopt() of an intake that is not finished"
+        self._check()
+        self._end_all_readers()
+        if self._between is not None:
+            self._between()
+        self._tables[:] = intake.state.tables
+        self._index = intake.state.checkpointed_index
+        self._settle()
+        intake.drop()
+        if self._between is not None:
+            self._between()
 
     def _end_all_readers(self) -> None:
         for reader in self._readers:

@@ -28,6 +28,7 @@ APPLIED_INDEX: Final = b"applied_index"  # META: the last entry in the checkpoin
 STORE_FORMAT_KEY: Final = b"store.format"  # META: the number below, 4 bytes, big-endian
 STORE_FORMAT: Final = 1
 LOCAL_PREFIX: Final = b"local."  # META: keys that belong to one node; neither dumped nor digested
+LOCAL_ROWS_MAX: Final = 1_000
 KEY_BYTES_MAX: Final = 511  # LMDB's own bound
 READER_LIMIT_MS_DEFAULT: Final = 30_000
 READERS_MAX: Final = 32
@@ -39,6 +40,10 @@ class StoreFull(Exception):
 
 class ReaderEnded(Exception):
     """The reader was over its time, or the store had to grow. Start the work again with a new one."""
+
+
+class CopyFailed(Exception):
+    """No copy can be made of this store as it is. It is of use otherwise."""
 
 
 class BadKey(ValueError):
@@ -63,6 +68,42 @@ class StoreStatistics:
     checkpoint_ms_max: float
     readers: int
     readers_ended: int  # cut off by their limit or by growth
+
+
+class StoreCopy(Protocol):
+    """The state of one checkpoint as a stream, for ``Store.intake`` of another store of the same kind."""
+
+    @property
+    def applied_index(self) -> int: ...
+    def read(self) -> bytes:
+        """The next bytes, empty at the end. One other thread may call it.
+
+        Raises ReaderEnded (over its time, or the store had to grow: make another), CopyFailed, DataDamaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """In the store's thread, at any time: a ``read`` that is waiting ends at once. Safe to call twice."""
+        ...
+
+
+class StoreIntake(Protocol):
+    """The place of a state that arrives, beside the store. One other thread may write and finish it."""
+
+    def write(self, data: bytes) -> None:
+        """Raises OSError."""
+        ...
+
+    def finish(self, applied_index: int) -> None:
+        """All of it is here: make it durable, and see that it is a state of that index.
+
+        Raises DataDamaged, Unsupported (format), StorageFailed, OSError.
+        """
+        ...
+
+    def drop(self) -> None:
+        """It is not wanted any more. Raises OSError."""
+        ...
 
 
 class Store(Protocol):
@@ -100,6 +141,22 @@ class Store(Protocol):
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> AbstractContextManager[ReadTxn]:
         """The state of the last checkpoint. Enter and leave it in the store's thread; what it yields may be used
         by one other thread meanwhile. Raises Backpressure with READERS_MAX of them open."""
+        ...
+
+    def copy(self, limit_ms: int) -> StoreCopy:
+        """The last checkpoint, to be sent to another node. It counts as a reader: ``close`` it. Raises Backpressure."""
+        ...
+
+    def intake(self) -> StoreIntake:
+        """A place for a state that replaces this one."""
+        ...
+
+    def adopt(self, intake: StoreIntake) -> None:
+        """Be the state that ``intake`` has finished, atomically and durably: after a crash there is the old one or the
+        new. Readers end; ``txn`` stays the same object. What belongs to this node (LOCAL_PREFIX) is kept.
+
+        Raises StorageFailed.
+        """
         ...
 
     def statistics(self) -> StoreStatistics:

@@ -86,3 +86,21 @@ def test_alone_it_answers_at_once() -> None:
 def test_what_is_no_message_of_ours_stops_the_node(message: object) -> None:
     with pytest.raises(InternalError, match="tells"):
         Ring().nodes["n1"].received("n2", cbor.dumps(message))
+
+
+def test_each_answer_is_heard_when_it_comes_and_late_ones_are_not() -> None:
+    ring = Ring()
+    heard: list[tuple[str, Status]] = []
+    deadlines = ring.deadlines["n1"]
+    ring.nodes["n1"] = Gather(
+        ["n2", "n3"], lambda peer, message: not ring.wire.append(("n1", peer, message)), dict, deadlines,
+        lambda peer, status: heard.append((peer, status)),
+    )  # fmt: skip
+    ring.nodes["n1"].ask(ring.done.append)
+    late = ring.wire.pop()
+    ring.carry()
+    assert heard == [("n2", {"id": "n2"})]
+    ring.wait()
+    ring.wire.append(late)
+    ring.carry()
+    assert heard == [("n2", {"id": "n2"})]

@@ -15,6 +15,7 @@ class Log:
 
     def __init__(self) -> None:
         self.is_leader = True
+        self.transfer_target: str | None = None
         self.term = 3
         self.entries: list[bytes] = []
 
@@ -253,3 +254,18 @@ def test_a_command_that_fits_no_entry_is_refused(rig):
     assert answers[0].code == "TOO_LARGE"
     rig.proposer.applied(3, 11, ["ok"])
     assert rig.answers == [(1, "ok", 11)]
+
+
+def test_while_leadership_is_handed_over_all_waits_for_how_that_ends(rig):
+    rig.log.transfer_target = "n2"
+    rig.give(1)
+    rig.proposer.before_turn()
+    assert (rig.log.entries, rig.answers) == ([], [])
+    rig.log.transfer_target = None  # it came to nothing
+    rig.proposer.before_turn()
+    assert len(rig.log.entries) == 1
+    rig.log.transfer_target = "n3"
+    rig.give(2)
+    rig.proposer.before_turn()
+    rig.proposer.leadership_lost("there")
+    assert [(number, type(answer)) for number, answer, _ in rig.answers] == [(1, BrokerUnavailable), (2, NotLeader)]

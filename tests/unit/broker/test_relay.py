@@ -226,6 +226,78 @@ def test_a_new_leader_is_asked_and_what_was_in_flight_is_answered() -> None:
     assert not client.has(later)
 
 
+def test_what_is_in_flight_at_another_node_is_answered_when_a_leader_is_known() -> None:
+    """Else it would wait for a way that is still there, to a node that stands still or cannot be heard."""
+    two = Two()
+    client = two.near.connect()
+    rid = client.ask(m.SubmitTask, [task(1)])
+    two.near.settle()
+    two.near_relay.leader_is("far")
+    two.near.broker.flush()
+    assert not client.has(rid)
+    two.near_relay.leader_is("third")
+    two.near.broker.flush()
+    with pytest.raises(BrokerUnavailable, match="leader changed"):
+        client.answer(rid)
+
+
+def test_an_answer_that_could_not_be_carried_is_an_end_that_is_told_later() -> None:
+    """The way there holds and the way back does not: the client may not wait for ever."""
+    two = Two()
+    client = two.near.connect()
+    rid = client.ask(m.SubmitTask, [task(1)])
+    two.near.settle()
+    while two.to_far:
+        two.far_relay.received("near", two.to_far.popleft())
+    two.reaches = False
+    two.far.settle()
+    two.far_relay.tell_again()
+    two.reaches = True
+    two.far_relay.tell_again()
+    two.carry()
+    with pytest.raises(BrokerUnavailable, match="is unknown"):
+        client.answer(rid)
+    assert two.far_relay.statistics()["incoming"] == 0
+    two.far_relay.tell_again()
+    assert not two.to_near
+
+
+def test_what_was_on_the_way_back_when_it_was_lost_is_an_end_that_is_told_later() -> None:
+    two = Two()
+    client = two.near.connect()
+    rid = client.ask(m.SubmitTask, [task(1)])
+    two.near.settle()
+    while two.to_far:
+        two.far_relay.received("near", two.to_far.popleft())
+    two.far.settle()
+    two.to_near.clear()
+    two.reaches = False
+    two.far_relay.peer_lost("near")
+    two.reaches = True
+    two.far_relay.tell_again()
+    two.carry()
+    with pytest.raises(BrokerUnavailable, match="is unknown"):
+        client.answer(rid)
+
+
+def test_a_client_that_leaves_while_the_way_is_lost_is_closed_at_the_leader_later() -> None:
+    two = Two()
+    worker = two.near.connect()
+    session = two.register(worker)
+    two.ask(worker, m.ClaimTask, session, 1, [], 1, 30_000)
+    two.reaches = False
+    two.near_relay.peer_lost("far")
+    assert two.far_relay.statistics()["incoming"] == 1
+    two.reaches = True
+    two.near_relay.tell_again()
+    two.carry()
+    assert two.far_relay.statistics()["incoming"] == 0
+    other = two.far.connect()
+    other.submit(task(7))
+    two.far.settle()
+    assert other.get(task_id(7))["state"] == "pending"  # no dead client's claim has swallowed it
+
+
 def test_a_leader_that_stops_answers_what_is_in_flight_and_says_no_good_bye_to_our_clients() -> None:
     two = Two()
     worker = two.near.connect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.driver import SESSION, START_MS, Driver, id_of
+from tq.errors import InvalidRequest
 from tq.machine import commands as c
 from tq.machine import queries
 from tq.machine.apply import Machine, encode_entry
@@ -89,6 +90,30 @@ def test_the_first_cluster_id_wins() -> None:
     assert d.do(c.ClusterForm(id_of(1), "a")) == id_of(1)
     assert d.do(c.ClusterForm(id_of(2), "b")) == id_of(1)
     assert queries.cluster_id(d.txn) == id_of(1)
+
+
+def test_settings_in_the_log_count_from_where_they_stand() -> None:
+    """Not what a node was started with: two nodes with other configurations would have two states."""
+    d = Driver()
+    session = c.SessionOpen(id_of(90), "w", ["echo"], ["default"])
+    tasks = c.Submit([encode(Spec(id_of(n), "echo", b"")) for n in range(2)])
+    d.apply(session, tasks)
+    own, keep = d.machine.settings, (1_000, 10, 2_000, 3_000)
+    (first,), _, (second,) = d.apply(
+        c.Claim(id_of(90), 1, [], 1), c.SettingsSet(777, 9, *keep), c.Claim(id_of(90), 2, [], 1)
+    ).answers
+    assert (first[4], second[4]) == (own.lease_ms, 777)
+    assert d.machine.settings == Settings(777, 9, *keep)
+    d.restart()
+    assert d.machine.settings == Settings(777, 9, *keep)
+
+
+def test_settings_that_cannot_be_are_refused_by_all_alike() -> None:
+    d = Driver()
+    before = d.machine.settings
+    for crashes_max in (0, 1 << 16):
+        assert isinstance(d.do(c.SettingsSet(1, crashes_max, 1, 1, 1, 1)), InvalidRequest)
+    assert d.machine.settings == before
 
 
 def test_counters_are_written_once_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:

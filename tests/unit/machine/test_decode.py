@@ -41,6 +41,7 @@ EXAMPLES: list[Command] = [
     c.JobStart(OPERATION, 1, [None, "q", None, None, 5], 10, 0),
     c.JobStep(OPERATION, 10),
     c.ClusterForm(id_of(9), "name"),
+    c.SettingsSet(30_000, 3, 1_000, 100, 2_000, 3_000),
 ]
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.floats() | st.text(max_size=3)
@@ -76,7 +77,7 @@ def test_what_is_no_command(array: Any) -> None:
     assert isinstance(decode(array), InvalidRequest)
 
 
-@pytest.mark.parametrize("number", [0, 15, 99, -1, 1 << 63])
+@pytest.mark.parametrize("number", [0, 16, 99, -1, 1 << 63])
 def test_an_unknown_number_is_unsupported(number: int) -> None:
     assert isinstance(decode([number, 1, 2]), Unsupported)
 

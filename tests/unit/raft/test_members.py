@@ -215,7 +215,9 @@ def test_a_group_of_one_grows_and_shrinks_again():
     desk.say("n2", ack(desk.guard.term, index))
     desk.tick()
     assert desk.guard.committed_index == index
+    ticket = desk.guard.read_index()
     index = change(desk, "n1")
+    assert [end.ticket for end in desk.guard.take_reads()] == [ticket]
     assert desk.guard.committed_index == index - 1
     assert not desk.guard.may_tick
     desk.sync()

@@ -70,6 +70,14 @@ def test_without_a_target_the_member_that_has_most_is_taken(desk):
     assert desk.guard.transfer(None, desk.now_s) == "n3"
 
 
+def test_among_some_it_is_the_one_of_them_that_has_most(desk):
+    term = desk.lead()
+    desk.propose(b"a")
+    desk.say("n3", ack(term, 3))
+    assert desk.guard.transfer(None, desk.now_s, ["n2"]) == "n2"
+    assert desk.guard.transfer(None, desk.now_s, ["n2", "n3"]) == "n3"
+
+
 def test_who_cannot_hand_over_says_so(desk):
     with pytest.raises(NotLeader):
         desk.guard.transfer("n2", desk.now_s)

@@ -105,6 +105,6 @@ def test_numbers_are_packed_whole_or_not_at_all() -> None:
 def test_all_fixed_keys_fit_the_store() -> None:
     for packed in (
         k.pack_ready(0, 0, 0, 0, 0), k.timer(0, 0, bytes(16)), k.pack_ended(0, 0, bytes(16)), k.history(bytes(16), 0),
-        k.unique(bytes(20), bytes(16)), k.LOG_TIME, k.CLUSTER,
+        k.unique(bytes(20), bytes(16)), k.LOG_TIME, k.CLUSTER, k.SETTINGS,
     ):  # fmt: skip
         assert 0 < len(packed) <= KEY_BYTES_MAX
