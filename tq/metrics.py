@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,6 +24,7 @@ class BrokerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         stats = self._stats()
         yield from _tasks(stats, self._queues())
+        yield from _times(stats)
         yield from _node(stats)
         yield from _peers(stats)
 
@@ -75,6 +76,16 @@ def _node(stats: dict[str, Any]) -> Iterable[Metric]:
     yield GaugeMetricFamily("tq_store_used_bytes", "Pages in use in the store", value=store["used_bytes"])
     yield GaugeMetricFamily("tq_disk_free_bytes", "Free disk under the data folder", value=stats["disk_free_bytes"])
     yield GaugeMetricFamily("tq_disk_is_low", "1 while submissions are refused", value=int(stats["disk_is_low"]))
+
+
+def _times(stats: dict[str, Any]) -> Iterable[Metric]:
+    for name, text in (
+        ("submit", "From a submission read to its answer"),
+        ("claim_wait", "From a claim to its answer, where tasks were granted"),
+    ):
+        told = stats[f"{name}_seconds"]
+        buckets = [("+Inf" if bound is None else str(bound), count) for bound, count in told["buckets"]]
+        yield HistogramMetricFamily(f"tq_{name}_seconds", text, buckets=buckets, sum_value=told["sum"])
 
 
 def _peers(stats: dict[str, Any]) -> Iterable[Metric]:

@@ -31,12 +31,15 @@ from tq.broker.dispatch import Dispatch, Heartbeats, session_lost
 from tq.broker.events import Events
 from tq.broker.expire_leases import ExpireLeases
 from tq.broker.gather import Gather
+from tq.broker.histogram import Histogram
 from tq.broker.leases import Leases
 from tq.broker.log_time import LogTime
+from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
 from tq.broker.requests import answer_requests
 from tq.broker.services import Service
+from tq.broker.snapshots import Snapshots
 from tq.broker.status import cluster_view
 from tq.broker.waits import Waits
 from tq.config import Config
@@ -58,6 +61,7 @@ from tq.world import Clock, Disk, Random
 class Counters:
     """Since this node started."""
 
+    submits: Histogram = attrs.field(factory=Histogram)  # from a submission read to its answer
     events: dict[tuple[str, str], int] = attrs.field(factory=dict)  # (queue, event) -> count
     leases_expired: int = 0
     stale_results: int = 0
@@ -86,11 +90,13 @@ class Broker:
         random: Random,
         cluster_id: bytes,
         send: Send = _alone,
+        new_work: Callable[[], LongWork] = InlineWork,
     ) -> None:
         """
         Args:
             cluster_id: of the group that this node belongs to (``tq.raft.identity``).
             send: (node, channel, message) queues a message for another node; False if it cannot be.
+            new_work: where work runs that takes longer than the loop may stand still.
         """
         self._log = structlog.get_logger("tq.broker").bind(node=config.node.id)
         self.config = config
@@ -171,6 +177,17 @@ class Broker:
             BulkJobs(lambda: queries.jobs_unfinished(store.txn), self.proposer.propose),
         ]
         self._checkpoint_due_ms = clock.monotonic_ms() + config.storage.checkpoint_ms
+        self.snapshots = Snapshots(
+            node,
+            store,
+            disk,
+            clock,
+            new_work,
+            config.limits.disk_free_min_bytes,
+            self._state_replaced,
+            self._wake,
+            self._log,
+        )
 
     # ---- called by the shell -----------------------------------------------------------------------
 
@@ -180,6 +197,7 @@ class Broker:
             self._relays_to = leader
             self.relay.leader_is(leader)
             self.flush()
+        self.snapshots.before_turn()
         self.proposer.before_turn()
 
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
@@ -242,11 +260,12 @@ class Broker:
         if now_ms >= self._checkpoint_due_ms:
             self._checkpoint_due_ms = now_ms + self.config.storage.checkpoint_ms
             self.checkpoint()
+        self.snapshots.look()
         self.flush()
 
     def checkpoint(self) -> None:
         if self.applier.checkpoint():
-            self.node.compact(self._store.checkpointed_index)
+            self.node.compact(self.snapshots.compactable(self._store.checkpointed_index))
 
     def request(self, connection: Connection, message: m.Message) -> None:
         self.counters.requests += 1
@@ -332,6 +351,12 @@ class Broker:
     def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None:
         return queries.session_record(self.txn, session)
 
+    def monotonic_s(self) -> float:
+        return self.clock.monotonic_s()
+
+    def submitted(self, began_s: float) -> None:
+        self.counters.submits.observe(self.clock.monotonic_s() - began_s)
+
     def log_time_ms(self) -> int:
         return self.log_time.now_ms()
 
@@ -376,6 +401,8 @@ class Broker:
             "requests": self.counters.requests,
             "leases_expired": self.counters.leases_expired,
             "stale_results": self.counters.stale_results,
+            "submit_seconds": self.counters.submits.as_dict(),
+            "claim_wait_seconds": self.claims.waited.as_dict(),
             "events": [[queue, event, count] for (queue, event), count in sorted(self.counters.events.items())],
             "disk_free_bytes": self.disk_watch.free_bytes,
             "disk_is_low": self.disk_watch.is_low,
@@ -464,6 +491,15 @@ class Broker:
                 self.leases.cancelling(fence, grace_ms)
         self.is_serving = True
         self._log.info("serves", index=index, sessions=len(self.leases.sessions), leases=len(self.leases))
+
+    def _state_replaced(self) -> None:
+        """The store has the state of another node now. What was read from the old one is read anew, who waits for what
+        lies in between is answered, and who listens is told that there is a gap."""
+        self.applier.begin_anew()
+        index = self.applier.applied_index
+        self.log_time.seen(queries.log_time_ms(self.txn))
+        self.events.begin_anew(index)
+        self.waits.begin_anew(index)
 
     def _on_applied(self, entry: LogEntry, applied: Applied | None) -> None:
         if applied is None:

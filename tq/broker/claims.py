@@ -23,6 +23,7 @@ import attrs
 from tq import limits
 from tq.broker.connection import Connection
 from tq.broker.deadlines import Deadline, Deadlines
+from tq.broker.histogram import Histogram
 from tq.errors import TqError
 from tq.machine.commands import Claim
 from tq.world import Clock
@@ -38,6 +39,7 @@ class Waiting:
     queues: tuple[str, ...]
     types: frozenset[str]
     until_ms: int
+    began_ms: int
     was_parked: bool = False
     deadline: Deadline | None = None
 
@@ -72,6 +74,7 @@ class Claims:
         self._last_seq = last_seq
         self._propose = propose
         self._applied_index = applied_index
+        self.waited = Histogram()  # of claims that were granted something
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
         self._proposed: dict[Waiting, None] = {}
@@ -89,8 +92,8 @@ class Claims:
     ) -> None:
         """Answer a claim now, or park it for ``wait_ms``."""
         queues = tuple(dict.fromkeys(queues))
-        until_ms = self._clock.monotonic_ms() + wait_ms
-        waiting = Waiting(connection, rid, claim, queues, frozenset(types), until_ms)
+        now_ms = self._clock.monotonic_ms()
+        waiting = Waiting(connection, rid, claim, queues, frozenset(types), now_ms + wait_ms, now_ms)
         former = self._parked.get(claim.session)
         if former is not None:
             self._unpark(former)
@@ -229,6 +232,8 @@ class Claims:
         self._answer(waiting, [], self._applied_index())
 
     def _answer(self, waiting: Waiting, grants: list[object], index: int) -> None:
+        if grants:
+            self.waited.observe((self._clock.monotonic_ms() - waiting.began_ms) / 1000)
         waiting.connection.send_grants(waiting.rid, index, waiting.claim.session, grants)
 
 

@@ -90,6 +90,10 @@ class Facts(Protocol):
     def stats(self) -> dict[str, Any]: ...
     def cluster_status(self, done: Callable[[dict[str, Any]], None]) -> None: ...
     def log_time_ms(self) -> int: ...
+    def monotonic_s(self) -> float: ...
+    def submitted(self, began_s: float) -> None:
+        """A submission that came then is answered now."""
+        ...
 
 
 @attrs.frozen
@@ -196,14 +200,13 @@ class Dispatch:
                 retry_after=5,
             )
         rid = message.rid
-        self._write(
-            connection,
-            rid,
-            commands.Submit(specs, message.atomic),
-            len(specs),
-            size,
-            lambda answer, index: m.SubmitReply(rid, index, answer),  # type: ignore[arg-type]
-        )
+        began_s = self._facts.monotonic_s()
+
+        def reply(answer: object, index: int) -> m.Message:
+            self._facts.submitted(began_s)
+            return m.SubmitReply(rid, index, answer)  # type: ignore[arg-type]
+
+        self._write(connection, rid, commands.Submit(specs, message.atomic), len(specs), size, reply)
 
     def _cancel(self, connection: Connection, message: m.CancelTask) -> None:
         _bounded("ids", len(message.ids), 1, limits.BATCH_TASKS_MAX)

@@ -440,3 +440,27 @@ def _request(random: SeededRandom, rid: int, session: bytes) -> m.Message:
         m.ClusterStatus(rid),
     ]
     return requests[random.below(len(requests))]
+
+
+def test_how_long_submissions_and_claims_took_is_counted() -> None:
+    world = World(late=True)
+    client, worker = world.connect(), world.connect()
+    rid = worker.ask(m.RegisterWorker, b"s" * 16, "w", ["work"], ["default"])
+    world.settle()
+    world.finish_sync()
+    worker.answer(rid)
+    claim = worker.ask_claim(b"s" * 16, 1, wait_ms=30_000)
+    world.settle()
+    submit = client.ask(m.SubmitTask, [task(1)])
+    world.settle()
+    world.clock.advance_ms(300)
+    for _ in range(4):
+        world.finish_sync()
+    client.answer(submit)
+    worker.answer(claim)
+    stats = world.broker.stats()
+    for name in ("submit_seconds", "claim_wait_seconds"):
+        told = stats[name]
+        assert (told["count"], told["sum"]) == (1, pytest.approx(0.3)), name
+        assert dict(told["buckets"])[0.2] == 0, name
+        assert dict(told["buckets"])[0.5] == 1, name
