@@ -129,12 +129,13 @@ def _show(context: typer.Context, output: Format, found: dict[str, Any], *, agai
         show.document(found, output)
         return
     if again and world(context).is_terminal():
-        typer.echo(CLEAR_SCREEN, nl=False)
+        typer.echo(CLEAR_SCREEN, nl=False, color=True)
     nodes = found.get("nodes", [])
+    up = {node["id"] for node in nodes if node.get("reachable")}
     say(_headline(found))
     show.rows(world(context), output, [_row(node) for node in nodes], NODE_COLUMNS)
     for node in nodes:
-        for trouble in _troubles(node):
+        for trouble in _troubles(node, up):
             say(f"{node['id']}: {trouble}")
 
 
@@ -182,8 +183,8 @@ def _span(seconds: int) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
 
 
-def _troubles(node: dict[str, Any]) -> list[str]:
-    """What somebody should look after, and where that is told."""
+def _troubles(node: dict[str, Any], up: set[str]) -> list[str]:
+    """What somebody should look after. up: nodes that answer; that the others cannot be reached is told of them."""
     if not node.get("reachable"):
         return [f"cannot be reached: {node.get('reason')}"]
     found = []
@@ -198,7 +199,7 @@ def _troubles(node: dict[str, Any]) -> list[str]:
     for peer, way in sorted((node.get("peers") or {}).items()):
         if way.get("refused"):
             found.append(f"refuses {peer}: {way['refused']}")
-        elif way.get("reachable") is False:
+        elif way.get("reachable") is False and peer in up:
             found.append(f"cannot reach {peer}: {way.get('reason')}")
     return found
 

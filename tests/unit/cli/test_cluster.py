@@ -158,3 +158,9 @@ def test_watch_on_a_terminal_draws_anew() -> None:
     assert result.stdout.count("\x1b[H\x1b[2J") == 2
     assert result.stderr.count("n1 leads term 3") == 2
     assert watch(three(), three(), output="yaml").stdout.count("---") == 2
+
+
+def test_that_a_dead_node_cannot_be_reached_is_told_once() -> None:
+    lost = {"n3": {"refused": None, "reachable": False, "reason": "Connection refused"}}
+    found = three(n1={"peers": lost}, n2={"peers": lost}, n3={"reachable": False, "reason": "Connection refused"})
+    assert status(found).stderr.count("Connection refused") == 1
