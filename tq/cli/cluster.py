@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from tq.cli import show
 from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, connect, say, told, world
+from tq.errors import BrokerUnavailable, NotLeader
 
-NODE_COLUMNS = ("id", "role", "reachable", "term", "leader", "last", "commit", "applied", "checkpointed", "address")
+WATCH_SECONDS = 1.0
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+
+NODE_COLUMNS = (
+    "id",
+    "role",
+    "reachable",
+    "term",
+    "leader",
+    "last",
+    "commit",
+    "applied",
+    "checkpointed",
+    "lag",
+    "disk_free",
+    "sync_p99",
+    "clock_offset",
+    "uptime",
+    "version",
+    "address",
+)
 WORKER_COLUMNS = (
     "name",
     "running",
@@ -74,23 +95,113 @@ def stats(
 @told
 def status(
     context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second, until Ctrl-C.")] = False,
     brokers: Brokers = None,
     output: Output = Format.TABLE,
     verbose: Verbose = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """The nodes: who leads, how far each has come, and how many may be lost without loss of tasks.
+    """The nodes: who leads, how far each has come, what is wrong, and how many may be lost.
 
-    Example: tq cluster-status --output json
+    Any node answers for all of them. Example: tq cluster-status --watch
     """
     with connect(context, brokers, timeout, verbose) as client:
-        found = show.plain(client.cluster_status())
+        if not watch:
+            _show(context, output, show.plain(client.cluster_status()))
+            return
+        while True:
+            try:
+                found = show.plain(client.cluster_status())
+            except (BrokerUnavailable, NotLeader) as error:
+                say(f"tq: {error.message}")  # to see it come back is what one watches for
+            else:
+                _show(context, output, found, again=True)
+            world(context).pause(WATCH_SECONDS)
+
+
+def _show(context: typer.Context, output: Format, found: dict[str, Any], *, again: bool = False) -> None:
+    if output is Format.JSON and again:
+        show.line(found)
+        return
     if output is not Format.TABLE:
+        if again:
+            typer.echo("---")
         show.document(found, output)
         return
-    cluster = found.get("cluster") or {}
-    say(f"cluster {cluster.get('name')} ({cluster.get('id')}); nodes that may be lost: {found.get('may_lose')}")
-    show.rows(world(context), output, found.get("nodes", []), NODE_COLUMNS)
+    if again and world(context).is_terminal():
+        typer.echo(CLEAR_SCREEN, nl=False, color=True)
+    nodes = found.get("nodes", [])
+    up = {node["id"] for node in nodes if node.get("reachable")}
+    say(_headline(found))
+    show.rows(world(context), output, [_row(node) for node in nodes], NODE_COLUMNS)
+    for node in nodes:
+        for trouble in _troubles(node, up):
+            say(f"{node['id']}: {trouble}")
+
+
+def _headline(found: dict[str, Any]) -> str:
+    cluster, nodes = found.get("cluster") or {}, found.get("nodes", [])
+    name = f"cluster {cluster.get('name')} ({cluster.get('id')})"
+    reachable = sum(1 for node in nodes if node.get("reachable"))
+    if reachable * 2 <= len(nodes):
+        return (
+            f"{name}: NO MAJORITY, {reachable} of {len(nodes)} nodes can be reached from "
+            f"{cluster.get('answered_by')}: it accepts nothing, and what it shows may be old"
+        )
+    if not cluster.get("leader"):
+        return f"{name}: NO LEADER now; nothing is accepted until one is elected"
+    return f"{name}: {cluster['leader']} leads term {cluster['term']}; may lose {_more_nodes(found['may_lose'])}"
+
+
+def _more_nodes(count: int) -> str:
+    return f"{count} more node{'' if count == 1 else 's'}" if count else "no more node"
+
+
+def _row(node: dict[str, Any]) -> dict[str, Any]:
+    """As a table has it: with units."""
+    row = dict(node)
+    if node.get("disk_free_bytes") is not None:
+        row["disk_free"] = f"{node['disk_free_bytes'] / 2**30:.1f} GiB"
+    if node.get("sync_p99_ms") is not None:
+        row["sync_p99"] = f"{node['sync_p99_ms']:.1f} ms"
+    if node.get("clock_offset_ms") is not None:
+        row["clock_offset"] = f"{node['clock_offset_ms']:+d} ms"
+    if node.get("uptime_ms") is not None:
+        row["uptime"] = _span(node["uptime_ms"] // 1000)
+    return row
+
+
+def _span(seconds: int) -> str:
+    """The two largest units: 3 d 4 h, 5 h 10 min, 7 min 2 s, 9 s."""
+    parts = [
+        (seconds // 86_400, "d"),
+        (seconds // 3_600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ]
+    first = next((at for at, (count, _unit) in enumerate(parts) if count), len(parts) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
+
+
+def _troubles(node: dict[str, Any], up: set[str]) -> list[str]:
+    """What somebody should look after. up: nodes that answer; that the others cannot be reached is told of them."""
+    if not node.get("reachable"):
+        return [f"cannot be reached: {node.get('reason')}"]
+    found = []
+    if node.get("disk_is_low"):
+        found.append("its disk is nearly full: submissions are refused while it leads")
+    if node.get("clock") == "far":
+        found.append("its clock is wrong, so it does not lead: set it")
+    elif node.get("clock") == "warn":
+        found.append("its clock differs from those of the others")
+    if (node.get("raft") or {}).get("election_is_short"):
+        found.append('its disk is slow for the election time-out: use profile = "default", or a faster disk')
+    for peer, way in sorted((node.get("peers") or {}).items()):
+        if way.get("refused"):
+            found.append(f"refuses {peer}: {way['refused']}")
+        elif way.get("reachable") is False and peer in up:
+            found.append(f"cannot reach {peer}: {way.get('reason')}")
+    return found
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,7 +47,7 @@ class FakeClient:
             "workers": [WorkerInfo(ID, "w1", ("echo",), ("default",), 2, 1.5, 2.5, False, {}, {"cpu_percent": 12.5})],
             "stats": {"node": "n1", "tasks": {"pending": 4}},
             "cluster_status": {
-                "cluster": {"id": "c1", "name": "tq"},
+                "cluster": {"id": "c1", "name": "tq", "leader": "n1", "term": 3, "answered_by": "n1"},
                 "may_lose": 0,
                 "nodes": [{"id": "n1", "role": "leader", "reachable": True, "term": 3, "leader": "n1", "applied": 88}],
             },
