@@ -9,7 +9,7 @@ SEED ?=
 LINKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster cluster-up cluster-down test check format bench torture sim powerloss clean
+.PHONY: help install demo cluster cluster-up cluster-down test check format bench torture sim mutants powerloss clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ torture: $(INSTALLED)  ## kill and stop real brokers and workers for MINUTES=10,
 
 sim: $(INSTALLED)  ## the simulations, for MINUTES=10
 	TQ_SIM_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/sim --timeout=0 -o faulthandler_timeout=0
+
+mutants: $(INSTALLED)  ## plant bugs in a copy of the log's code, and show what catches each
+	$(BIN)/python -m tests.mutants
 
 powerloss: $(INSTALLED)  ## rebuild the disk as of each sync of a real store, and start from each
 	$(BIN)/python -m tests.powerloss

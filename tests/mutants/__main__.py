@@ -20,7 +20,7 @@ from tests.mutants.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
-    "following", "elections", "leading", "transfer", "snapshots", "guard", "messages", "node", "journal",
+    "following", "elections", "leading", "transfer", "members", "snapshots", "guard", "messages", "node", "journal",
 ]  # fmt: skip
 TESTS = [f"tests/unit/raft/test_{name}.py" for name in SCRIPTS] + [
     "tests/sim/test_raft_group.py",
@@ -43,7 +43,18 @@ def plant(copy: Path, mutant: Mutant) -> dict[Path, str]:
 
 
 def first_failure(copy: Path, tests: list[str]) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--timeout=120", "-p", "no:cacheprovider", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--no-header",
+        "--timeout=120",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
     run = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True)
     if run.returncode == 0:
         return None

@@ -89,7 +89,7 @@ MUTANTS = (
     mutant("an overtaken rejection accuses its sender", ("leading.py", "if reject.sequence > progress.match_sequence and reject", "if reject")),
     # ---- reads --------------------------------------------------------------------------------------------
     mutant("a read waits for nobody", ("reads.py", "if round_ <= confirmed_round:", "if True:")),
-    mutant("a read waits for one answer", ("leading.py", "return rounds[self._quorum - 2]", "return rounds[0]")),
+    mutant("a read waits for one answer", ("leading.py", "return rounds[quorum - 2]", "return rounds[0]")),
     mutant("a read takes a round under way", ("guard.py", "        self._leading.round += 1\n        self._tick_wanted = True\n        return self._reads.add(self.committed_index, self._leading.round,", "        self._leading.round = max(1, self._leading.round)\n        self._tick_wanted = True\n        return self._reads.add(self.committed_index, self._leading.round,")),
     # ---- journal and recovery -----------------------------------------------------------------------------
     mutant("the stored commit index is ahead", ("recovery.py", "max(scans[0].header.base_index,", "max(scans[-1].header.base_index,")),
@@ -107,6 +107,17 @@ MUTANTS = (
     mutant("a snapshot that is not synced is acknowledged", ("snapshot_receiving.py", "is_durable = journal.durable_index >= part.index and journal.durable_term >= part.term", "is_durable = True")),
     mutant("every answer sends a part of a snapshot", ("snapshot_sending.py", "snapshot_id == self.source.id and offset != self._offset and", "snapshot_id == self.source.id and")),
     # ---- transfer -----------------------------------------------------------------------------------------
-    mutant("proposals go on while leadership is handed over", ("guard.py", "        self._transfer.check_open()\n", "")),
+    mutant("proposals go on while leadership is handed over", ("guard.py", "        self._transfer.check_open()\n        return self._proposals.add(", "        return self._proposals.add(")),
     mutant("a transfer never ends", ("transfer.py", "        if now_s >= self._ends_s:\n", "        if now_s >= self._ends_s + 1e9:\n")),
+    # ---- who votes ----------------------------------------------------------------------------------------
+    mutant("a change of voters counts when it is committed", ("guard.py", "        if not self._voting.take():\n            return\n", "        listed = self._journal.members.current\n        if (listed is not None and listed.index > self.committed_index) or not self._voting.take():\n            return\n"), ("guard.py", "            self._proposals.end_committed(committed)\n", "            self._proposals.end_committed(committed)\n            self._adopt_voters()\n")),
+    mutant("two changes of voters at once", ("voting.py", "if waits or (self._listed is not None and self._listed.index > committed_index):", "if waits and committed_index == 0:")),
+    mutant("more than one voter changes at once", ("voting.py", "if len(set(wanted) ^ set(self.voters)) != 1 or not all(wanted):", "if not all(wanted):")),
+    mutant("a cut leaves the list of voters", ("journal.py", "        self.members.cut(index)\n", "")),
+    mutant("a compacted list of voters is forgotten", ("members.py", "        if voters is not None and voters != self._stored:\n", "        if voters is not None and voters == self._stored:\n")),
+    mutant("a snapshot brings no list of voters", ("snapshot_receiving.py", "        if part.voters_index > 0:\n", "        if part.voters_index > 1 << 60:\n")),
+    mutant("a joiner campaigns", ("voting.py", "return self._node_id in self.voters and not self.removed", "return not self.removed")),
+    mutant("who is removed goes on campaigning", ("voting.py", "return self._node_id in self.voters and not self.removed", "return self._node_id in self.voters")),
+    mutant("who is no voter is counted", ("guard.py", "        if peer not in self._peers and isinstance(message, Ack | Reject | SnapshotAck | Vote | PreVoteReply):\n", "        if peer == '' and isinstance(message, Ack | Reject | SnapshotAck | Vote | PreVoteReply):\n")),
+    mutant("quorums stay what they were", ("guard.py", "        self._elections.set_voters(len(self.voters), self._now_s)\n\n    def _new_core", "\n    def _new_core")),
 )  # fmt: skip

@@ -173,9 +173,11 @@ class Incoming:
         return is_good
 
     def installed(self) -> None:
-        """Log and store have it: the mark goes."""
+        """Log and store have it: the mark goes, and those of older ones. Another may be arriving."""
+        assert self.whole is not None
         for name in self._disk.list(DIRECTORY):
-            self._disk.remove(f"{DIRECTORY}/{name}")
+            if name.endswith(_WHOLE) and SnapshotId.of_name(name.removesuffix(_WHOLE)).index <= self.whole.index:
+                self._disk.remove(f"{DIRECTORY}/{name}")
         self._disk.sync_directory(DIRECTORY)
         self.whole = None
 

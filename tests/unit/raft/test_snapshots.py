@@ -104,6 +104,22 @@ def test_one_that_rotted_after_it_was_whole_stops_the_node(disk):
         pending_snapshot(disk)
 
 
+def test_a_later_one_may_arrive_while_the_store_takes_one(disk):
+    incoming = Incoming(disk)
+    incoming.take(id_of(), 0, DATA)
+    incoming.finish()
+    later = id_of(DATA[1:], index=90)
+    incoming.take(later, 0, DATA[1:100])
+    incoming.installed()
+    incoming.take(later, 99, DATA[100:])
+    assert incoming.finish()
+    assert incoming.whole == later
+    incoming.take(id_of(DATA[2:], index=95), 0, DATA[2:])
+    assert incoming.finish()
+    incoming.installed()
+    assert (disk.list(DIRECTORY), pending_snapshot(disk)) == ([], None)
+
+
 def test_the_power_may_go_at_any_step(disk):
     for step in range(60):
         disk = SimDisk()
