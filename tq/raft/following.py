@@ -64,9 +64,9 @@ class Following:
         self.matched_index = max(self.matched_index, message.prev_index + len(message.entries))
         self._sequence = max(self._sequence, message.sequence)
         self._owes_ack = True
-        if self._durable_index() >= self.matched_index or not message.entries or fresh:
-            return self._answer(wall_ms, now_s)
-        if now_s - self._answered_s >= self._life_s:
+        durable_index = self._durable_index()
+        is_news = fresh or durable_index > self._told_index or (message.entries and durable_index >= self.matched_index)
+        if is_news or now_s - self._answered_s >= self._life_s:
             return self._answer(wall_ms, now_s)
         return None
 

@@ -65,6 +65,9 @@ from tq.world import Random
 __all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
 
 
+_FOLLOWER_TICK_ENTRIES = 256
+
+
 class Role(enum.Enum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
@@ -118,6 +121,7 @@ class Guard:
         self._held = HeldVotes(node_id, journal)
         self._tick_wanted = False
         self._gone: tuple[str, int] | None = None  # who is being removed, and the entry that says so
+        self._ticked_commit = 0  # SyncObj's commit index when a follower let it tick
         self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
@@ -408,20 +412,34 @@ class Guard:
         if not self.may_tick:
             raise InternalError("a group of one may not tick before its log is synced")
         self._now_s = now_s
-        self._tick_wanted = False
         if self._core.role == adapter.LEADER:
-            self._lead()
+            if self._alone or self.wants_tick or now_s >= self.wakes_at_s:
+                self._tick_wanted = False
+                self._lead()
         elif self._alone:
             self._elections.begin(self.node_id, now_s)
             self._core.campaign(now_s)
         else:
-            if now_s >= self._elections.deadline_s and self._voting.may_campaign:
-                self._ask_prevotes()
-            self._core.tick(now_s)
+            self._follow()
         self._take_over()
+
+    def _follow(self) -> None:
+        """SyncObj has nothing to do but to count what it takes for applied; now and then, so that it never is much."""
+        core, now_s = self._core, self._now_s
+        is_time = now_s >= self._elections.deadline_s and self._voting.may_campaign
+        if is_time:
+            self._ask_prevotes()
+        if is_time or core.commit_index - self._ticked_commit >= _FOLLOWER_TICK_ENTRIES:
+            self._let_apply()
+
+    def _let_apply(self) -> None:
+        self._ticked_commit = self._core.commit_index
+        self._core.tick(self._now_s)
 
     def _lead(self) -> None:
         core, journal = self._core, self._journal
+        if self._leading is not None:
+            self._leading.set_time(self._now_s, self.wall_ms)
         waiting = self._proposals.take_waiting()
         expected = journal.last_index + len(waiting)
         for payload in waiting:
@@ -444,7 +462,6 @@ class Guard:
         target = self._transfer.go_on(core, self._now_s)
         if target is not None:
             self._out.append((target, TimeoutNow(core.term)))
-        self._leading.wall_ms = self.wall_ms
         self._leading.heartbeats(self._now_s)
         self._leading.send_snapshots(self._now_s)
 
@@ -485,8 +502,7 @@ class Guard:
     def synced(self) -> None:
         """The journal's ``durable_index``, or its durable term and vote, may have moved."""
         if self._leading is not None:
-            self._leading.synced()
-            self._tick_wanted = True
+            self._tick_wanted |= self._leading.synced()
         self._install()
         following = self._following
         if following is not None and following.held is not None:
@@ -507,6 +523,8 @@ class Guard:
             if ack is not None:
                 self._out.append((following.leader_id, ack))
         self._out += self._held.release(term)
+        if not self._out:
+            return []
         out, self._out = self._out, []
         out.sort(key=lambda sent: sent[0])  # SyncObj walks a set: its order differs from process to process
         encoded: dict[int, bytes] = {}  # a question to all is written once
@@ -543,6 +561,13 @@ class Guard:
     def hold_index(self, now_s: float) -> int | None:
         """Above it the log must not be compacted now."""
         return self._leading.hold_index(now_s) if self._leading is not None else None
+
+    def before_compaction(self, now_s: float) -> None:
+        """SyncObj must have counted as applied what is going to be gone: it walks over it, and would stick for ever."""
+        self._now_s = now_s
+        if self._core.role != adapter.LEADER:
+            self._let_apply()
+            self._take_over()
 
     def compacted(self) -> None:
         """The log begins further behind now: members that need what is gone are not sent entries."""
@@ -590,7 +615,7 @@ class Guard:
                 core, self._journal, self._peers, self._send, self._source, term=core.term, heartbeat_s=self._heartbeat_s,
                 now_s=self._now_s, part_bytes=self._part_bytes,
             )  # fmt: skip
-            leading.wall_ms = self.wall_ms
+            leading.set_time(self._now_s, self.wall_ms)
             self._elections.end()
         return leading.append(peer, prev_index, prev_term, len(entries))
 

@@ -91,7 +91,6 @@ class Leading:
 
     Attributes:
         round: the last round of reads; 0 if there was none.
-        wall_ms: this node's wall clock, for what is sent.
         source: the snapshot to send to who needs one, if there is one.
     """
 
@@ -102,14 +101,18 @@ class Leading:
         self.term = term
         self.source = source
         self.round = 0
-        self.wall_ms = 0
         self._core = core
         self._journal = journal
         self._send = send
         self._heartbeat_s = heartbeat_s
         self._part_bytes = part_bytes
         self._now_s = now_s
+        self._wall_ms = 0
         self.progress = {peer: Progress(journal.last_index, now_s) for peer in peers}
+
+    def set_time(self, now_s: float, wall_ms: int) -> None:
+        """Before SyncObj sends, and before what is below."""
+        self._now_s, self._wall_ms = now_s, wall_ms
 
     # ---- sending -----------------------------------------------------------------------------------
 
@@ -130,7 +133,6 @@ class Leading:
 
     def heartbeats(self, now_s: float) -> None:
         """Send those that are due."""
-        self._now_s = now_s
         commit_index = self._core.commit_index
         for peer, progress in self.progress.items():
             if (
@@ -151,7 +153,7 @@ class Leading:
         self._send(
             peer,
             Append(
-                self.term, progress.sequence, self.round, self.wall_ms, prev_index, prev_term, progress.commit_sent,
+                self.term, progress.sequence, self.round, self._wall_ms, prev_index, prev_term, progress.commit_sent,
                 entries,
             ),
         )  # fmt: skip
@@ -212,11 +214,12 @@ class Leading:
             if self._needs_snapshot(progress):
                 self._pause(peer, progress)
 
-    def synced(self) -> None:
-        """More is durable here: acknowledgements that waited for it count now."""
-        for peer, progress in self.progress.items():
-            if progress.match_index > progress.fed_index:
-                self._feed(peer, progress)
+    def synced(self) -> bool:
+        """More is durable here: acknowledgements that waited for it count now. Returns whether there were any."""
+        waited = [item for item in self.progress.items() if item[1].match_index > item[1].fed_index]
+        for peer, progress in waited:
+            self._feed(peer, progress)
+        return bool(waited)
 
     def _heard(self, peer: str, answer: Ack | Reject, now_s: float) -> Progress:
         progress = self.progress[peer]
@@ -283,7 +286,7 @@ class Leading:
                 sending = SnapshotSending(source, self._journal.members.at(source.id.index), now_s)
             progress.sending = sending
             if sending is not None:
-                part = sending.take(self.term, self.wall_ms, now_s, self._heartbeat_s, self._part_bytes)
+                part = sending.take(self.term, self._wall_ms, now_s, self._heartbeat_s, self._part_bytes)
                 if part is not None:
                     self._send(peer, part)
 

@@ -391,6 +391,7 @@ class Node:
         held_index = self._guard.hold_index(self._clock.monotonic_s())
         if held_index is not None:
             index = min(index, held_index)
+        self._guard.before_compaction(self._clock.monotonic_s())
         if self._journal.compact(index, self._keep_bytes if len(self.voters) != 1 else 0):
             self._guard.compacted()
 

@@ -275,7 +275,7 @@ def test_a_leader_that_no_majority_answers_steps_down(size):
     term = desk.lead()
     desk.guard.propose(b"x")
     heard = desk.others[: size // 2 - 1]
-    for _ in range(13):
+    for _ in range(15):
         for peer in heard:
             desk.say(peer, ack(term, 1))
         desk.wait(0.1)
@@ -297,7 +297,7 @@ def test_a_leader_that_a_majority_answers_goes_on(size):
 
 def test_answers_of_another_term_or_of_strangers_are_no_quorum(desk):
     term = desk.lead()
-    for _ in range(13):
+    for _ in range(15):
         desk.say("n2", ack(term - 1, 1))
         desk.say("n9", ack(term, 1))
         desk.wait(0.1)

@@ -40,9 +40,9 @@ def test_a_sign_of_life_leaves_before_the_sync(desk):
     desk.journal.begin_sync()  # a slow disk
     desk.sent()
     for at in range(3):
-        desk.say("n2", append(1, desk.journal.last_index, 1, sequence=10 + at, round_=at))
+        desk.say("n2", append(1, desk.journal.last_index, 1, sequence=10 + at, round_=at + 1))
         answer = desk.answer(Ack)
-        assert (answer.matched_index, answer.sequence, answer.round) == (2, 10 + at, at)
+        assert (answer.matched_index, answer.sequence, answer.round) == (2, 10 + at, at + 1)
         desk.follow(1)
         assert desk.sent() == []  # one is enough for a while
         desk.now_s += 0.08

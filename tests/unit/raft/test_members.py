@@ -376,6 +376,23 @@ def test_a_joiner_catches_up_and_knows_who_votes(compact):
     group.finish()
 
 
+def test_a_follower_that_has_compacted_its_log_can_lead_and_change_voters():
+    """SyncObj walks over what is committed before it agrees to a change; what it walks over must be there."""
+    group = started(segment_bytes=600)
+    for number in range(40):
+        group.commit(b"%d " % number + bytes(100))
+    for name in group.members:
+        group.checkpoint(name, compact=True)
+        assert group.node(name).journal.base_index > 20
+    old = group.elect()
+    group.kill(old)
+    group.run_until(lambda: group.leader() not in (None, old), 5_000, "another leader")
+    group.start(old)
+    group.join("n4")
+    change_in(group, ["n1", "n2", "n3", "n4"])
+    group.finish()
+
+
 def test_a_removed_node_disturbs_nobody():
     """H16."""
     group = started()
