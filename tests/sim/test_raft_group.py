@@ -470,3 +470,14 @@ def test_the_same_seed_is_the_same_story():
         return [group.now_ms, group.network.sent, sorted(group.leaders.by_term.items())]
 
     assert story() == story()
+
+
+def test_a_jump_of_its_own_clock_is_not_taken_for_one_of_a_member_that_is_silent():
+    """Else the median of the clocks moves with it, and log time jumps."""
+    group = started()
+    leader = group.elect()
+    follower = others(group, leader)[0]
+    group.run(200)
+    group.kill(leader)
+    group.members[follower].clock.jump_wall_ms(3_600_000)
+    assert abs(group.node(follower).clock_offsets_ms[leader] + 3_600_000) < 10

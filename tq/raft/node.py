@@ -167,8 +167,9 @@ class Node:
 
     @property
     def clock_offsets_ms(self) -> dict[str, int]:
-        """The wall clocks of the other members less ours, as last heard."""
-        return self._guard.clock_offsets_ms
+        """The wall clocks of the other members less ours as it is now."""
+        ours_ms = self._clock.wall_ms() - self._clock.monotonic_ms()
+        return {member: theirs_ms - ours_ms for member, theirs_ms in self._guard.clocks_ms.items()}
 
     @property
     def leads_term(self) -> int:
