@@ -340,8 +340,8 @@ class Node:
         self._check()
         entries: list[Entry] = []
         size = 0
-        if self.installation is not None:
-            return entries
+        if self.installation is not None or FIRST_BASE_INDEX < self._journal.base_index > self._taken_index:
+            return entries  # a snapshot has what is next, one that is here or a later one that takes its place
         while self._taken_index < self._guard.committed_index:
             entry = self._entry(self._taken_index + 1)
             size += len(entry.data)
