@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## index the standard library while a worker and the broker are killed (under two minutes)
+demo: $(INSTALLED)  ## index the standard library while a worker and the leader of three brokers are killed
 	$(BIN)/python -m cluster.demo
 
 cluster: $(INSTALLED)  ## three nodes with their logs, until Ctrl-C; data below data/ [LINKS=1: they can be cut off]
