@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MINUTES ?= 10
+NODES ?= 1
 SEED ?=
 LINKS ?=
 
@@ -22,7 +23,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## index the standard library while a worker and the broker are killed (under two minutes)
+demo: $(INSTALLED)  ## index the standard library while a worker and the leader of three brokers are killed
 	$(BIN)/python -m cluster.demo
 
 cluster: $(INSTALLED)  ## three nodes with their logs, until Ctrl-C; data below data/ [LINKS=1: they can be cut off]
@@ -46,11 +47,11 @@ format: $(INSTALLED)  ## format the code and mend what the linter can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-bench: $(INSTALLED)  ## measure, and write docs/performance.md
-	$(BIN)/tq bench --output docs/performance.md
+bench: $(INSTALLED)  ## measure, and write docs/performance.md [NODES=3]
+	$(BIN)/tq bench --nodes $(NODES) --output docs/performance.md
 
-torture: $(INSTALLED)  ## kill and stop real brokers and workers for MINUTES=10, and judge what they did [SEED=n]
-	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+torture: $(INSTALLED)  ## kill, stop and cut off real brokers and workers for MINUTES=10, and judge what they did [NODES=3] [SEED=n]
+	$(BIN)/python -m tests.torture --nodes $(NODES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 sim: $(INSTALLED)  ## the simulations, for MINUTES=10
 	TQ_SIM_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/sim --timeout=0 -o faulthandler_timeout=0

@@ -1,9 +1,10 @@
 """``make demo``: real work on real processes, while some of them are killed. ``python -m cluster.demo --help``.
 
-A broker and two workers index every Python file of the standard library, one task a file; some tasks fail first and
-are tried again. At a fifth of the work a worker that holds tasks is killed with -9, at half of it the broker is, and
-both are started again. In the end every result is fetched and compared with a plain loop over the same files: equal,
-or this exits with 1. All processes and files are this run's own, and end with it.
+Three brokers and two workers index every Python file of the standard library, one task a file; some tasks fail first and
+are tried again. At a fifth of the work a worker that holds tasks is killed with -9, then the broker that leads; the last of
+the tasks are submitted while there is no leader. Both are started again. In the end every result is fetched, from the
+broker that was dead, and compared with a plain loop over the same files: equal, or this exits with 1. All processes and
+files are this run's own, and end with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from pathlib import Path
 
 from cluster.demo_tasks import COUNT_FILE, FAILURES, Counts, count
 from tq import Client, Retry, TaskInfo, TaskSpec
-from tq.bench.processes import Broker, Ground, Process, ProcessFailed, end_on_sigterm, pause_while_alive
+from tq.bench.processes import (
+    READY_SECONDS_MAX,
+    TQ,
+    Broker,
+    Ground,
+    Process,
+    ProcessFailed,
+    end_on_sigterm,
+    pause_while_alive,
+)
+from tq.client.models import QueueInfo
 from tq.errors import TqError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +40,7 @@ SETTINGS = {
     "leases": {"lease_ms": 3_000, "heartbeat_ms": 1_000, "session_ms": 3_000},  # shorter than usual: a killed
     "limits": {"disk_free_min_bytes": 0},  # worker's tasks come back while one watches
 }
+NODES = 3
 WORKERS = 2
 CONCURRENCY = 4
 BATCH = 100
@@ -81,31 +93,46 @@ class Demo:
     def __init__(self, ground: Ground, files: Sequence[Path], say: Say, handlers: str = HANDLERS) -> None:
         self.ground = ground
         self.files = list(files)
-        self.broker: Broker = ground.broker(SETTINGS)
+        self.nodes: list[Broker] = ground.brokers(NODES, SETTINGS)
+        self.addresses = [node.address for node in self.nodes]
         self.workers: list[Process] = [
-            ground.worker(
-                self.broker, handlers, "--concurrency", str(CONCURRENCY), "--name", name, name=name, path=[ROOT]
-            )
+            ground.process(name, [*TQ, "worker", handlers, *self._worker_options(name)], [ROOT])
             for name in (f"worker-{number}" for number in range(1, WORKERS + 1))
         ]
         self._say = say
         self._begun = time.perf_counter()
+        self._ids: dict[Path, str] = {}
+        self._held_back = self.files[:]  # not yet submitted
+
+    def _worker_options(self, name: str) -> list[str]:
+        return ["--brokers", ",".join(self.addresses), "--concurrency", str(CONCURRENCY), "--name", name]
 
     def run(self) -> bool:
         """Whether queue and plain loop agree. Raises DemoFailed, ProcessFailed, TqError."""
         say = self._say
-        ready_s = self.broker.start_ready()
+        begun = time.perf_counter()
+        for node in self.nodes:
+            node.start()
         for worker in self.workers:
             worker.start()
-        say(f"broker at {self.broker.address} (pid {self.broker.pid}), ready in {ready_s:.1f} s")
+        say("brokers " + ", ".join(f"{node.name} at {node.address} (pid {node.pid})" for node in self.nodes))
         say("workers " + ", ".join(f"{worker.name} (pid {worker.pid})" for worker in self.workers))
-        with Client(self.broker.address) as client:
+        for node in self.nodes:
+            node.wait_ready()
+        with Client(self.addresses) as client:
+            say(f"the cluster is formed after {time.perf_counter() - begun:.1f} s; {self.leader().name} leads")
             self._begun = time.perf_counter()
-            ids = self.submit(client)
-            self.watch(client, len(ids))
+            self.submit(client, len(self.files) * 3 // 5)
+            self.watch(client, lambda done: done >= len(self.files) // 5 and self.kill_worker(client))
+            self.watch(client, lambda done: done >= len(self.files) * 2 // 5)
+            killed = self.kill_leader(client)
+            self.watch(client, lambda done: done == len(self.files))
             seconds = time.perf_counter() - self._begun
-            infos = {path: client.wait(id, SECONDS_MAX) for path, id in ids.items()}
-        for process in [*self.workers, self.broker]:
+            index = client.last_index
+        with Client(killed.address) as client:
+            infos = {path: client.get(id, min_index=index) for path, id in self._ids.items()}
+        say(f"{len(infos):,} results read from {killed.name}, which was dead meanwhile")
+        for process in [*self.workers, *self.nodes]:
             process.stop()
         begun = time.perf_counter()
         expected = {path: count(path.read_bytes()) for path in self.files}
@@ -113,74 +140,93 @@ class Demo:
         self.tell_counts(infos, seconds)
         return compared(found(infos), expected, say)
 
-    def submit(self, client: Client) -> dict[Path, str]:
-        """One task a file; returns when all are accepted, which means on the disk."""
+    def submit(self, client: Client, number: int) -> None:
+        """The tasks of so many more files; returns when they are accepted: on the disks of a majority."""
         begun = time.perf_counter()
-        ids: dict[Path, str] = {}
-        for start in range(0, len(self.files), BATCH):
-            batch = self.files[start : start + BATCH]
+        files, self._held_back = self._held_back[:number], self._held_back[number:]
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
             for path, submitted in zip(batch, client.submit_many([task(path) for path in batch]), strict=True):
                 if submitted.error is not None:
                     raise DemoFailed(f"the task of {path} was not accepted") from submitted.error
-                ids[path] = submitted.id
-        failing = sum(failures(path) > 0 for path in self.files)
-        self._say(
-            f"{len(ids):,} tasks accepted in {time.perf_counter() - begun:.2f} s; {failing} of them fail on purpose"
+                self._ids[path] = submitted.id
+        failing = sum(failures(path) > 0 for path in files)
+        self.tell(
+            f"{len(files):,} tasks accepted in {time.perf_counter() - begun:.2f} s; {failing} fail on purpose first"
         )
-        return ids
 
-    def watch(self, client: Client, total: int) -> None:
-        """Until all have ended: tell how far it is, and kill what is to be killed."""
-        kills = [(total // 5, self.kill_worker), (total // 2, self.kill_broker)]
+    def watch(self, client: Client, until: Callable[[int], bool]) -> None:
+        """Tell how far it is until ``until`` says that it is enough, of the number of tasks that have ended."""
         told_at = 0.0
         while True:
-            queue = next(queue for queue in client.queues() if queue.name == "default")
+            queue = next((queue for queue in client.queues() if queue.name == "default"), QueueInfo("default"))
             now = time.perf_counter()
             done = queue.completed + queue.dead
-            if done == total or now > told_at + PROGRESS_SECONDS:
+            enough = until(done)
+            if enough or now > told_at + PROGRESS_SECONDS:
                 told_at = now
                 self.tell(
-                    f"{done:,} of {total:,} done · {queue.pending_total} waiting · {queue.running} running"
+                    f"{done:,} of {len(self.files):,} done · {queue.pending_total} waiting · {queue.running} running"
                     f" · {queue.scheduled} to be tried again"
                 )
-            if done == total:
-                break
-            for process in (self.broker, *self.workers):
+            if enough:
+                return
+            for process in (*self.nodes, *self.workers):
                 if not process.alive:
                     raise DemoFailed(f"{process.name} ended by itself, with {process.exit_code}")
             if now - self._begun > SECONDS_MAX:
-                raise DemoFailed(f"only {done:,} of {total:,} tasks were done in {SECONDS_MAX:g} s")
-            if kills and done >= kills[0][0] and kills[0][1](client):
-                kills.pop(0)
-            pause_while_alive(self.broker)
-        if kills:
-            raise DemoFailed("all was done before everything was killed, so this proved little: take more files")
+                raise DemoFailed(f"only {done:,} of {len(self.files):,} tasks were done in {SECONDS_MAX:g} s")
+            pause_while_alive(self.nodes[0])
 
     def kill_worker(self, client: Client) -> bool:
-        """kill -9 of a worker that holds tasks; False if it held none just now. A stopped one cannot finish them."""
+        """kill -9 of a worker that holds tasks; False if it held none just now. While all workers are stopped nothing can
+        be finished, and what is submitted goes to a claim that waits."""
         worker = self.workers[0]
-        worker.pause()
+        for one in self.workers:
+            one.pause()
+        queue = next(queue for queue in client.queues() if queue.name == "default")
+        if queue.pending_total == 0 and self._held_back:
+            self.submit(client, BATCH // 10)
         looks = [self.held_by(worker, client) for _ in range(LOOKS)]
-        held = looks[-1]
-        if not held or len(set(looks)) > 1:  # none, or the broker still reads what it reported before
-            worker.resume()
-            return False
-        pid = worker.pid
-        worker.kill()
-        worker.start()
-        self.tell(f"kill -9 {pid}: {worker.name} died holding {held} tasks; started again (pid {worker.pid})")
-        return True
+        held = looks[-1] if len(set(looks)) == 1 else 0  # else the broker still reads what it reported before
+        if held:
+            pid = worker.pid
+            worker.kill()
+            worker.start()
+            self.tell(f"kill -9 {pid}: {worker.name} died holding {held} tasks; started again (pid {worker.pid})")
+        for one in self.workers[held > 0 :]:
+            one.resume()
+        return held > 0
 
     def held_by(self, worker: Process, client: Client) -> int:
         pause_while_alive(worker)
         return sum(info.running for info in client.workers() if info.name == worker.name)
 
-    def kill_broker(self, _client: Client) -> bool:
-        pid = self.broker.pid
-        self.broker.kill()
-        ready_s = self.broker.start_ready()
-        self.tell(f"kill -9 {pid}: the broker died; started again (pid {self.broker.pid}), ready in {ready_s:.2f} s")
-        return True
+    def kill_leader(self, client: Client) -> Broker:
+        """kill -9 of the broker that leads, then submit the rest at once. Returns it, alive again."""
+        leader = self.leader()
+        pid = leader.pid
+        leader.kill()
+        begun = time.perf_counter()
+        self.tell(f"kill -9 {pid}: {leader.name} died, the leader; the other tasks are submitted now")
+        self.submit(client, BATCH)
+        self.tell(
+            f"the first of them were accepted {time.perf_counter() - begun:.2f} s after its death; {self.leader().name} leads"
+        )
+        self.submit(client, len(self._held_back))
+        ready_s = leader.start_ready()
+        self.tell(f"{leader.name} is started again (pid {leader.pid}), and follows after {ready_s:.2f} s")
+        return leader
+
+    def leader(self) -> Broker:
+        """Waits until there is one."""
+        end = time.perf_counter() + READY_SECONDS_MAX
+        while time.perf_counter() < end:
+            for node in self.nodes:
+                if node.alive and node.leads():
+                    return node
+            pause_while_alive(self.nodes[0])
+        raise DemoFailed(f"no leader within {READY_SECONDS_MAX:g} s")
 
     def tell(self, text: str) -> None:
         self._say(f"{time.perf_counter() - self._begun:6.2f} s  {text}")
@@ -258,6 +304,7 @@ def compared(found: Mapping[Path, Counts], expected: Mapping[Path, Counts], say:
 WHERE_NEXT = """
 Where to look next:
   cluster/demo_tasks.py             the handlers that ran: write your own like these
+  make cluster                      three brokers to play with, until Ctrl-C
   tq broker --config FILE           a broker of your own (tq config show prints every setting)
   tq worker tq.samples              a worker with handlers to play with: echo, sleep, compute, fail
   tq submit --type echo --payload hello --wait
@@ -267,12 +314,15 @@ Where to look next:
 
 
 def kept(folder: Path, ground: Ground) -> str:
-    config = next(folder.glob("*.toml"))
-    broker = next(process for process in ground.processes if isinstance(process, Broker))
-    return (
-        f"\nData and logs are in {folder}. To look at them:\n"
-        f"  tq broker --config {config} &\n"
-        f"  tq list --brokers {broker.address}      tq explain ID --brokers {broker.address}"
+    nodes = [process for process in ground.processes if isinstance(process, Broker)]
+    addresses = ",".join(node.address for node in nodes)
+    return "\n".join(
+        [
+            f"\nData and logs are in {folder}. To look at them:",
+            *(f"  tq broker --config {folder / node.name}.toml &" for node in nodes),
+            f"  export TQ_BROKERS={addresses}",
+            "  tq cluster-status      tq list      tq explain ID",
+        ]
     )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cluster import spec
-from cluster.links import Links
 from cluster.up import STOP_SECONDS_MAX, Cluster, Node, UpFailed, say
 from tq.errors import ConfigError
 
@@ -89,13 +88,13 @@ def _signal(node: Node, number: int) -> None:
 
 
 def _cut(cluster: Cluster, node: Node, is_cut: bool) -> None:
-    if not Links.are_used(cluster.spec.folder):
+    if not cluster.links.are_used:
         raise UpFailed(
             "the nodes reach each other directly, so there is nothing to cut: start the cluster with make cluster LINKS=1"
         )
-    if cluster.links.pid is None:
-        raise UpFailed("the links do not run: make cluster-down, then make cluster LINKS=1")
-    Links.cut(cluster.spec.folder, node.name, is_cut)
+    if cluster.carrier.pid is None:
+        raise UpFailed("the ways between the nodes have ended: make cluster-down, then make cluster LINKS=1")
+    cluster.links.set_cut(node.name, is_cut)
 
 
 if __name__ == "__main__":

@@ -1,156 +1,97 @@
-"""The ways between the nodes of a cluster on one machine, each through a port of its own: here they can be cut.
+"""The ways between the nodes of a cluster on one machine, as a process: here nodes can be cut off from each other.
 
-``up --links`` starts this as a process. The file that it is given names, for each ordered pair of nodes, the port to listen
-at and the address to pass the bytes on to, and which nodes are cut off. The file is looked at several times a second. On a
-way that is cut nothing moves any more, and nobody is told, as with a cable that was pulled; after it is healed, what waited
-goes on.
+``up --links`` starts it on a file that names where each node listens. It adds where each node finds each other one, and
+from then on looks several times a second which nodes the file says are cut off. How a cut behaves: ``tq/bench/ways.py``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
-import socket
+import signal
 import sys
-from collections.abc import Iterable
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cluster.spec import ClusterSpec
-from tq.bench.processes import free_ports
+from tq.bench.ways import Ways
 
 LOOK_SECONDS = 0.1
-READ_BYTES = 1 << 18
-BUFFER_BYTES_MAX = 1 << 22
 
 
 class Links:
     """The file."""
 
-    FILE = "links.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @staticmethod
-    def write(cluster: ClusterSpec) -> dict[tuple[str, str], str]:
-        """A port for each pair, nothing cut. Returns the ways, for ``spec.write``."""
-        pairs = [(one, other) for one in cluster.nodes for other in cluster.nodes if one is not other]
-        ways = [
-            {"from": one.id, "to": other.id, "listen": f"127.0.0.1:{port}", "target": other.peer_listen}
-            for (one, other), port in zip(pairs, free_ports(len(pairs)), strict=True)
-        ]
-        _store(cluster.folder / Links.FILE, {"cut": [], "ways": ways})
-        return {(way["from"], way["to"]): way["listen"] for way in ways}
+    def of(cluster: ClusterSpec) -> Links:
+        return Links(cluster.folder / "links.json")
 
-    @staticmethod
-    def forget(cluster: ClusterSpec) -> dict[tuple[str, str], str]:
-        (cluster.folder / Links.FILE).unlink(missing_ok=True)
-        return {}
+    @property
+    def are_used(self) -> bool:
+        return self.path.exists()
 
-    @staticmethod
-    def are_used(folder: Path) -> bool:
-        return (folder / Links.FILE).exists()
+    def ask(self, cluster: ClusterSpec) -> None:
+        """For ways between all nodes, none of them cut."""
+        self._write({"targets": {node.id: node.peer_listen for node in cluster.nodes}, "cut": []})
 
-    @staticmethod
-    def cut(folder: Path, id: str, is_cut: bool) -> None:
-        """All ways from and to the node."""
-        path = folder / Links.FILE
-        known = json.loads(path.read_text())
-        others = [one for one in known["cut"] if one != id]
-        _store(path, {**known, "cut": sorted([*others, id] if is_cut else others)})
+    def offer(self, ways: dict[tuple[str, str], str]) -> None:
+        self._write({**self._read(), "ways": [[*pair, address] for pair, address in ways.items()]})
 
+    def ways(self) -> dict[tuple[str, str], str] | None:
+        """(from, to) -> address; None: not yet."""
+        found = self._read().get("ways")
+        return None if found is None else {(source, target): address for source, target, address in found}
 
-def _store(path: Path, value: Any) -> None:
-    new = path.with_suffix(".new")
-    new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new.write_text(json.dumps(value, indent=1))
-    os.replace(new, path)
+    @property
+    def targets(self) -> dict[str, str]:
+        return dict(self._read()["targets"])
 
+    @property
+    def cut(self) -> frozenset[str]:
+        """Nodes that are cut off."""
+        return frozenset(self._read()["cut"])
 
-class Pipe:
-    """One direction of a connection."""
+    def set_cut(self, id: str, is_cut: bool) -> None:
+        self._write({**self._read(), "cut": sorted(self.cut | {id} if is_cut else self.cut - {id})})
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
-        self.source = source
-        self.sink = sink
-        self.buffer = bytearray()
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
 
-    def read(self) -> bool:
-        data = self.source.recv(READ_BYTES)
-        self.buffer += data
-        return bool(data)
+    def _read(self) -> dict[str, Any]:
+        return dict(json.loads(self.path.read_text()))
 
-    def write(self) -> None:
-        del self.buffer[: self.sink.send(self.buffer)]
+    def _write(self, value: dict[str, Any]) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(value, indent=1))
+        os.replace(new, self.path)
 
 
-class Way:
-    """From one node to another: a listener, and the connections through it."""
-
-    def __init__(self, ends: frozenset[str], listen: str, target: str) -> None:
-        self.ends = ends
-        self.target = _address(target)
-        self.listener = socket.create_server(_address(listen))
-        self.listener.setblocking(False)
-        self.connections: list[tuple[Pipe, Pipe]] = []
-
-    def accept(self) -> None:
-        near, _address = self.listener.accept()
-        try:
-            far = socket.create_connection(self.target, timeout=1)
-        except OSError:
-            near.close()
-            return
-        for end in (near, far):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            end.setblocking(False)
-        self.connections.append((Pipe(near, far), Pipe(far, near)))
-
-    def close(self, connection: tuple[Pipe, Pipe]) -> None:
-        self.connections.remove(connection)
-        for pipe in connection:
-            pipe.source.close()
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)
-
-
-def run(path: Path) -> None:
+def run(links: Links) -> None:
     """Until the process is ended."""
-    known = json.loads(path.read_text())
-    ways = [Way(frozenset({way["from"], way["to"]}), way["listen"], way["target"]) for way in known["ways"]]
-    while True:
-        cut = set(json.loads(path.read_text())["cut"])
-        whole = [way for way in ways if not way.ends & cut]
-        readers: list[socket.socket] = [way.listener for way in whole]
-        writers: list[socket.socket] = []
-        for pipe in (pipe for way in whole for connection in way.connections for pipe in connection):
-            if len(pipe.buffer) < BUFFER_BYTES_MAX:
-                readers.append(pipe.source)
-            if pipe.buffer:
-                writers.append(pipe.sink)
-        readable, writable, _ = select.select(readers, writers, [], LOOK_SECONDS)
-        for way in whole:
-            _pass_on(way, readable, writable)
-            if way.listener in readable:
-                way.accept()
+    with Ways() as ways:
+        targets = links.targets
+        pairs = [(source, target) for source in targets for target in targets if source != target]
+        links.offer({pair: ways.add(*pair, targets[pair[1]]) for pair in pairs})
+        cut: frozenset[str] = frozenset()
+        while True:
+            wanted = links.cut
+            if wanted != cut:
+                ways.heal_all()
+                for node in wanted:
+                    ways.isolate(node)
+                cut = wanted
+            threading.Event().wait(LOOK_SECONDS)
 
 
-def _pass_on(way: Way, readable: Iterable[socket.socket], writable: Iterable[socket.socket]) -> None:
-    ready, free = set(readable), set(writable)
-    for connection in list(way.connections):
-        try:
-            for pipe in connection:
-                if pipe.source in ready and not pipe.read():
-                    raise ConnectionResetError
-                if pipe.sink in free and pipe.buffer:
-                    pipe.write()
-        except BlockingIOError:
-            continue
-        except OSError:  # one end has gone: so goes the other
-            way.close(connection)
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    signal.signal(signal.SIGTERM, _end)
+    run(Links(Path(sys.argv[1])))

@@ -71,7 +71,7 @@ class Managed:
         return None
 
     def start(self) -> int:
-        """Its log begins anew if it is the first of this cluster's life; else it goes on."""
+        """Its log goes on behind what stands there. Raises UpFailed: it runs already."""
         running = self.pid
         if running is not None:
             raise UpFailed(f"{self.name} runs already (pid {running})")
@@ -132,13 +132,14 @@ class Node(Managed):
 
 
 class Cluster:
-    """All of it. ``links``: the nodes reach each other through ``cluster/links.py``, where they can be cut off."""
+    """All of it. ``carrier``: through it the nodes reach each other if they are to be cut off (``cluster/links.py``)."""
 
     def __init__(self, cluster: ClusterSpec) -> None:
         self.spec = cluster
         self.nodes = [Node(cluster, node.id) for node in cluster.nodes]
-        argv = [sys.executable, "-m", "cluster.links", str(cluster.folder / Links.FILE)]
-        self.links = Managed("links", argv, argv[-1], cluster.folder)
+        self.links = Links.of(cluster)
+        mark = str(self.links.path)
+        self.carrier = Managed("links", [sys.executable, "-m", "cluster.links", mark], mark, cluster.folder)
 
     def node(self, name: str) -> Node:
         """By its id, or ``leader``. Raises ConfigError, UpFailed."""
@@ -158,19 +159,28 @@ class Cluster:
         with self._alone():
             running = self.running
             if not running:
-                self.links.signal(signal.SIGTERM)
-                for managed in (*self.nodes, self.links):
-                    managed.log.unlink(missing_ok=True)
-                self.write(with_links=with_links)
+                self._prepare(with_links)
+            elif self.links.are_used and self.carrier.pid is None:
+                raise UpFailed("the ways between the nodes have ended: make cluster-down first")
             missing = [node for node in self.nodes if node not in running]
-            if Links.are_used(self.spec.folder) and self.links.pid is None:
-                self.links.start()
             for node in missing:
                 node.start()
             return missing
 
-    def write(self, *, with_links: bool) -> None:
-        ways = Links.write(self.spec) if with_links else Links.forget(self.spec)
+    def _prepare(self, with_links: bool) -> None:
+        self.carrier.signal(signal.SIGKILL)
+        for managed in (*self.nodes, self.carrier):
+            managed.log.unlink(missing_ok=True)
+        ways = None
+        if with_links:
+            self.links.ask(self.spec)
+            self.carrier.start()
+            while (ways := self.links.ways()) is None:
+                if self.carrier.pid is None:
+                    raise UpFailed(f"the ways between the nodes have ended:\n{self.carrier.tail()}")
+                pause()
+        else:
+            self.links.forget()
         spec.write(self.spec, ways)
 
     def wait_elected(self, started: Sequence[Node]) -> Node:
@@ -194,7 +204,7 @@ class Cluster:
 
     def stop(self) -> list[str]:
         """SIGTERM to all, and SIGKILL to those that do not end. Returns the names of those that ran."""
-        running = [managed for managed in (*self.nodes, self.links) if managed.pid is not None]
+        running = [managed for managed in (*self.nodes, self.carrier) if managed.pid is not None]
         try:
             for managed in running:
                 managed.signal(signal.SIGCONT)
@@ -205,7 +215,7 @@ class Cluster:
         finally:
             for managed in running:
                 managed.signal(signal.SIGKILL)
-        return [managed.name for managed in running if managed is not self.links]
+        return [managed.name for managed in running if managed is not self.carrier]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -251,6 +261,8 @@ def background(cluster: Cluster, with_links: bool) -> int:
         leader = cluster.wait_elected(started)
     except (UpFailed, KeyboardInterrupt):
         _end(started)
+        if not cluster.running:
+            cluster.stop()
         raise
     for node in cluster.nodes:
         how = "started" if node in started else "ran already"

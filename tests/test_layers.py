@@ -160,6 +160,7 @@ DOORS: dict[str, list[str]] = {
     "threading.Thread": ["tq/store/lmdb_copy.py"],
     "threading.Event": ["tq/worker/context.py", "tq/cli/base.py"],
     "threading.get_ident": ["tq/raft/driver.py"],
+    "concurrent.futures": ["tq/broker/long_work.py"],
     "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
     # libraries that have one home
     "cbor2": ["tq/cbor.py"],

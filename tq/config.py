@@ -202,6 +202,15 @@ class StorageSection:
         limits.CHECKPOINT_MS_DEFAULT, "How often the store is made durable; the journal covers what is between.",
         validator=Between(10, 10_000),
     )  # fmt: skip
+    log_keep_bytes: int = _key(
+        limits.RAFT_KEEP_BYTES, "In a cluster: so much log is kept for nodes that were down.",
+        validator=Between(limits.MIB, 1 << 40),
+    )  # fmt: skip
+
+    @property
+    def segment_bytes(self) -> int:
+        """Of one file of the log. It is cut by whole files, so several make up what is kept."""
+        return min(limits.JOURNAL_SEGMENT_BYTES, self.log_keep_bytes // 4)
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from tq.bench import scenarios
+from tq.bench import failover, scenarios
 from tq.bench.processes import TQ
 
 TINY = attrs.evolve(scenarios.QUICK, seconds=1.0, samples=5, drain=300)
@@ -25,6 +25,11 @@ def test_the_command_measures_and_prints_one_document() -> None:
     assert lines[0]["value"] > 10
     assert lines[1]["value"] <= lines[2]["value"], "p50 and p99"
     assert lines[3]["value"] is None
+
+
+def test_the_leader_of_three_nodes_is_killed_under_load() -> None:
+    (pause_ms,) = failover.pauses_ms(3, "fast", 1)
+    assert 50 < pause_ms < 30_000
 
 
 def test_submissions_over_many_connections_and_in_batches() -> None:

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Iterator[Path]:
     path.write_text(description(free_ports(9)))
     yield path
     cluster = Cluster(spec.read(path))
-    for managed in (*cluster.nodes, cluster.links):
+    for managed in (*cluster.nodes, cluster.carrier):
         managed.signal(signal.SIGKILL)
 
 
@@ -149,6 +149,22 @@ def test_a_node_that_is_cut_off_leads_no_more_and_comes_back(file: Path) -> None
         assert client.submit("echo", b"x").outcome == "created"
     done("faults", file, "heal", leader.name)
     eventually("it follows", lambda: leader.role() == "follower")
+
+
+def test_a_leader_that_is_stopped_hands_over_first(file: Path) -> None:
+    done("up", file, "--background")
+    cluster = Cluster(spec.read(file))
+    leader = cluster.node("leader")
+    with Client(cluster.spec.addresses) as client:
+        term = client.cluster_status()["cluster"]["term"]
+        done("faults", file, "stop", leader.name)
+        assert client.submit("echo", b"x").outcome == "created"
+        shown = client.cluster_status()["cluster"]
+    log = leader.log.read_text()
+    handed = re.search(r"hands leadership over .*to=(n\d)", log)
+    assert handed, log
+    assert (shown["leader"], shown["term"]) == (handed.group(1), term + 1)  # nobody's time ran out
+    assert "stopped" in log[handed.end() :]
 
 
 def test_what_cannot_be_done_is_told(file: Path) -> None:

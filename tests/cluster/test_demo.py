@@ -27,9 +27,13 @@ DEMO = [sys.executable, "-m", "cluster.demo", "--files", str(FILES)]
 def test_the_demo_survives_its_kills_and_sums_up() -> None:
     done = subprocess.run(DEMO, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{FILES} tasks accepted" in done.stdout
+    accepted = [int(count) for count in re.findall(r"(\d+) tasks accepted", done.stdout)]
+    assert sum(accepted) == FILES
     assert re.search(r"kill -9 \d+: worker-1 died holding [1-9]", done.stdout)
-    assert re.search(r"kill -9 \d+: the broker died", done.stdout)
+    leader = re.search(r"kill -9 \d+: (n\d) died, the leader", done.stdout)
+    assert leader is not None
+    assert re.search(rf"accepted [\d.]+ s after its death; (?!{leader[1]})n\d leads", done.stdout)
+    assert f"{FILES} results read from {leader[1]}, which was dead meanwhile" in done.stdout
     summary = re.search(r"(\d+) retries \((\d+) planned\) · (\d+) leases reclaimed", done.stdout)
     assert summary is not None
     retries, planned, reclaimed = map(int, summary.groups())
@@ -55,7 +59,7 @@ def test_ctrl_c_ends_all_its_processes_and_removes_its_folder(tmp_path: Path) ->
         assert demo.stdout is not None
         head = demo.stdout.readline() + demo.stdout.readline()
         pids = [int(pid) for pid in re.findall(r"pid (\d+)", head)]
-        assert len(pids) == 3, head
+        assert len(pids) == 5, head
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=30)
     finally:

@@ -295,6 +295,25 @@ def shown(node: Broker, queue: str) -> tuple[str, ...]:
         return tuple(sorted(task.id for task in client.list(queue=queue, limit=100).tasks))
 
 
+def test_a_client_of_a_node_that_is_cut_off_goes_to_another(cluster: Cluster, queue: str) -> None:
+    follower = cluster.followers()[0]
+    others = [node for node in cluster.nodes if node is not follower]
+    with Client(addresses([follower, *others])) as client:
+        client.submit("echo", queue=queue)
+        cluster.ways.isolate(follower.name)
+        assert client.submit("echo", queue=queue, request_timeout=15).outcome == "created"
+
+
+def test_a_client_of_a_leader_that_stands_still_goes_to_another(cluster: Cluster, queue: str) -> None:
+    """Nothing ends its connection: it must find out by itself, and soon."""
+    leader = cluster.leader()
+    others = [node for node in cluster.nodes if node is not leader]
+    with Client(addresses([leader, *others])) as client:
+        client.submit("echo", queue=queue)
+        leader.pause()
+        assert client.submit("echo", queue=queue, request_timeout=8).outcome == "created"
+
+
 @pytest.mark.parametrize("direction", ["deaf", "mute"])
 def test_a_leader_that_is_deaf_or_mute_is_replaced(cluster: Cluster, queue: str, direction: str) -> None:
     leader = cluster.leader()

@@ -488,3 +488,14 @@ def test_no_entry_is_handed_out_before_the_store_has_the_snapshot():
     assert [name.rpartition(".")[2] for name in group.members[late].disk.list("snapshot")] == ["whole"]
     group._install = install  # type: ignore[method-assign]
     group.finish()
+
+
+def test_a_jump_of_its_own_clock_is_not_taken_for_one_of_a_member_that_is_silent():
+    """Else the median of the clocks moves with it, and log time jumps."""
+    group = started()
+    leader = group.elect()
+    follower = others(group, leader)[0]
+    group.run(200)
+    group.kill(leader)
+    group.members[follower].clock.jump_wall_ms(3_600_000)
+    assert abs(group.node(follower).clock_offsets_ms[leader] + 3_600_000) < 10

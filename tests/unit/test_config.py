@@ -129,7 +129,7 @@ crashes_max = 0
         ("[cluster]\nprofile = 'slow'", 'cluster.profile = "slow": must be one of default, fast'),
         ("[cluster]\nprofile = ['fast']", "cluster.profile = ['fast']: must be one of default, fast"),
         ("[cluster]\nnane = 'x'", "cluster.nane is not a key; did you mean name?"),
-        ("[storage]\nx = 1", "storage.x is not a key; known are checkpoint_ms, sync"),
+        ("[storage]\nx = 1", "storage.x is not a key; known are checkpoint_ms, log_keep_bytes, sync"),
         (
             "[node]\nlisten = '127.0.0.1:9091'",
             'node.metrics_listen = "127.0.0.1:9091": is the address of listen; take another port',

@@ -1,4 +1,6 @@
-"""A test bed for one scenario: a fresh broker, and what loads it. ``Bed`` ends all it started."""
+"""A test bed for one scenario: a fresh broker or cluster, and what loads it. ``Bed`` ends all it started.
+
+Of several nodes clients and workers know all addresses, the leader's first, so they begin there."""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ import attrs
 
 from tq import Client, TaskSpec
 from tq.bench.load import READY
-from tq.bench.processes import Ground, Process, ProcessFailed
+from tq.bench.processes import Broker, Ground, Process, ProcessFailed, Settings
 
 HANDLERS = "tq.bench.tasks"
-SETTINGS = {"limits": {"disk_free_min_bytes": 0}}
+SETTINGS: Settings = {"limits": {"disk_free_min_bytes": 0}}
 LEAD_SECONDS = 0.05  # for all that are ready to see the gate open
 READY_SECONDS_MAX = 60.0
 OVERTIME_SECONDS = 60.0  # a generator may wait so long for its last answers
@@ -38,17 +40,25 @@ class Load:
 class Bed:
     """Leave its ``with`` block to end everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 1, profile: str = "default") -> None:
+        """profile: cluster.profile of several nodes."""
         self.ground = Ground("tq-bench-")
-        self.broker = self.ground.broker(SETTINGS)
+        if nodes == 1:
+            self.brokers = [self.ground.broker(SETTINGS)]
+        else:
+            self.brokers = self.ground.brokers(nodes, {**SETTINGS, "cluster": {"profile": profile}})
         self.workers: list[Process] = []
         self.client: Client
         self._loads = 0
 
     def __enter__(self) -> Bed:
         try:
-            self.broker.start_ready()
-            self.client = Client(self.broker.address)
+            for broker in self.brokers:
+                broker.start()
+            for broker in self.brokers:
+                broker.wait_ready()
+            self.broker = self.leader()
+            self.client = Client(self.addresses)
         except BaseException:
             self.ground.close()
             raise
@@ -57,6 +67,22 @@ class Bed:
     def __exit__(self, *_error: object) -> None:
         self.client.close()
         self.ground.close()
+
+    def leader(self) -> Broker:
+        """The node that leads, once one does. Raises ProcessFailed."""
+        end = time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < end:
+            for broker in self.brokers:
+                if broker.alive and broker.leads():
+                    return broker
+            time.sleep(POLL_SECONDS)
+        raise ProcessFailed(f"no node led within {READY_SECONDS_MAX:g} s\n{self.brokers[0].tail()}")
+
+    @property
+    def addresses(self) -> str:
+        """Of all nodes; first the one that led at the beginning."""
+        others = [broker for broker in self.brokers if broker is not self.broker]
+        return ",".join(broker.address for broker in (self.broker, *others))
 
     # ---- loads -------------------------------------------------------------------------------------
 
@@ -73,7 +99,7 @@ class Bed:
         for _ in range(processes):
             self._loads += 1
             name = f"load-{self._loads}"
-            argv = [sys.executable, "-m", "tq.bench.load", kind, "--address", self.broker.address]
+            argv = [sys.executable, "-m", "tq.bench.load", kind, "--address", self.addresses]
             argv += ["--gate", str(self._gate(name)), "--seconds", str(seconds), *arguments]
             prepared.append(self.ground.process(name, argv))
             prepared[-1].start()
@@ -125,7 +151,7 @@ class Bed:
         for number in range(count):
             name = f"worker-{number + 1}"
             worker = self.ground.worker(
-                self.broker, HANDLERS, "--concurrency", str(concurrency), "--name", name, name=name
+                self.addresses, HANDLERS, "--concurrency", str(concurrency), "--name", name, name=name
             )
             worker.start()
             self.workers.append(worker)

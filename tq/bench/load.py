@@ -59,7 +59,7 @@ class Plan:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tq.bench.load")
     parser.add_argument("kind", choices=["one", "singles", "many", "feed"])
-    parser.add_argument("--address", required=True)
+    parser.add_argument("--address", required=True, help="of brokers; singles take the first")
     parser.add_argument("--type", default="bench.noop")
     parser.add_argument("--gate", type=Path, required=True, help="a file that will hold the moment of the start")
     parser.add_argument("--seconds", type=float, required=True)
@@ -181,7 +181,7 @@ class _Connection:
 
 def singles(plan: Plan) -> tuple[int, list[float]]:
     """Many connections, each with one task in flight."""
-    connections = [_Connection(plan.address) for _ in range(plan.connections)]
+    connections = [_Connection(plan.address.partition(",")[0]) for _ in range(plan.connections)]
     tasks = raw_specs(plan)
     times: list[float] = []
     rids = itertools.count(1)

@@ -13,6 +13,8 @@ from tq.bench.measure import Line, shown
 
 BEGIN = "<!-- bench: begin (written by make bench) -->"
 END = "<!-- bench: end -->"
+BEGIN_NODES = "<!-- bench of {nodes} nodes: begin (written by make bench NODES={nodes}) -->"
+END_NODES = "<!-- bench of {nodes} nodes: end -->"
 HEADER = ("", "what", "measured", "budget", "", "others", "note")
 
 
@@ -47,18 +49,25 @@ def as_json(facts: Facts, lines: Sequence[Line]) -> str:
     return json.dumps({"facts": attrs.asdict(facts), "lines": measured}, indent=2)
 
 
-def has_markers(path: Path) -> bool:
+def markers(nodes: int = 1) -> tuple[str, str]:
+    """Between which the figures of so many nodes stand."""
+    return (BEGIN, END) if nodes == 1 else (BEGIN_NODES.format(nodes=nodes), END_NODES.format(nodes=nodes))
+
+
+def has_markers(path: Path, nodes: int = 1) -> bool:
     """Whether ``write`` can write there."""
     if not path.is_file():
         return False
     text = path.read_text("utf-8")
-    return 0 <= text.find(BEGIN) < text.find(END)
+    first, last = markers(nodes)
+    return 0 <= text.find(first) < text.find(last)
 
 
-def write(path: Path, markdown: str) -> None:
+def write(path: Path, markdown: str, nodes: int = 1) -> None:
     """Replace what stands between the markers. ValueError if they are not both there, in order."""
     text = path.read_text("utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
+    first, last = markers(nodes)
+    begin, end = text.find(first), text.find(last)
     if begin < 0 or end < begin:
-        raise ValueError(f"{path} lacks the markers {BEGIN!r} and {END!r}")
-    path.write_text(text[: begin + len(BEGIN)] + "\n" + markdown + "\n" + text[end:], "utf-8")
+        raise ValueError(f"{path} lacks the markers {first!r} and {last!r}")
+    path.write_text(text[: begin + len(first)] + "\n" + markdown + "\n" + text[end:], "utf-8")

@@ -17,7 +17,7 @@ import attrs
 from tq.bench import facts, report
 from tq.bench.measure import Line
 from tq.bench.processes import ProcessFailed, end_on_sigterm
-from tq.bench.scenarios import FULL, QUICK, SCENARIOS, Scale
+from tq.bench.scenarios import FULL, ONE_NODE_ONLY, QUICK, SCENARIOS, Scale
 from tq.errors import TqError
 
 
@@ -28,18 +28,21 @@ def main(arguments: list[str]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     end_on_sigterm()
-    names = options.scenarios or list(SCENARIOS)
+    names = options.scenarios or [name for name in SCENARIOS if options.nodes == 1 or name not in ONE_NODE_ONLY]
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         print(f"tq bench: no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
-    if options.output is not None and not report.has_markers(options.output):
-        print(f"tq bench: {options.output} lacks the markers between which figures go", file=sys.stderr)
+    if options.output is not None and not report.has_markers(options.output, options.nodes):
+        print(
+            f"tq bench: {options.output} lacks the markers between which the figures of {options.nodes} node(s) go",
+            file=sys.stderr,
+        )
         return 2
     with tempfile.TemporaryDirectory(prefix="tq-bench-") as folder:
         machine = facts.gather(Path(folder))
     print("\n".join(machine.lines()), file=sys.stderr, flush=True)
-    scale = QUICK if options.quick else FULL
+    scale = attrs.evolve(QUICK if options.quick else FULL, nodes=options.nodes)
     if options.seconds is not None:
         scale = attrs.evolve(scale, seconds=options.seconds, work_seconds=3 * options.seconds)
     try:
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> int:
         return 130
     print(report.as_json(machine, lines) if options.json else report.as_text(machine, lines))
     if options.output is not None:
-        report.write(options.output, report.as_markdown(machine, lines))
+        report.write(options.output, report.as_markdown(machine, lines), options.nodes)
     return 0
 
 
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, help="a page with markers, as docs/performance.md, to write the table to"
     )
+    parser.add_argument("--nodes", type=int, choices=(1, 3, 5, 7), default=1, help="of the cluster that is measured")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes, to try it: figures mean little"

@@ -100,6 +100,12 @@ class Applier:
         self._checkpoint_max_ms = max(self._checkpoint_max_ms, took_ms)
         return True
 
+    def begin_anew(self) -> None:
+        """The store holds another state, which is of a later index than was applied here."""
+        assert self.store.checkpointed_index >= self.applied_index, "the state of a snapshot is older than ours"
+        self.machine = self._new_machine()
+        self.applied_index = self.store.checkpointed_index
+
     def statistics(self) -> ApplierStatistics:
         return ApplierStatistics(
             self.applied_index,

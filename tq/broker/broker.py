@@ -412,6 +412,7 @@ class Broker:
             "peers": self.peer_statistics(),
             "proposer": attrs.asdict(self.proposer.statistics()),
             "applier": attrs.asdict(self.applier.statistics()),
+            "snapshots": self.snapshots.statistics(),
             "raft": _plain(attrs.asdict(self.node.statistics())),
             "store": _plain(attrs.asdict(self._store.statistics())),
         }

@@ -36,6 +36,7 @@ class Subscription:
     connection: Connection
     rid: int
     id: bytes | None
+    after: list[int] | None  # it has had what is up to here, which this node may not have applied yet
 
 
 class Events:
@@ -53,10 +54,25 @@ class Events:
         self._memory_events = 0
         self._forgotten = (applied_index, ORDINAL_MAX if applied_index else 0)
 
+    def begin_anew(self, applied_index: int) -> None:
+        """What happened up to there was not seen here. Who listens comes again from where it is, and is told of the gap."""
+        self.start(applied_index)
+        for subscription in list(self._subscriptions.values()):
+            self.unsubscribe(subscription.connection, subscription.rid)
+            subscription.connection.send(Event(subscription.rid, [], last=True))
+
+    def begin_anew(self, applied_index: int) -> None:
+        """What happened up to there was not seen here. Who listens comes again from where it is, and is told of the gap."""
+        self.start(applied_index)
+        for subscription in list(self._subscriptions.values()):
+            self.unsubscribe(subscription.connection, subscription.rid)
+            subscription.connection.send(Event(subscription.rid, [], last=True))
+
     def subscribe(self, connection: Connection, rid: int, id: bytes | None, after: list[int] | None) -> bool:
-        """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply."""
+        """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply. ``after``
+        may lie ahead of this node: it is of another one."""
         key = (id_of(connection), rid)
-        self._subscriptions[key] = Subscription(connection, rid, id)
+        self._subscriptions[key] = Subscription(connection, rid, id, after)
         connection.on_close[key] = lambda: self._subscriptions.pop(key, None)
         return after is None or (after[0], after[1]) >= self._forgotten
 
@@ -70,7 +86,7 @@ class Events:
             if key not in self._subscriptions:
                 return  # it was more than may stand unread; the subscriber was told and goes on from there
             if batch.index >= after[0]:
-                self._send(subscription, batch, after)
+                self._send(subscription, batch)
 
     def unsubscribe(self, connection: Connection, rid: int) -> None:
         key = (id_of(connection), rid)
@@ -88,13 +104,14 @@ class Events:
             self._memory_events -= len(oldest.events)
             self._forgotten = (oldest.index, len(oldest.events) - 1)
         for subscription in list(self._subscriptions.values()):
-            self._send(subscription, batch, None)
+            self._send(subscription, batch)
 
     def __len__(self) -> int:
         return len(self._subscriptions)
 
-    def _send(self, subscription: Subscription, batch: Batch, after: list[int] | None) -> None:
+    def _send(self, subscription: Subscription, batch: Batch) -> None:
         rows = []
+        after = subscription.after if subscription.after is not None and batch.index <= subscription.after[0] else None
         for ordinal, (kind, id, queue, type_, fence, extra) in enumerate(batch.events):
             if subscription.id is not None and id != subscription.id:
                 continue

@@ -24,17 +24,15 @@ class LogTime:
         self._last_monotonic_ms = clock.monotonic_ms()
 
     def now_ms(self) -> int:
-        """Log time of this moment; at least that of every entry known so far."""
-        monotonic_ms = self._clock.monotonic_ms()
-        wall_ms = self._wall_ms()
-        if wall_ms >= self._last_ms:
-            self._last_ms = wall_ms
-        else:
-            self._last_ms += (monotonic_ms - self._last_monotonic_ms) / 2
-        self._last_monotonic_ms = monotonic_ms
-        return int(self._last_ms)
+        """Log time of this moment; at least that of every entry known so far. To look changes nothing: a node whose clock
+        was wrong while it followed, or had heard of no other clock yet, must not carry that into its time as leader."""
+        return int(max(self._wall_ms(), self._slow_ms()))
 
-    next_ms = now_ms
+    def next_ms(self) -> int:
+        """The time of an entry that this node proposes now."""
+        self._last_ms = max(float(self._wall_ms()), self._slow_ms())
+        self._last_monotonic_ms = self._clock.monotonic_ms()
+        return int(self._last_ms)
 
     def seen(self, time_ms: int) -> None:
         """An entry with this time was applied; ours is never behind it."""
@@ -48,7 +46,11 @@ class LogTime:
 
     def ahead_ms(self) -> int:
         """How far log time is ahead of the wall clock that it follows, because that was set back; 0 else."""
-        return max(0, int(self._last_ms) - self._wall_ms())
+        return max(0, self.now_ms() - self._wall_ms())
+
+    def _slow_ms(self) -> float:
+        """What it is at least: half pace since the last entry."""
+        return self._last_ms + (self._clock.monotonic_ms() - self._last_monotonic_ms) / 2
 
     def _wall_ms(self) -> int:
         offset_ms = statistics.median_low([0, *self._offsets_ms()])

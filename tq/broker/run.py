@@ -20,7 +20,9 @@ import trio
 from tq import limits, logs
 from tq.broker import health, listen, services
 from tq.broker.broker import Broker
+from tq.broker.long_work import ThreadWork
 from tq.broker.peers import Peers
+from tq.broker.snapshot_installing import unfinished
 from tq.config import Config, read_secret
 from tq.errors import ConfigError, StorageFailed, TqError
 from tq.machine import queries
@@ -29,6 +31,7 @@ from tq.raft import driver
 from tq.raft.identity import Identity
 from tq.raft.node import Node
 from tq.raft.segments import DIRECTORY as JOURNAL_DIRECTORY
+from tq.raft.snapshots import pending_snapshot
 from tq.raft.sync import new_sync
 from tq.store.lmdb_store import LmdbStore
 from tq.version import VERSION
@@ -106,6 +109,7 @@ async def _serve_group(
     with ExitStack() as stack:
         store = LmdbStore.open(disk, STORE_DIRECTORY, clock)
         stack.callback(store.close)
+        await _finish_installation(disk, store)
         node = Node(
             node_id=config.node.id,
             peers=[entry.id for entry in config.cluster.peers],
@@ -116,15 +120,18 @@ async def _serve_group(
             applied_index=store.checkpointed_index,
             election_ms=ELECTION_MS[config.cluster.profile],
             heartbeat_ms=HEARTBEAT_MS[config.cluster.profile],
+            segment_bytes=config.storage.segment_bytes,
+            keep_bytes=config.storage.log_keep_bytes,
         )
         stack.callback(node.close)
         assert identity.cluster_id is not None
         if peers is None:
-            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id)
+            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, new_work=ThreadWork)
         else:
-            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, peers.send)
+            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, peers.send, ThreadWork)
             peers.attach(node, broker)
             stack.callback(peers.detach)
+        stack.callback(broker.snapshots.close)
         _freeze_garbage()
         log.info(
             "starts",
@@ -149,6 +156,17 @@ async def _serve_group(
             nursery.cancel_scope.cancel()
         broker.checkpoint()
         log.info("stopped", applied=broker.applied_index)
+
+
+async def _finish_installation(disk: RealDisk, store: LmdbStore) -> None:
+    """Of a snapshot that was cut short. What is long runs on a thread: this process must look alive meanwhile."""
+    pending = await trio.to_thread.run_sync(pending_snapshot, disk)
+    filling = unfinished(pending, store)
+    if filling is not None:
+        await trio.to_thread.run_sync(filling.run)
+        store.adopt(filling.intake)
+    if pending is not None:
+        pending.close()
 
 
 def _open_disk(data_dir: str) -> RealDisk:

@@ -59,6 +59,13 @@ class Waits:
                     if self._forget_index(reached, wait):
                         wait.call(True)
 
+    def begin_anew(self, index: int) -> None:
+        """All up to ``index`` is applied here, and nobody saw how. Who waits for a task looks at it, and asks again."""
+        for id in list(self._by_task):
+            for wait in list(self._by_task.get(id, ())):
+                self._end(id, wait, True)
+        self.applied(index, [])
+
     def clear(self) -> None:
         """The node stops: all waits are over."""
         for id in list(self._by_task):

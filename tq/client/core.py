@@ -15,9 +15,10 @@ Rules
   calls go back to the queue, in the order they were started. A call ends by a reply, by an error of the broker
   that is about it, or by its deadline.
 - NOT_LEADER and UNAVAILABLE as answers mean "not done, ask again": the call is sent again a little later, to the
-  leader if one is named. Other errors, overload too, are the caller's to see.
+  leader if one is named. Who finds no leader for longer than an election takes may be cut off: then another address is
+  tried. Other errors, overload too, are the caller's to see.
 - GOAWAY: no new request enters that connection; what is in flight has DRAIN_MS to be answered.
-- A peer that is silent while it owes an answer is asked (PING), then taken for dead.
+- A peer that is silent while it owes an answer is asked (PING), then taken for dead; sooner if there is another one.
 - ``last_index`` is the highest index any reply named; reads ask for it, so a client never goes back in time. It
   belongs to one cluster: another cluster id in HELLO begins again at 0.
 - A connection is made when a call or a subscription needs one, and kept.
@@ -51,6 +52,9 @@ DRAIN_MS: Final = 1_000
 PING_MS: Final = 5_000  # silence after which a peer that owes an answer is asked
 PING_IDLE_MS: Final = 60_000  # keeps an idle connection from being closed
 DEAD_MS: Final = 10_000  # silence after a PING
+PING_OTHERS_MS: Final = 1_000  # the same when there are other addresses
+DEAD_OTHERS_MS: Final = 2_000
+ELSEWHERE_MS: Final = 1_500  # without a leader, before another address is tried: longer than most elections
 HELLO_RID: Final = 0
 ORDINAL_LAST: Final = (1 << 31) - 1
 
@@ -71,7 +75,10 @@ class State(enum.Enum):
 class Call:
     """One request somebody waits for. ``reply`` or ``error`` is set when ``done``."""
 
-    __slots__ = ("deadline_ms", "done", "error", "make", "number", "refusal", "reply", "sent", "started_ms", "waiter")
+    __slots__ = (
+        "deadline_ms", "done", "error", "make", "number", "refusal", "refused_by", "refused_ms", "reply", "sent",
+        "started_ms", "waiter",
+    )  # fmt: skip
 
     def __init__(self, number: int, make: Make, started_ms: int, deadline_ms: int | None, waiter: Any) -> None:
         self.number = number
@@ -84,6 +91,8 @@ class Call:
         self.reply: Any = None
         self.error: TqError | None = None
         self.refusal: TqError | None = None  # the last "not now"
+        self.refused_by: ClientConnection | None = None  # that it came on, and since when it says so
+        self.refused_ms = 0
 
 
 @attrs.define(eq=False)
@@ -136,6 +145,8 @@ class ClientCore:
         self._random = random
         self._name = name
         self._reach_ms = reach_ms
+        self._has_others = len(addresses) > 1
+        self._quiet_ms, self._dead_ms = (PING_OTHERS_MS, DEAD_OTHERS_MS) if self._has_others else (PING_MS, DEAD_MS)
         self._address: Address | None = None
         self._connection: ClientConnection | None = None
         self._close_wanted = False
@@ -383,10 +394,15 @@ class ClientCore:
 
     def _not_now(self, call: Call, error: TqError) -> None:
         call.refusal = error
+        now_ms = self._clock.monotonic_ms()
+        if call.refused_by is not self._connection:
+            call.refused_by, call.refused_ms = self._connection, now_ms
         wait_ms = RETRY_MS_DEFAULT if error.retry_after is None else round(error.retry_after * 1000)
-        self._later.append((self._clock.monotonic_ms() + self._jitter(max(wait_ms, BACKOFF_MS_MIN)), call))
+        self._later.append((now_ms + self._jitter(max(wait_ms, BACKOFF_MS_MIN)), call))
         if error.leader is not None and error.leader != self.address:
             self._addresses.prefer(error.leader)
+            self._leave()
+        elif self._has_others and now_ms - call.refused_ms >= ELSEWHERE_MS:
             self._leave()
 
     def _leave(self) -> None:
@@ -459,10 +475,10 @@ class ClientCore:
     def _is_dead(self, now_ms: int) -> bool:
         """Ask a peer that is silent, and leave one that stays so."""
         if self._ping_ms is not None:
-            if now_ms - self._ping_ms >= DEAD_MS:
+            if now_ms - self._ping_ms >= self._dead_ms:
                 self.lost(f"silent for {now_ms - self._heard_ms} ms")
                 return True
-        elif now_ms - self._heard_ms >= (PING_MS if self._flying else PING_IDLE_MS):
+        elif now_ms - self._heard_ms >= (self._quiet_ms if self._flying else PING_IDLE_MS):
             self._number += 1
             self._ping_ms = now_ms
             self._send(m.Ping(_rid(self._number)))
@@ -476,11 +492,11 @@ class ClientCore:
                 times += [call.started_ms + self._reach_ms for call in self._queue]
         elif self.state is State.READY:
             if self._ping_ms is not None:
-                times.append(self._ping_ms + DEAD_MS)
+                times.append(self._ping_ms + self._dead_ms)
             else:
-                # Calls come without waking the I/O thread, so it looks each PING_MS whether one waits for long.
+                # Calls come without waking the I/O thread, so it looks now and then whether one waits for long.
                 since_ms = self._heard_ms if self._flying else self._clock.monotonic_ms()
-                times.append(since_ms + PING_MS)
+                times.append(since_ms + self._quiet_ms)
         return min(times, default=None)
 
     # ---- connections -------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ class Passes:
         while entries := node.take_committed(limits.ENTRY_TARGET_BYTES):
             worked = True
             self._on_committed(entries)
-        for change in node.take_changes():
+        # Who installs a snapshot may win an election, and knows what was committed before only when it is installed.
+        waits = node.is_leader and node.installation is not None
+        for change in node.take_changes() if not waits else ():
             leads = node.is_leader and change.term == node.term
             if self._led_term and (not leads or change.term != self._led_term):
                 self._led_term = 0

@@ -89,7 +89,8 @@ class Guard:
         committed_index: committed and durable here; never goes back.
         strangers: answers dropped because their sender is no voter, and messages to a group of one.
         wall_ms: this node's wall clock, set by the caller; members are told.
-        clock_offsets_ms: the wall clocks of members less ours, as last heard.
+        clocks_ms: the wall clocks of members, as last heard, less our monotonic clock: a jump of our own wall clock does
+            not look like one of a member that is silent.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Guard:
         self.committed_index = min(journal.commit_index, journal.durable_index)
         self.strangers = 0
         self.wall_ms = 0
-        self.clock_offsets_ms: dict[str, int] = {}
+        self.clocks_ms: dict[str, int] = {}
 
     @property
     def voters(self) -> tuple[str, ...]:
@@ -273,7 +274,7 @@ class Guard:
             )
         elif following.leader_id != peer:
             raise InternalError(f"{peer} leads term {message.term}, and so does {following.leader_id}")
-        self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
+        self.clocks_ms[peer] = message.wall_ms - round(self._now_s * 1000)
         self._leader_missed = False
         self._elections.heard_leader(self._now_s)
         return following
@@ -314,7 +315,7 @@ class Guard:
     def _take_answer(self, peer: str, message: Ack | Reject | SnapshotAck) -> None:
         if self._core.role != adapter.LEADER or self._leading is None or self._leading.term != message.term:
             return
-        self.clock_offsets_ms[peer] = message.wall_ms - self.wall_ms
+        self.clocks_ms[peer] = message.wall_ms - round(self._now_s * 1000)
         if isinstance(message, Ack):
             self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
         elif isinstance(message, Reject):

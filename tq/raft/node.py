@@ -168,8 +168,9 @@ class Node:
 
     @property
     def clock_offsets_ms(self) -> dict[str, int]:
-        """The wall clocks of the other members less ours, as last heard."""
-        return self._guard.clock_offsets_ms
+        """The wall clocks of the other members less ours as it is now."""
+        ours_ms = self._clock.wall_ms() - self._clock.monotonic_ms()
+        return {member: theirs_ms - ours_ms for member, theirs_ms in self._guard.clocks_ms.items()}
 
     @property
     def leads_term(self) -> int:
@@ -358,8 +359,8 @@ class Node:
         self._check()
         entries: list[Entry] = []
         size = 0
-        if self.installation is not None:
-            return entries
+        if self.installation is not None or FIRST_BASE_INDEX < self._journal.base_index > self._taken_index:
+            return entries  # a snapshot has what is next, one that is here or a later one that takes its place
         while self._taken_index < self._guard.committed_index:
             entry = self._entry(self._taken_index + 1)
             size += len(entry.data)

@@ -52,6 +52,20 @@ def test_write_replaces_what_stands_between_the_markers(tmp_path: Path, here: fa
     assert text.count("| S1 |") == 2
 
 
+def test_figures_of_several_nodes_have_a_place_of_their_own(tmp_path: Path, here: facts.Facts) -> None:
+    page = tmp_path / "performance.md"
+    first, last = report.markers(3)
+    page.write_text(f"{report.BEGIN}\none\n{report.END}\n{first}\nold\n{last}\nafter\n", "utf-8")
+    assert report.has_markers(page, 1)
+    assert report.has_markers(page, 3)
+    assert not report.has_markers(page, 5)
+    report.write(page, report.as_markdown(here, LINES), 3)
+    text = page.read_text("utf-8")
+    assert text.startswith(f"{report.BEGIN}\none\n{report.END}\n{first}\n")
+    assert text.endswith(f"{last}\nafter\n")
+    assert "old" not in text
+
+
 def test_write_refuses_a_page_without_markers(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text("nothing here", "utf-8")

@@ -71,6 +71,19 @@ def test_a_page_without_markers_is_refused_before_anything_is_measured(
     assert page.read_text("utf-8") == "text"
 
 
+def test_the_number_of_nodes_reaches_the_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def look(scale: Scale) -> Iterator[Line]:
+        seen.append(scale.nodes)
+        return fast(scale)
+
+    monkeypatch.setattr(run, "SCENARIOS", {"look": look, "apply": broken})
+    assert run.main(["--nodes", "3", "--quick"]) == 0
+    assert run.main(["--nodes", "2"]) == 2
+    assert seen == [3]
+
+
 def test_an_unknown_scenario_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["F", "S99"]) == 2
     assert "no scenario S99; there are F, L, broken" in capsys.readouterr().err

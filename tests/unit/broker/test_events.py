@@ -106,6 +106,22 @@ def test_who_returns_misses_nothing(world):
         assert rows(again, again_rid) == everything[everything.index(row) + 1 :]
 
 
+def test_who_comes_from_a_node_that_was_ahead_hears_nothing_twice(world):
+    """The other node had applied what comes here only now."""
+    peer = world.connect()
+    rid, _ = subscribe(peer)
+    life(world, 1)
+    seen = rows(peer, rid)
+    ahead = [seen[-1][0] + 2, 0]
+    again = world.connect()
+    again_rid, is_complete = subscribe(again, after=ahead)
+    assert is_complete
+    life(world, 2)
+    everything = rows(peer, rid)
+    assert everything[-1][:2] > ahead
+    assert rows(again, again_rid) == [row for row in everything if row[:2] > ahead] != everything[len(seen) :]
+
+
 def test_the_reply_comes_before_the_replay(world):
     peer = world.connect()
     life(world, 1)

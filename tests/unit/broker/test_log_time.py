@@ -28,7 +28,7 @@ def test_a_cluster_that_slept_wakes_up(clock):
 
 def test_it_never_runs_backwards_and_never_stands_still(clock):
     time = LogTime(clock, 0)
-    before = time.now_ms()
+    before = time.next_ms()
     clock.jump_wall_ms(-10_000)
     assert time.now_ms() == before
     clock.advance_ms(1_000)
@@ -39,21 +39,21 @@ def test_it_never_runs_backwards_and_never_stands_still(clock):
 
 def test_it_meets_the_wall_clock_again(clock):
     time = LogTime(clock, 0)
-    before = time.now_ms()
+    before = time.next_ms()
     clock.jump_wall_ms(-10_000)
     for _ in range(300):
         clock.advance_ms(100)
-        time.now_ms()
+        time.next_ms()
     assert time.now_ms() == clock.wall_ms() == before + 20_000
 
 
 def test_small_steps_at_half_pace_add_up(clock):
     time = LogTime(clock, 0)
-    before = time.now_ms()
+    before = time.next_ms()
     clock.jump_wall_ms(-10_000)
     for _ in range(1_000):
         clock.advance_ms(1)
-        time.now_ms()
+        time.next_ms()
     assert time.now_ms() == before + 500
 
 
@@ -66,12 +66,23 @@ def test_it_is_not_behind_what_was_applied(clock):
     assert time.now_ms() == 6_000_000
 
 
+def test_who_only_looks_does_not_move_it(clock):
+    """A node whose clock was wrong before it heard of the others must not keep that for its time as leader."""
+    offsets: list[int] = []
+    time = LogTime(clock, 0, lambda: offsets)
+    right = time.now_ms()
+    clock.jump_wall_ms(3_600_000)
+    assert time.now_ms() == right + 3_600_000
+    offsets[:] = [-3_600_000, -3_600_000]
+    assert time.now_ms() == time.next_ms() == right
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_wall_clock_does(seed):
     random = SeededRandom(seed)
     clock = VirtualClock(1_000_000)
     time = LogTime(clock, random.below(3_000_000))
-    last_ms = time.now_ms()
+    last_ms = time.next_ms()
     for _ in range(500):
         choice = random.below(4)
         if choice == 0:
@@ -79,7 +90,7 @@ def test_whatever_the_wall_clock_does(seed):
         elif choice == 1:
             time.seen(last_ms + random.below(2_000) - 1_000)
         elif choice == 2:
-            last_ms = max(last_ms, time.now_ms())
+            assert time.now_ms() >= last_ms, f"seed {seed}"
         passed_ms = random.below(200)
         clock.advance_ms(passed_ms)
         now_ms = time.next_ms()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.client.rig import Rig
@@ -309,6 +311,50 @@ def test_not_leader_without_a_hint_waits_and_asks_the_same_node() -> None:
     assert not call.done
 
 
+def refuse_until(rig: Rig, end_ms: int) -> list[Any]:
+    """Answer each request "no leader" until so much time is over; what was sent last."""
+    sent = rig.read()
+    while rig.clock.monotonic_ms() < end_ms:
+        for request in sent:
+            rig.answer_error(request.rid, NotLeader("no leader is known"))
+        rig.clock.advance_ms(rig.wait_ms() or 0)
+        rig.step()
+        sent = rig.read()
+    return sent
+
+
+def test_a_broker_that_finds_no_leader_is_left_for_another_address() -> None:
+    """It may be cut off from the others, which go on."""
+    rig = Rig("a:1,b:2")
+    call = submit(rig)
+    rig.connect()
+    begun_ms = rig.clock.monotonic_ms()
+    (request,) = refuse_until(rig, begun_ms + c.ELSEWHERE_MS)
+    assert rig.tried == ["a:1"]
+    rig.answer_error(request.rid, NotLeader("no leader is known"))
+    rig.connect()
+    assert rig.tried == ["a:1", "b:2"]
+    rig.clock.advance_ms(200)
+    rig.step()
+    (request,) = rig.read()
+    rig.answer_error(request.rid, NotLeader("no leader is known"))  # the time begins anew
+    rig.step()
+    assert rig.tried == ["a:1", "b:2"]
+    rig.clock.advance_ms(200)
+    rig.step()
+    (request,) = rig.read()
+    rig.answer(m.SubmitReply(request.rid, 1, [0]))
+    assert call.done
+
+
+def test_the_only_broker_is_asked_until_it_finds_a_leader() -> None:
+    rig = Rig("a:1")
+    submit(rig)
+    rig.connect()
+    refuse_until(rig, rig.clock.monotonic_ms() + 10 * c.ELSEWHERE_MS)
+    assert rig.tried == ["a:1"]
+
+
 def test_the_last_refusal_is_told_when_the_deadline_is_over() -> None:
     rig = Rig()
     call = submit(rig)
@@ -377,6 +423,21 @@ def test_a_silent_peer_that_owes_an_answer_is_asked_and_then_left() -> None:
     rig.clock.advance_ms(c.DEAD_MS)
     rig.connect()
     assert rig.tried == ["a:1", "a:1"]
+    assert [type(message) for message in rig.read()] == [m.SubmitTask]
+
+
+def test_with_another_address_a_silent_peer_is_left_sooner() -> None:
+    rig = Rig("a:1,b:2")
+    submit(rig)
+    rig.connect()
+    rig.read()
+    assert rig.wait_ms() == c.PING_OTHERS_MS
+    rig.clock.advance_ms(c.PING_OTHERS_MS)
+    rig.step()
+    assert [type(message) for message in rig.read()] == [m.Ping]
+    rig.clock.advance_ms(c.DEAD_OTHERS_MS)
+    rig.connect()
+    assert rig.tried == ["a:1", "b:2"]
     assert [type(message) for message in rig.read()] == [m.SubmitTask]
 
 
