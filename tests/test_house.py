@@ -66,6 +66,12 @@ TESTED_BY: dict[str, str] = {
     "tq/raft/snapshot_receiving.py": "tests/unit/raft/test_snapshots.py",
     "tq/raft/snapshot_sending.py": "tests/unit/raft/test_snapshots.py",
     "tq/raft/segments.py": "tests/unit/raft/test_journal.py",
+    # The simulated cluster: by what is played on it
+    "tq/sim/client.py": "tests/sim/test_cluster_scripts.py",
+    "tq/sim/cluster.py": "tests/sim/test_cluster_scripts.py",
+    "tq/sim/host.py": "tests/sim/test_cluster_scripts.py",
+    "tq/sim/peers.py": "tests/sim/test_cluster_scripts.py",
+    "tq/sim/storm.py": "tests/sim/test_cluster_random.py",
     # The client, through what users call
     "tq/client/records.py": "tests/unit/client/test_models.py",
     "tq/client/session.py": "tests/unit/client/test_with_machine.py",

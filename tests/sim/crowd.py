@@ -1,15 +1,17 @@
 """Clients and workers at random, on a simulated broker: they speak the protocol, and write down what they asked and heard.
 
 Each actor has a connection that may vanish at any moment, and goes on with another one as a real client does: what
-carries ids is sent again, a claim keeps its number. Time in the history is a count of what happened in the run, so
+carries ids is sent again, a claim keeps its number. Where there are several nodes, the next connection is to any of them,
+and some leave a node that answers only errors, or nothing in time. Time in the history is a count of what happened in the run, so
 "before" means before. All chance comes from the run's seed.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -19,6 +21,8 @@ from tq.machine.answers import Applied, SubmitOutcome
 from tq.machine.commands import Outcome
 from tq.machine.states import State
 from tq.protocol import messages as m
+from tq.sim.client import SimClient
+from tq.sim.cluster import SimCluster
 from tq.sim.random import SeededRandom
 from tq.spec import Retry, Spec, encode
 
@@ -28,6 +32,9 @@ PRIORITIES = (50, 150, 150, 220)
 RETRY = Retry(4, 100, 2_000, 1_000, 200)
 IN_FLIGHT_MAX = 8
 REPORTED = {0: "applied", 1: "already"}
+WAIT_MS_MAX = 4_000  # of claims and waits
+TIME_OUT_MS = 5_000  # of a call, beyond what it asked to wait
+NO_USE = ("NOT_LEADER", "UNAVAILABLE")  # another node may do better
 
 
 class Recorder:
@@ -48,9 +55,11 @@ class Recorder:
 
     def final(self, id: bytes, task: dict[str, Any]) -> None:
         body = None if task["result"] is None else bytes(task["result"]).decode()
-        fences = [row["fence"] for row in task["history"] if row["fence"] and row["outcome"] != "stale"]
+        rows = [row for row in task["history"] if row["fence"] and row["outcome"] != "stale"]
         facts = {name: task[name] for name in ("state", "fence", "attempt", "crashes", "reason")}
-        self._write({"final": id.hex(), "body": body, "fences": fences, **facts})
+        facts |= {name: [row[name[:-1]] for row in rows] for name in ("fences", "outcomes")}
+        facts["dropped"] = task["history_dropped"]
+        self._write({"final": id.hex(), "body": body, **facts})
 
     def _tick(self) -> int:
         self._time += 1
@@ -60,21 +69,60 @@ class Recorder:
         self.lines.append(json.dumps(record))
 
 
+class Place(Protocol):
+    """Where the brokers are."""
+
+    @property
+    def now_ms(self) -> int: ...
+    def open(self, random: SeededRandom) -> Peer | SimClient | None:
+        """A connection, or None: nobody is there."""
+        ...
+
+
+class OneBroker:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def now_ms(self) -> int:
+        return self._world.clock.monotonic_ms()
+
+    def open(self, random: SeededRandom) -> Peer:
+        return Peer(self._world)
+
+
+class AnyNode:
+    """A client has a list of addresses, and takes any."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def now_ms(self) -> int:
+        return self._cluster.now_ms
+
+    def open(self, random: SeededRandom) -> SimClient | None:
+        hosts = list(self._cluster.hosts.values())
+        host = hosts[random.below(len(hosts))]
+        return host.connect() if host.accepts else None
+
+
 @attrs.define
 class Stage:
     """What all actors share."""
 
-    world: World
+    place: Place
     random: SeededRandom
     recorder: Recorder = attrs.field(factory=Recorder)
     truth: Truth = attrs.field(factory=lambda: Truth())
     ids: list[bytes] = attrs.field(factory=list)
+    is_hasty: bool = False  # calls that are not answered in time are given up, with their connection
     is_draining: bool = False
     is_calm: bool = False  # little is submitted: claims sleep, and are woken one by one
 
     @property
     def now_ms(self) -> int:
-        return self.world.clock.monotonic_ms()
+        return self.place.now_ms
 
     def chance(self, percent: int) -> bool:
         return self.random.below(100) < percent
@@ -90,10 +138,14 @@ class Actor:
         self.stage = stage
         self.random = stage.random.fork()
         self.by = by
-        self.peer: Peer | None = None
+        self.peer: Peer | SimClient | None = None
         self.is_ready = False
         self.seen_index = 0
+        self.errors: Counter[str] = Counter()
+        self.answers = 0
         self._waiting: dict[int, Then] = {}
+        self._give_up_ms: dict[int, int] = {}
+        self._leaves = False
         self._back_ms = 0
         self._reads_again_ms = 0
 
@@ -112,7 +164,10 @@ class Actor:
         if not peer.reads and not peer.socket.is_broken and self.stage.now_ms >= self._reads_again_ms:
             peer.reads = True
         self.hear()
-        if peer.socket.is_broken or peer.is_closed:
+        if self._leaves or any(at_ms <= self.stage.now_ms for at_ms in self._give_up_ms.values()):
+            peer.close()
+            self._lose()
+        elif peer.socket.is_broken or peer.is_closed:
             self._lose()
         elif self.is_ready:
             self.act()
@@ -121,7 +176,12 @@ class Actor:
         assert self.peer is not None
         for rid in [rid for rid in self._waiting if rid in self.peer.answers]:
             reply = self.peer.answers[rid]
+            self._give_up_ms.pop(rid, None)
             self.seen_index = max(self.seen_index, getattr(reply, "index", 0))
+            self.answers += 1
+            if isinstance(reply, m.ErrorReply):
+                self.errors[reply.error[0]] += 1
+                self._leaves = self._leaves or (reply.error[0] in NO_USE and self.chance(30))
             self._waiting.pop(rid)(reply)
         for push in self.peer.pushes:
             self.pushed(push)
@@ -129,7 +189,10 @@ class Actor:
 
     def ask(self, then: Then, kind: type[m.Message], *fields: Any) -> None:
         assert self.peer is not None
-        self._waiting[self.peer.ask(kind, *fields)] = then
+        rid = self.peer.ask(kind, *fields)
+        self._waiting[rid] = then
+        if self.stage.is_hasty:
+            self._give_up_ms[rid] = self.stage.now_ms + TIME_OUT_MS + WAIT_MS_MAX
 
     def break_off(self) -> None:
         """The network does what networks do."""
@@ -151,7 +214,10 @@ class Actor:
         return len(self._waiting)
 
     def _connect(self) -> None:
-        self.peer = Peer(self.stage.world)
+        self.peer = self.stage.place.open(self.random)
+        if self.peer is None:
+            self._back_ms = self.stage.now_ms + 50 + self.random.below(200)
+            return
         self.ask(self._greeted, m.Hello, 1, 1, self.by)
 
     def _greeted(self, reply: Any) -> None:
@@ -161,6 +227,8 @@ class Actor:
         self.peer = None
         self.is_ready = False
         self._waiting.clear()
+        self._give_up_ms.clear()
+        self._leaves = False
         self._back_ms = self.stage.now_ms + self.random.below(500)
         self.lost()
 
@@ -266,17 +334,17 @@ class Submitter(Actor):
 
     def _read(self) -> None:
         if self._mine:
-            id = self._some().id
-            self._read_by(id, m.GetTask, id, 0, self.seen_index)
+            id, linear = self._some().id, self.chance(25)
+            self._read_by(id, linear, m.GetTask, id, 0, self.seen_index, linear)
 
     def _wait(self) -> None:
         if self._mine:
             id = self._some().id
-            self._read_by(id, m.WaitTask, id, self.random.below(3_000), 0, self.seen_index)
+            self._read_by(id, False, m.WaitTask, id, self.random.below(3_000), 0, self.seen_index)
 
-    def _read_by(self, id: bytes, kind: type[m.Message], *fields: Any) -> None:
+    def _read_by(self, id: bytes, linear: bool, kind: type[m.Message], *fields: Any) -> None:
         min_index = self.seen_index
-        key = self.stage.recorder.call(self.by, "read", id=id.hex(), min_index=min_index)
+        key = self.stage.recorder.call(self.by, "read", id=id.hex(), min_index=min_index, linear=linear)
 
         def then(reply: Any) -> None:
             if isinstance(reply, m.GetReply | m.WaitReply):
@@ -298,21 +366,43 @@ class Submitter(Actor):
 
         def then(reply: Any) -> None:
             if isinstance(reply, m.ErrorReply):
-                self.stage.recorder.answered(key, error=reply.error[0])
+                if reply.error[0] != "UNAVAILABLE":  # which says that it may have been done
+                    self.stage.recorder.answered(key, error=reply.error[0])
+                return
+            state, error = reply.items[0]  # of the one id
+            if error is not None:
+                self.stage.recorder.answered(key, index=reply.index, error=error[0])
             else:
-                self.stage.recorder.answered(key, index=reply.index)
+                self.stage.recorder.answered(key, index=reply.index, states=[State(state).name.lower()])
 
         if verb == "cancel":
             self.ask(then, m.CancelTask, ids, 100 + self.random.below(1_500))
         else:
             self.ask(then, m.RetryTasks, self.random.bytes(16), ids)
 
+    def _list(self) -> None:
+        min_index = self.seen_index
+        key = self.stage.recorder.call(self.by, "list", min_index=min_index)
+
+        def then(reply: Any) -> None:
+            if isinstance(reply, m.ErrorReply):
+                self.stage.recorder.answered(key, error=reply.error[0])
+            else:
+                rows = [[bytes(task["id"]).hex(), task["state"], task["fence"] or 0] for task in reply.tasks]
+                self.stage.recorder.answered(key, index=reply.index, rows=rows)
+
+        state = ("pending", "running", "completed", "dead")[self.random.below(4)]
+        self.ask(then, m.ListTasks, {"state": state}, 10, None, min_index)
+
     def _look(self) -> None:
+        if self.chance(40):
+            self._list()
+            return
         kinds: list[tuple[type[m.Message], tuple[Any, ...]]] = [
             (m.Queues, ()),
             (m.Stats, ()),
             (m.Workers, ()),
-            (m.ListTasks, ({"state": "pending"}, 5)),
+            (m.ClusterStatus, ()),
             (m.Ping, ()),
         ]
         kind, fields = kinds[self.random.below(len(kinds))]
@@ -440,7 +530,7 @@ class Worker(Actor):
             self._seq += 1
             n = 1 + self.random.below(self._slots)
             key = self.stage.recorder.call(self.by, "claim")
-            self._claim = Asked(key, self._seq, n, 0 if self.chance(20) else self.random.below(4_000))
+            self._claim = Asked(key, self._seq, n, 0 if self.chance(20) else self.random.below(WAIT_MS_MAX))
         asked = self._claim
         self._is_asked = True
 

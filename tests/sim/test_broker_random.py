@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.sim.crowd import LIVE, Actor, Listener, Stage, Submitter, Worker
+from tests.sim.crowd import LIVE, Actor, Listener, OneBroker, Stage, Submitter, Worker
 from tests.unit.broker.rig import World
 from tq.broker import broker as broker_module
 from tq.broker.applier import Applier
@@ -62,7 +62,7 @@ class Run:
         self.random = SeededRandom(seed)
         self.faults: Counter[str] = Counter()
         self.world = World(seed, late=self.random.below(2) == 0)
-        self.stage = Stage(self.world, self.random.fork())
+        self.stage = Stage(OneBroker(self.world), self.random.fork())
         self.world.on_broker = self.stage.truth.watch
         self.stage.truth.watch(self.world.broker)
         self.listener = Listener(self.stage, "l1")

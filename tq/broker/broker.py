@@ -57,6 +57,10 @@ from tq.version import VERSION
 from tq.world import Clock, Disk, Random
 
 
+LEADERLESS_MS = 1_000
+"""So long without a leader, longer than most elections, a node keeps what it has relayed to the last one."""
+
+
 @attrs.define
 class Counters:
     """Since this node started."""
@@ -140,7 +144,8 @@ class Broker:
         self.peer_statistics: Callable[[], dict[str, dict[str, Any]]] = dict  # set by who carries the messages
         self._reachable: set[str] = set()
         self._hand_over_next_ms = clock.monotonic_ms()
-        self._relays_to: str | None = None
+        self._leader_seen: str | None = None
+        self._leader_seen_ms = 0
         self._cluster_id = cluster_id
         self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
@@ -193,10 +198,11 @@ class Broker:
 
     def before_turn(self) -> None:
         leader = self.node.leader_id
-        if leader != self._relays_to and leader is not None:
-            self._relays_to = leader
-            self.relay.leader_is(leader)
-            self.flush()
+        if leader != self._leader_seen:
+            self._leader_seen, self._leader_seen_ms = leader, self.clock.monotonic_ms()
+            if leader is not None:
+                self.relay.leader_is(leader)
+                self.flush()
         self.snapshots.before_turn()
         self.proposer.before_turn()
 
@@ -249,6 +255,8 @@ class Broker:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
         self.relay.tell_again()
+        if self._leader_seen is None and self.clock.monotonic_ms() - self._leader_seen_ms >= LEADERLESS_MS:
+            self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
         self.disk_watch.run_once()
         self.clock_watch.run_once()
         if self.clock_watch.state is ClockState.FAR and self.is_serving and not self.is_stopping:

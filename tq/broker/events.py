@@ -61,13 +61,6 @@ class Events:
             self.unsubscribe(subscription.connection, subscription.rid)
             subscription.connection.send(Event(subscription.rid, [], last=True))
 
-    def begin_anew(self, applied_index: int) -> None:
-        """What happened up to there was not seen here. Who listens comes again from where it is, and is told of the gap."""
-        self.start(applied_index)
-        for subscription in list(self._subscriptions.values()):
-            self.unsubscribe(subscription.connection, subscription.rid)
-            subscription.connection.send(Event(subscription.rid, [], last=True))
-
     def subscribe(self, connection: Connection, rid: int, id: bytes | None, after: list[int] | None) -> bool:
         """Returns whether all events behind ``after`` are still known. ``replay`` sends them, behind the reply. ``after``
         may lie ahead of this node: it is of another one."""

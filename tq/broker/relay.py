@@ -119,10 +119,11 @@ class Relay:
             raise NotLeader("this node cannot reach the leader; nothing was done", retry_after=0.1)
         out.in_flight.add(rid)
 
-    def leader_is(self, leader: str) -> None:
-        """What is in flight at any other node is answered: that one may never do it."""
+    def leader_is(self, leader: str | None) -> None:
+        """What is in flight at any other node is answered: that one may never do it. None: nobody is heard to lead."""
         for out in [out for out in self._outgoing.values() if out.leader != leader]:
-            self._lose(out, "the leader changed while this was in flight")
+            why = "the leader changed" if leader is not None else "the leader was lost"
+            self._lose(out, f"{why} while this was in flight")
 
     def tell_again(self) -> None:
         """Tell the ends that could not be told. Call it now and then, and when a peer can be reached again."""

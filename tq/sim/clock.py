@@ -27,3 +27,6 @@ class VirtualClock:
     def jump_wall_ms(self, by_ms: int) -> None:
         """What an operator or a time service does: the wall clock alone moves, either way."""
         self._wall_offset_ms += by_ms
+
+    def set_wall_ms(self, wall_ms: int) -> None:
+        self._wall_offset_ms = wall_ms - self._monotonic_ms

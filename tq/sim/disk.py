@@ -350,6 +350,11 @@ class SimDisk:
         """The next sync fails with EIO, or the one after ``after`` good ones."""
         self._syncs_until_failure = after
 
+    def mend(self) -> None:
+        """None of these faults is on its way any more, and there is room."""
+        self._stop_at = self._syncs_until_failure = None
+        self._free_bytes = FREE_BYTES
+
     def lie(self, whether: Callable[[], bool] | None) -> None:
         """Ask ``whether`` at each sync; when it says so the sync reports success and does nothing."""
         self._lie = whether

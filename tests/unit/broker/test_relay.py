@@ -241,6 +241,17 @@ def test_what_is_in_flight_at_another_node_is_answered_when_a_leader_is_known() 
         client.answer(rid)
 
 
+def test_what_is_in_flight_is_answered_when_nobody_leads() -> None:
+    two = Two()
+    client = two.near.connect()
+    rid = client.ask(m.SubmitTask, [task(1)])
+    two.near.settle()
+    two.near_relay.leader_is(None)
+    two.near.broker.flush()
+    with pytest.raises(BrokerUnavailable, match="leader was lost"):
+        client.answer(rid)
+
+
 def test_an_answer_that_could_not_be_carried_is_an_end_that_is_told_later() -> None:
     """The way there holds and the way back does not: the client may not wait for ever."""
     two = Two()

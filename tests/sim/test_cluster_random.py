@@ -1,0 +1,198 @@
+"""Three whole brokers in random trouble, with clients and workers at full speed at any of them: one story a seed.
+
+Machines lose power, processes are killed and stopped, connections between nodes are cut, one-way too, and reset; what
+Raft sends is lost, doubled and late besides; disks are slow, fail and fill; clocks run at different speeds, and one is
+wrong. Then all is healed, all work is done, and everything that was seen is judged: by the checkers of Raft, by the
+history of clients and workers, and by a replay of the log.
+
+A failure prints the seed. ``make sim SEED=n`` plays it again, ``SEED=n RUNS=m`` that and the ones behind it, ``MINUTES=m``
+new ones (TQ_SIM_SEED, TQ_SIM_RUNS, TQ_SIM_MINUTES).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.sim.crowd import LIVE, Actor, AnyNode, Listener, Stage, Submitter, Worker
+from tq.broker.broker import Broker
+from tq.errors import NotFound, StorageFailed, from_wire
+from tq.machine import queries
+from tq.protocol import messages as m
+from tq.sim.checkers.history import Breach, check
+from tq.sim.checkers.records import parse
+from tq.sim.checkers.replay import check_replay
+from tq.sim.cluster import SimCluster
+from tq.sim.host import Host
+from tq.sim.random import SeededRandom
+from tq.sim.storm import Storm
+from tq.store.dump import state_digest
+
+STORY_MS = 8_000
+DRAIN_MS = 120_000
+MINUTES = float(os.environ.get("TQ_SIM_MINUTES", "0"))
+SEED = os.environ.get("TQ_SIM_SEED")
+RUNS = int(os.environ.get("TQ_SIM_RUNS", "1" if SEED else "0"))
+SHORT_SEEDS = range(30)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    yield
+    structlog.configure(**before)
+
+
+class Story:
+    """One seed, from empty disks to the verdict."""
+
+    def __init__(self, seed: int, story_ms: int = STORY_MS) -> None:
+        self.seed = seed
+        self.story_ms = story_ms
+        self.random = SeededRandom(seed)
+        self.cluster = SimCluster(seed, expected=(StorageFailed,))
+        self.storm = Storm(self.cluster, self.random.fork())
+        self.stage = Stage(AnyNode(self.cluster), self.random.fork(), is_hasty=self.random.below(2) == 0)
+        self.cluster.on_broker = self._watch
+        self.listener = Listener(self.stage, "l1")
+        self.actors: list[Actor] = [
+            *[Submitter(self.stage, f"c{number}") for number in range(3)],
+            *[Worker(self.stage, f"w{number}", 1 + 3 * number) for number in range(3)],
+            self.listener,
+        ]
+
+    def _watch(self, _host: Host, broker: Broker) -> None:
+        self.stage.truth.watch(broker)
+
+    # ---- the story ---------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        cluster, random = self.cluster, self.random
+        cluster.start_all()
+        while cluster.now_ms < self.story_ms:
+            if random.below(40) == 0:
+                self.stage.is_calm = not self.stage.is_calm
+            for actor in self.actors:
+                actor.step()
+            cluster.run(1 + random.below(50))
+            if random.below(6) == 0:
+                self.storm.act()
+            if random.below(15) == 0:
+                self.actors[random.below(len(self.actors))].break_off()
+        self._drain()
+
+    def _drain(self) -> None:
+        """No more faults: the cluster goes on, and everything ends."""
+        cluster = self.cluster
+        cluster.heal()
+        cluster.elect()
+        self.stage.is_draining = True
+        end_ms = cluster.now_ms + DRAIN_MS
+        while self._live() or cluster.now_ms % 1_000 > 100:
+            if cluster.now_ms > end_ms:
+                raise AssertionError(f"{self._live()} tasks do not end")
+            for actor in self.actors:
+                actor.step()
+            cluster.run(20)
+        cluster.settle()
+        self._compare()
+        self._read_ends()
+
+    def _live(self) -> int:
+        leader = self.cluster.leader()
+        if leader is None:
+            return 1
+        counts = queries.counts(self.cluster.broker(leader).txn)
+        unsure = sum(len(getattr(actor, "_unsure", ())) + len(getattr(actor, "_sent", ())) for actor in self.actors)
+        return sum(counts[state] for state in LIVE) + unsure
+
+    def _compare(self) -> None:
+        for host in self.cluster.hosts.values():
+            assert host.broker is not None
+            self.cluster.effects.compare(host.life, host.broker.applied_index, state_digest(host.broker.txn))
+
+    def _read_ends(self) -> None:
+        """At a follower: nothing of it may depend on who leads."""
+        cluster = self.cluster
+        client = cluster.hosts[cluster.followers()[0]].connect()
+        client.ask(m.Hello, 1, 1, "the end")
+        cluster.run_until(lambda: bool(client.answers), 5_000, "a greeting")
+        client.answers.clear()
+        asked = {client.ask(m.GetTask, id): id for id in self.stage.ids}
+        cluster.run_until(lambda: len(client.answers) == len(asked), 5_000, "all ends are read")
+        for rid, id in asked.items():
+            reply: Any = client.answers[rid]
+            if isinstance(reply, m.ErrorReply):
+                assert isinstance(from_wire(reply.error), NotFound)
+            else:
+                self.stage.recorder.final(id, reply.task)
+
+    # ---- the verdict ---------------------------------------------------------------------------------
+
+    def judge(self) -> list[Breach]:
+        history = parse([self.stage.recorder.lines])
+        committed = self.cluster.committed.entries
+        entries = [committed[index] for index in sorted(committed)]
+        host = next(iter(self.cluster.hosts.values()))
+        settings = host.broker.applier.machine.settings  # type: ignore[union-attr]
+        return [
+            *check(history, drained=True),
+            *check_replay(entries, settings, history.reads, self.cluster.effects.digests),
+        ]
+
+
+def play(seed: int, story_ms: int = STORY_MS) -> Story:
+    """Play and judge. What is wrong is raised with the seed."""
+    story = Story(seed, story_ms)
+    try:
+        story.play()
+        breaches = story.judge()
+        assert not breaches, "\n".join(map(str, breaches[:20]))
+    except BaseException as error:
+        error.add_note(f"seed {seed}: make sim SEED={seed} plays it again; it ended at {story.cluster.now_ms} ms after")
+        error.add_note("\n".join(story.storm.log[-30:]))
+        raise
+    return story
+
+
+def test_short():
+    stories = [play(seed) for seed in (range(int(SEED), int(SEED) + RUNS) if SEED else SHORT_SEEDS)]
+    if SEED:
+        return
+    faults: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for story in stories:
+        faults += story.storm.counts
+        for actor in story.actors:
+            errors += actor.errors
+    assert sum(len(story.stage.ids) for story in stories) > 30 * len(stories), "little was submitted"
+    assert sum(story.listener.events for story in stories) > 30 * len(stories), "little was heard"
+    assert sum(len(story.cluster.leaders.by_term) for story in stories) > 2 * len(stories), "leaders hardly changed"
+
+
+@pytest.mark.skipif(not MINUTES or bool(SEED), reason="TQ_SIM_MINUTES is not set")
+def test_long():
+    end_s = time.monotonic() + MINUTES * 60
+    seed = first = time.time_ns() // 1_000_000_000 * 1_000
+    faults: Counter[str] = Counter()
+    tasks = 0
+    while time.monotonic() < end_s:
+        story = play(seed)
+        seed += 1
+        faults += story.storm.counts
+        tasks += len(story.stage.ids)
+    print(f"{seed - first} stories from seed {first}, {tasks} tasks; {dict(faults)}")
+
+
+def test_a_seed_is_the_story():
+    first, second = Story(4, 2_000), Story(4, 2_000)
+    first.play()
+    second.play()
+    assert first.stage.recorder.lines == second.stage.recorder.lines
