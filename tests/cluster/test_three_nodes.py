@@ -314,6 +314,19 @@ def test_a_client_of_a_leader_that_stands_still_goes_to_another(cluster: Cluster
         assert client.submit("echo", queue=queue, request_timeout=8).outcome == "created"
 
 
+def test_a_worker_of_a_leader_that_stands_still_goes_to_another(ground: Ground, cluster: Cluster, queue: str) -> None:
+    leader = cluster.leader()
+    others = [node for node in cluster.nodes if node is not leader]
+    known = ",".join(addresses([leader, *others]))
+    ground.worker(known, "tq.samples", "--queues", queue).start()
+    with Client(addresses(others)) as client:
+        assert client.wait(client.submit("echo", queue=queue).id, 30).state == "completed"
+        leader.pause()
+        begun = time.monotonic()
+        assert client.wait(client.submit("echo", queue=queue).id, 30).state == "completed"
+        assert time.monotonic() - begun < 12
+
+
 @pytest.mark.parametrize("direction", ["deaf", "mute"])
 def test_a_leader_that_is_deaf_or_mute_is_replaced(cluster: Cluster, queue: str, direction: str) -> None:
     leader = cluster.leader()
