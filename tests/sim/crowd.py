@@ -436,6 +436,7 @@ class Worker(Actor):
         self._sessions = 0
         self._session: bytes | None = None
         self._is_opening = False
+        self._takes_all = False  # types; in the end nobody waits for what nobody else does
         self._seq = 0
         self._claim: Asked | None = None
         self._is_asked = False
@@ -455,7 +456,7 @@ class Worker(Actor):
         self._report_due()
         if not self._is_asked and (self._claim is not None or len(self._held) < self._slots):
             self._ask_claim()
-        if not self.stage.is_draining and self.chance(1):
+        if self.chance(1) if not self.stage.is_draining else not self._takes_all:
             self._session, self._claim, self._is_asked = None, None, False  # abandoned with all it holds
 
     def lost(self) -> None:
@@ -487,6 +488,7 @@ class Worker(Actor):
             self._is_opening = False
             if isinstance(reply, m.RegisterReply):
                 self._session, self._seq, self._claim, self._is_asked = session, 0, None, False
+                self._takes_all = len(kinds) == len(TYPES)
 
         self.ask(then, m.RegisterWorker, session, f"{self.by}-{self._sessions}", kinds, queues)
 

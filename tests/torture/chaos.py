@@ -13,6 +13,7 @@ ALL = "all"
 """A target: every node at once."""
 
 WAY_ACTIONS = ("cut", "deafen", "mute", "slow", "break")
+AWAY_SECONDS = (4.0, 8.0)  # a node of several: so long that it needs a snapshot when it is back
 SECONDS = {
     "kill": (0.0, 0.0, 0.3, 1.0),
     "pause": (0.1, 0.5, 1.5, 3.0),
@@ -61,5 +62,6 @@ def plan(
             if draw.random() < 0.04:
                 target, actions = ALL, ("kill",)
         action = draw.choice(actions)
-        yield Fault(at, target, action, draw.choice(SECONDS[action]))
+        is_away = is_group and kind is brokers and target != ALL and action in ("kill", "cut") and draw.random() < 0.4
+        yield Fault(at, target, action, draw.choice(AWAY_SECONDS if is_away else SECONDS[action]))
         at += draw.uniform(0.3, 1.7) * every

@@ -19,6 +19,8 @@ SETTINGS = {
     "limits": {"disk_free_min_bytes": 0},
     "log": {"level": "info", "format": "text"},
 }
+LOG_KEEP_BYTES = 1 << 20  # a few seconds of the run: who is away for longer needs a snapshot
+INSTALLED = "installed a snapshot"
 STORE = "store"
 READY_SECONDS_MAX = 60.0
 HEALED_SECONDS_MAX = 20.0
@@ -33,7 +35,8 @@ class Group:
     def __init__(self, ground: Ground, nodes: int, profile: str) -> None:
         self.ways = Ways() if nodes > 1 else None
         if nodes > 1:
-            self.brokers = ground.brokers(nodes, {**SETTINGS, "cluster": {"profile": profile}}, self.ways)
+            more = {"cluster": {"profile": profile}, "storage": {"log_keep_bytes": LOG_KEEP_BYTES}}
+            self.brokers = ground.brokers(nodes, {**SETTINGS, **more}, self.ways)
         else:
             self.brokers = [ground.broker(SETTINGS)]
         self.by_name = {broker.name: broker for broker in self.brokers}
@@ -76,6 +79,10 @@ class Group:
                 except TqError as error:
                     raise TortureFailed(f"{broker.name} does not serve: {error}\n{broker.tail()}") from error
         return time.monotonic() - begun
+
+    def snapshots(self) -> int:
+        """How many were installed, by what the nodes say."""
+        return sum(broker.log.read_text("utf-8", "replace").count(INSTALLED) for broker in self.brokers)
 
     def stop(self) -> None:
         """All of them, gracefully and at once. Raises TortureFailed: one ended in another way."""

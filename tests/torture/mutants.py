@@ -26,11 +26,12 @@ SEED = 1
 
 @attrs.frozen
 class Mutant:
-    """edits: (file, text, what takes its place)."""
+    """edits: (file, text, what takes its place). nodes: of the run that shall find it."""
 
     name: str
     what: str
     edits: tuple[tuple[str, str, str], ...]
+    nodes: int = 1
 
 
 MUTANTS = (
@@ -315,6 +316,30 @@ MUTANTS = (
             ("tq/worker/core.py", "        del self.running[fence]\n", "        self.running.pop(fence, None)\n"),
         ),
     ),
+    Mutant(
+        "each-node-draws",
+        "each node draws the jitter of a retry for itself",
+        (
+            (
+                "tq/machine/report.py",
+                "    session, draw = command.session, command.draw\n",
+                "    import os\n\n    session, draw = command.session, (command.draw + os.getpid() * 0x9E3779B1) % (1 << 32)\n",
+            ),
+        ),
+        nodes=3,
+    ),
+    Mutant(
+        "read-behind",
+        "a node answers reads before it has applied what the client has seen",
+        (
+            (
+                "tq/broker/dispatch.py",
+                "        if min_index <= self._facts.applied_index:\n            connection.send(answer())\n            return\n",
+                "        if True:\n            connection.send(answer())\n            return\n",
+            ),
+        ),
+        nodes=3,
+    ),
 )
 
 
@@ -336,8 +361,9 @@ def break_it(folder: Path, mutant: Mutant) -> None:
         path.write_text(source.replace(text, instead))
 
 
-def run(folder: Path, seconds: float) -> tuple[int, str]:
+def run(folder: Path, seconds: float, nodes: int) -> tuple[int, str]:
     argv = [sys.executable, "-m", "tests.torture", "--minutes", str(seconds / 60), "--seed", str(SEED)]
+    argv += ["--nodes", str(nodes)]
     environ = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(folder), "TQ_TORTURE_DRAIN_SECONDS": "60"}
     done = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -356,21 +382,22 @@ def found_by(output: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", help="only these")
+    parser.add_argument("names", nargs="*", help="only these; none: the source as it is")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each run, without its drain")
     options = parser.parse_args()
-    unknown = set(options.names) - {mutant.name for mutant in MUTANTS}
+    unknown = set(options.names) - {"none"} - {mutant.name for mutant in MUTANTS}
     if unknown:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     missed = 0
-    for mutant in (Mutant("none", "the source as it is must pass", ()), *MUTANTS):
+    whole = [Mutant("none", "the source as it is must pass", (), nodes) for nodes in (1, 3)]
+    for mutant in (*whole, *MUTANTS):
         if options.names and mutant.name not in options.names:
             continue
         with tempfile.TemporaryDirectory(prefix="tq-mutant-") as name:
             folder = Path(name)
             copy_of_source(folder)
             break_it(folder, mutant)
-            code, output = run(folder, options.seconds)
+            code, output = run(folder, options.seconds, mutant.nodes)
             is_right = (code == 0) == (not mutant.edits)
             missed += not is_right
             said = "passed" if code == 0 else found_by(output)

@@ -57,7 +57,9 @@ class Report:
     crashes: int = 0
     fence_floor: int = 0
     call_seconds_max: float = 0.0
+    call_seconds_max_all: float = 0.0  # of those who know all nodes
     healed_seconds_max: float = 0.0
+    snapshots: int = 0
     state: str = ""
     breaches: list[Breach] = attrs.field(factory=list)
 
@@ -80,9 +82,12 @@ class Report:
         yield "ends: " + ", ".join(f"{name} {count}" for name, count in sorted(self.states.items()))
         yield "answers: " + ", ".join(f"{name} {count}" for name, count in sorted(self.answers.items()))
         yield f"crashes counted by the broker: {self.crashes} · highest fence {self.fence_floor}"
-        yield f"longest call {self.call_seconds_max:.1f} s · served again {self.healed_seconds_max:.1f} s after the faults"
+        yield (
+            f"longest call {self.call_seconds_max:.1f} s, of who knows all nodes {self.call_seconds_max_all:.1f} s · "
+            f"served again {self.healed_seconds_max:.1f} s after the faults"
+        )
         if self.state:
-            yield self.state
+            yield f"{self.state} · {self.snapshots} snapshots installed"
         yield from (f"BREACH {breach}" for breach in self.breaches[:50])
         by_rule = Counter(breach.rule for breach in self.breaches)
         found = ", ".join(f"{rule} {count}" for rule, count in sorted(by_rule.items()))
@@ -108,6 +113,7 @@ def torture(
             report.fence_floor = max(report.fence_floor, fence_highest(history))
             say(f"round {report.rounds}: {len(history.finals)} tasks, {len(report.breaches)} breaches")
         index, digests = group.stop_and_compare(say)
+        report.snapshots = group.snapshots()
         if len(digests) > 1:
             told = ", ".join(digest.hex()[:16] for digest in digests)
             report.breaches.append(Breach("state", f"index {index}", f"the nodes have {told}"))
@@ -218,7 +224,10 @@ class _Round:
             if "-client-" in path.name or "-rough-" in path.name:
                 found, longest = hangs.find(path.stem, path.read_text("utf-8", "replace").splitlines())
                 breaches += found
-                self._report.call_seconds_max = max(self._report.call_seconds_max, longest)
+                report = self._report
+                report.call_seconds_max = max(report.call_seconds_max, longest)
+                if "-client-0-" in path.name or "-rough-0-" in path.name:
+                    report.call_seconds_max_all = max(report.call_seconds_max_all, longest)
         return breaches
 
     def _drain(self, client: Client, workers: dict[str, Process]) -> None:

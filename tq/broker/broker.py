@@ -56,7 +56,6 @@ from tq.store.txn import ReadTxn
 from tq.version import VERSION
 from tq.world import Clock, Disk, Random
 
-
 LEADERLESS_MS = 1_000
 """So long without a leader, longer than most elections, a node keeps what it has relayed to the last one."""
 

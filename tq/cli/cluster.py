@@ -131,11 +131,11 @@ def _show(context: typer.Context, output: Format, found: dict[str, Any], *, agai
     if again and world(context).is_terminal():
         typer.echo(CLEAR_SCREEN, nl=False, color=True)
     nodes = found.get("nodes", [])
-    up = {node["id"] for node in nodes if node.get("reachable")}
+    down = {node["id"] for node in nodes if not node.get("reachable")}
     say(_headline(found))
     show.rows(world(context), output, [_row(node) for node in nodes], NODE_COLUMNS)
     for node in nodes:
-        for trouble in _troubles(node, up):
+        for trouble in _troubles(node, down):
             say(f"{node['id']}: {trouble}")
 
 
@@ -183,8 +183,8 @@ def _span(seconds: int) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
 
 
-def _troubles(node: dict[str, Any], up: set[str]) -> list[str]:
-    """What somebody should look after. up: nodes that answer; that the others cannot be reached is told of them."""
+def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
+    """What somebody should look after. down: of those it is told once that they cannot be reached, and why."""
     if not node.get("reachable"):
         return [f"cannot be reached: {node.get('reason')}"]
     found = []
@@ -197,9 +197,11 @@ def _troubles(node: dict[str, Any], up: set[str]) -> list[str]:
     if (node.get("raft") or {}).get("election_is_short"):
         found.append('its disk is slow for the election time-out: use profile = "default", or a faster disk')
     for peer, way in sorted((node.get("peers") or {}).items()):
+        if peer in down:
+            continue
         if way.get("refused"):
             found.append(f"refuses {peer}: {way['refused']}")
-        elif way.get("reachable") is False and peer in up:
+        elif way.get("reachable") is False:
             found.append(f"cannot reach {peer}: {way.get('reason')}")
     return found
 

@@ -160,7 +160,7 @@ class Identity:
         if ident.incarnation != record.members[ident.node_id]:
             return (
                 f"{ident.node_id} has another data directory than when the cluster was formed: it has lost its votes and "
-                "may not come back under this name by itself; restore the old directory"
+                "may not come back under this name; put the very directory back that it had, never an older copy of it"
             )
         return None
 

@@ -84,6 +84,6 @@ def segment_path(base_index: int) -> str:
 def damage_text(path: str, offset: int, what: str) -> str:
     return (
         f"{path}, offset {offset}: {what}. The node does not start, because it might have promised what is lost."
-        " Restore the data directory from a backup; where other members hold the data, give this one an empty"
-        " directory and join it anew"
+        " If it is alone, restore a backup. If it is one of several, leave it stopped: the others go on without it;"
+        " do not start it on an older copy of its directory, and see docs/operations.md, \"A damaged file\""
     )

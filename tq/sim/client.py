@@ -22,18 +22,18 @@ KERNEL_BYTES = 1 << 20
 class SimSocket:
     """The broker's end of a socket. ``room``: how much the kernel takes before the client has read it."""
 
-    def __init__(self, room: int, on_send: Callable[[], None]) -> None:
+    def __init__(self, room: int = KERNEL_BYTES, on_send: Callable[[], None] = lambda: None) -> None:
         self.room = room
         self.to_broker = bytearray()
         self.to_peer = bytearray()
         self.at_end = False  # the client has shut down its side
         self.is_broken = False  # the client is gone: writing fails
         self.is_closed = False
-        self._on_send = on_send
+        self.on_send = on_send
 
     def send(self, data: bytes) -> int:
         assert not self.is_closed, "written after close"
-        self._on_send()
+        self.on_send()
         if self.is_broken:
             raise BrokenPipeError
         fits = min(len(data), self.room - len(self.to_peer))
@@ -122,7 +122,7 @@ class SimClient:
             else:
                 assert rid not in self.answers, f"request {rid} is answered twice"
                 self.answers[rid] = event
-                self.asked.pop(rid)
+                self.asked.pop(rid, None)
                 self.asked_ms.pop(rid, None)
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ class SimCluster:
     Attributes:
         now_ms: the true time.
         on_broker: sees each new broker before it applies anything.
+        installations: snapshots that nodes have taken while they ran.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class SimCluster:
         self.committed = RaftCommitted()
         self.effects = Effects()
         self.on_broker: Callable[[Host, Broker], None] = lambda host, broker: None
+        self.installations = 0
+        self._installed: dict[str, int] = {}  # by life
         self._expected = expected
         for host in self.hosts.values():
             host.on_broker = self._watch_broker
@@ -188,6 +191,10 @@ class SimCluster:
         node = host.node
         if node is None:
             return
+        if host.installed != self._installed.get(host.life, 0):
+            self._installed[host.life] = host.installed
+            self.installations += 1
+            self.logs.forget(host.name)
         self.logs.look(host.name, node.journal)
         if node.leads_term and self.leaders.leads(host.name, node.leads_term):
             self.committed.new_leader(host.name, node.leads_term, node.journal)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from tq import config
 from tq.broker import services
 from tq.broker.broker import Broker
+from tq.broker.snapshot_installing import finish_installation
 from tq.errors import TqError
 from tq.raft.driver import Passes
 from tq.raft.identity import Identity
@@ -30,6 +31,7 @@ from tq.store.memory import MemoryStore
 
 ELECTION_MS = (200, 400)
 HEARTBEAT_MS = 50
+PART_BYTES = 4 << 10  # of a snapshot
 PASSES_AT_ONCE = 50  # a node that always has something to do would stop the time
 PEER_PORT = 8000
 CLIENT_PORT = 9000
@@ -53,6 +55,7 @@ class Host:
         running_ms: true time that processes have run here, pauses not counted.
         rate_permille: how fast its clock runs.
         sync_ms: bounds of the time that a sync takes; None: it runs inline and takes none.
+        segment_bytes, keep_bytes: of the journal; what is kept of it for members that are behind.
         synced_terms: index to term, as on the platter.
         on_broker: sees each new broker before it applies anything.
         on_entries: sees what is committed, before it is applied.
@@ -69,6 +72,7 @@ class Host:
         self.rate_permille = 1000
         self.sync_ms: tuple[int, int] | None = None
         self.segment_bytes = 16 << 10
+        self.keep_bytes = 1 << 30
         self.trouble = Trouble()
         self.is_paused = False
         self.running_ms = 0
@@ -96,6 +100,11 @@ class Host:
     @property
     def is_up(self) -> bool:
         return self.peers is not None
+
+    @property
+    def installed(self) -> int:
+        """Snapshots that this process has taken."""
+        return int(self.broker.snapshots.statistics()["installed"] or 0) if self.broker is not None else 0
 
     @property
     def reachable(self) -> list[str]:
@@ -137,10 +146,12 @@ class Host:
         assert self.identity.cluster_id is not None
         self._sync = InlineSync(self.clock) if self.sync_ms is None else LateSync()
         self.sync_due_ms = 0
+        finish_installation(self.disk, self.store)
         node = Node(
             node_id=self.name, peers=[self.name, *self._others], disk=self.disk, clock=self.clock,
             random=self.random.fork(), sync=self._sync, applied_index=self.store.checkpointed_index,
             election_ms=ELECTION_MS, heartbeat_ms=HEARTBEAT_MS, segment_bytes=self.segment_bytes,
+            tail_bytes_max=self.segment_bytes // 2, keep_bytes=self.keep_bytes, part_bytes=PART_BYTES,
         )  # fmt: skip
         broker = Broker(
             self.config, self.store, node, self.disk, self.clock, self.random.fork(), self.identity.cluster_id,

@@ -36,15 +36,16 @@ class Storm:
         for host in cluster.hosts.values():
             host.sync_ms = self._one_of(SYNC_MS)
             host.rate_permille = self._one_of(RATES_PERMILLE)
-            host.segment_bytes = self._one_of((4 << 10, 16 << 10, 1 << 20))
+            host.segment_bytes = self._one_of((2 << 10, 4 << 10, 1 << 20))
+            host.keep_bytes = self._one_of((0, 0, 10_000, 1 << 30))
             host.trouble.loss = self._one_of(PERMILLE)
             host.trouble.duplicate = self._one_of(PERMILLE)
             host.trouble.late = self._one_of(PERMILLE)
         self._acts: tuple[tuple[int, str, Callable[[Host], object]], ...] = (
-            (4, "kill", self._kill), (4, "power loss", self._lose_power), (4, "power fails soon", self._power_fails_soon),
-            (1, "power loss of all", self._all_down), (20, "start", self._start), (4, "pause", self._pause),
-            (12, "go on", self._go_on), (3, "isolate", self._isolate), (4, "cut one way", self._cut_one_way),
-            (3, "cut between two", self._cut_pair), (9, "heal", self._heal), (4, "reset a connection", self._reset),
+            (6, "kill", self._kill), (5, "power loss", self._lose_power), (4, "power fails soon", self._power_fails_soon),
+            (1, "power loss of all", self._all_down), (30, "start", self._start), (4, "pause", self._pause),
+            (20, "go on", self._go_on), (3, "isolate", self._isolate), (4, "cut one way", self._cut_one_way),
+            (3, "cut between two", self._cut_pair), (14, "heal", self._heal), (4, "reset a connection", self._reset),
             (2, "transfer", self._transfer), (2, "wall clock jumps", self._jump), (2, "map is full", self._full_map),
             (1, "sync fails", self._fail_sync), (1, "disk is full", self._fill_disk), (2, "disk has room", self._empty_disk),
         )  # fmt: skip

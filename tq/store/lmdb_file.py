@@ -110,8 +110,9 @@ def lengthen(file: RealFile, path: str) -> None:
 
 def damaged(path: str, what: str) -> DataDamaged:
     return DataDamaged(
-        f"{path}: {what}. Check a copy of its directory with `python -m lmdb verify DIRECTORY`. On a cluster, empty this"
-        " node's data directory and let it join again; on one node, restore a backup"
+        f"{path}: {what}. Check a copy of its directory with `python -m lmdb verify DIRECTORY`. If the journal beside it"
+        " begins with entry 1, moving this directory away and starting makes it anew; else restore a backup. See"
+        ' docs/operations.md, "A damaged file"'
     )
 
 

@@ -56,6 +56,8 @@ EMPTY_PAUSE_MS_MAX: Final = 100  # between claims that come back empty at once
 STOP_GRACE_MS: Final = 2_000  # for a handler whose task is over anyhow, before its process is killed
 PING_MS: Final = 5_000  # silence after which the broker is asked
 DEAD_MS: Final = 15_000  # silence after which the connection is given up
+PING_OTHERS_MS: Final = 1_000  # the same when there are other brokers
+DEAD_OTHERS_MS: Final = 3_000
 LATE_MS: Final = 1_000  # a step so much behind its time means that we could not listen
 FOREVER_MS: Final = limits.DURATION_MS_MAX
 LEAVE_MS: Final = 1_000  # for what is in flight after GOAWAY
@@ -80,6 +82,7 @@ class Settings:
     concurrency: int
     drain_ms: int
     info: dict[str, Any]
+    has_others: bool = False  # a broker that is silent can be left for another
 
 
 @attrs.define
@@ -113,6 +116,8 @@ class WorkerCore:
 
     def __init__(self, settings: Settings, handlers: Handlers, clock: Clock, random: Random) -> None:
         self.state = State.RUNNING
+        self._ping_ms = PING_OTHERS_MS if settings.has_others else PING_MS
+        self._dead_ms = DEAD_OTHERS_MS if settings.has_others else DEAD_MS
         self.statistics = Statistics()
         self.held: dict[int, Job] = {}  # by fence; read by the heartbeat's thread too, which copies it first
         self.running: dict[int, Job] = {}  # by fence: those that take a slot
@@ -251,7 +256,7 @@ class WorkerCore:
             elif self._quiet_until_ms > now_ms:
                 times.append(self._quiet_until_ms)
             else:
-                times.append(self._heard_ms + (PING_MS if self._ping_rid is None else DEAD_MS))
+                times.append(self._heard_ms + (self._ping_ms if self._ping_rid is None else self._dead_ms))
                 if self._claim_after_ms > now_ms:
                     times.append(self._claim_after_ms)
         if not times:
@@ -305,9 +310,9 @@ class WorkerCore:
     def _watch(self, out: list[m.Message], now_ms: int) -> None:
         """A broker that is silent is asked, then given up."""
         silent_ms = now_ms - self._heard_ms
-        if silent_ms >= DEAD_MS:
+        if silent_ms >= self._dead_ms:
             self._drop("the broker is silent", silent_ms=silent_ms)
-        elif silent_ms >= PING_MS and self._ping_rid is None:
+        elif silent_ms >= self._ping_ms and self._ping_rid is None:
             self._ping_rid = self._next_rid()
             out.append(m.Ping(self._ping_rid))
 

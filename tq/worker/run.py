@@ -88,7 +88,7 @@ async def serve(
     log = structlog.get_logger("tq.worker")
     clock, random = RealClock(), RealRandom()
     client = f"tq-worker/{settings.name}"
-    core = WorkerCore(settings, handlers, clock, random)
+    core = WorkerCore(attrs.evolve(settings, has_others=len(brokers) > 1), handlers, clock, random)
     shell = Shell(core, Addresses(brokers), client, clock, random)
     soon = _Soon(trio.lowlevel.current_trio_token())
     code = DONE

@@ -17,16 +17,15 @@ from typing import Any
 import attrs
 
 from tq import config, limits
-from tq.broker import requests, services
+from tq.broker import services
 from tq.broker.broker import Broker
-from tq.broker.connection import Connection
-from tq.errors import ProtocolError, TqError, from_wire, to_wire
+from tq.errors import from_wire
 from tq.machine.commands import Outcome
 from tq.protocol import messages as m
-from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 from tq.raft.driver import Passes
 from tq.raft.node import Node
 from tq.raft.sync import InlineSync
+from tq.sim.client import KERNEL_BYTES, SimClient
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 from tq.sim.late_sync import LateSync
@@ -37,78 +36,18 @@ from tq.store.memory import MemoryStore
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 CONFIG = config.Config(leases=LEASES)
 CLUSTER_ID = b"cluster of tests"
-KERNEL_BYTES = 1 << 20
 PASSES_MAX = 20_000
 
 
-class FakeSocket:
-    """The broker's end of a socket. ``room``: how much the kernel takes before the peer has read it."""
-
-    def __init__(self, room: int = KERNEL_BYTES) -> None:
-        self.room = room
-        self.to_broker = bytearray()
-        self.to_peer = bytearray()
-        self.at_end = False  # the peer has shut down its side
-        self.is_broken = False  # the peer is gone: writing fails
-        self.is_closed = False
-        self.on_send: Callable[[], None] = lambda: None
-
-    def send(self, data: bytes) -> int:
-        assert not self.is_closed, "written after close"
-        self.on_send()
-        if self.is_broken:
-            raise BrokenPipeError
-        fits = min(len(data), self.room - len(self.to_peer))
-        if fits <= 0:
-            raise BlockingIOError
-        self.to_peer += data[:fits]
-        return fits
-
-    def recv(self, count: int) -> bytes:
-        assert not self.is_closed, "read after close"
-        if self.is_broken:
-            raise ConnectionResetError
-        if not self.to_broker and not self.at_end:
-            raise BlockingIOError
-        data = bytes(self.to_broker[:count])
-        del self.to_broker[:count]
-        return data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class Peer:
-    """A client or worker. ``answers`` by request id, ``pushes`` in order."""
+class Peer(SimClient):
+    """A client or worker that lets the world settle until it is answered."""
 
     def __init__(self, world: World, room: int = KERNEL_BYTES) -> None:
+        super().__init__(world.broker, "n1", world.disk.check_power, room)
         self.world = world
-        self.socket = FakeSocket(room)
-        self.socket.on_send = world.disk.check_power
-        self.protocol = ClientConnection()
-        self.answers: dict[int, m.Message] = {}
-        self.pushes: list[m.Message] = []
-        self.fatal: TqError | None = None
-        self.was_paused = False  # requests were read and wait, because the broker's answers are unread
-        self.reads = True  # False: it lets bytes pile up
-        self.rid = 0
-        broker = world.broker
-        self.connection = Connection(
-            self.socket,  # type: ignore[arg-type]
-            "peer",
-            broker.dirty,
-            broker.dispatch.release_undelivered,
-        )
-        broker.connections.add(self.connection)
         world.peers.append(self)
 
     # ---- talking -----------------------------------------------------------------------------------
-
-    def ask(self, kind: type[m.Message], *fields: Any, **more: Any) -> int:
-        """Send a request; its id. The answer comes with ``settle``."""
-        self.rid += 1
-        self.socket.to_broker += self.protocol.send(kind(self.rid, *fields, **more))
-        return self.rid
 
     def send_bytes(self, data: bytes) -> None:
         self.socket.to_broker += data
@@ -133,43 +72,6 @@ class Peer:
     def hello(self) -> Peer:
         self.call(m.Hello, 1, 1, "rig")
         return self
-
-    def take(self) -> None:
-        """Read what the kernel holds for this peer."""
-        data = bytes(self.socket.to_peer)
-        self.socket.to_peer.clear()
-        if data:
-            self.protocol.receive_data(data)
-        if self.socket.is_closed:
-            self.protocol.receive_data(b"")
-        while True:
-            event = self.protocol.next_event()
-            if event is NEED_DATA or isinstance(event, ConnectionClosed):
-                return
-            rid = getattr(event, "rid", None)
-            if isinstance(event, m.ErrorReply) and rid is None:
-                self.fatal = from_wire(event.error)
-            elif rid is None:
-                self.pushes.append(event)
-            else:
-                assert rid not in self.answers, f"request {rid} is answered twice"
-                self.answers[rid] = event
-
-    # ---- leaving -----------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """An orderly end: the broker reads the end of the stream."""
-        self.socket.at_end = True
-
-    def vanish(self) -> None:
-        """Reset: what the broker writes from now on is lost, and what the kernel held."""
-        self.socket.is_broken = True
-        self.socket.to_peer.clear()
-        self.reads = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self.connection.is_closed
 
     # ---- verbs -------------------------------------------------------------------------------------
 
@@ -330,30 +232,16 @@ class World:
         return moved
 
     def _serve(self, peer: Peer) -> bool:
-        """What the shell does for one connection (requests.py), without waiting."""
-        connection = peer.connection
-        socket = peer.socket
-        if connection.is_closed:
-            self.broker.connections.discard(connection)
+        """What the shell does for one connection, without waiting."""
+        if peer.is_closed:
+            self.broker.connections.discard(peer.connection)
             self.peers.remove(peer)
             if peer.reads:
                 peer.take()
             return True
-        if connection.out_bytes > requests.READ_PAUSE_BYTES:
+        if not peer.has_news:
             return False
-        if not (socket.to_broker or socket.at_end or socket.is_broken or peer.was_paused):
-            return False
-        serve = requests.answer_requests if peer.was_paused else requests.read_requests
-        try:
-            if not serve(self.broker, connection):
-                connection.close()
-            peer.was_paused = connection.out_bytes > requests.READ_PAUSE_BYTES
-        except ProtocolError as error:
-            connection.send(m.ErrorReply(None, to_wire(error)))
-            connection.flush()
-            connection.close()
-        except OSError:
-            connection.close()
+        peer.serve()
         return True
 
 

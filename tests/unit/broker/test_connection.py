@@ -10,8 +10,9 @@ from tq.broker.connection import Connection
 from tq.errors import PayloadTooLarge, from_wire
 from tq.protocol import messages as m
 from tq.protocol.connection import NEED_DATA, ClientConnection
+from tq.sim.client import SimSocket
 
-from .rig import FakeSocket, World, id_of, task, task_id
+from .rig import World, id_of, task, task_id
 
 SESSION = b"s" * 16
 GRANT = [task(1), 1, 0, 11, 3_000, None, None]
@@ -21,7 +22,7 @@ class Rig:
     """A connection by itself, with HELLO said."""
 
     def __init__(self, room: int = 1 << 20) -> None:
-        self.socket = FakeSocket()
+        self.socket = SimSocket()
         self.dirty: Any = {}
         self.returned: list[tuple[bytes, list[Any]]] = []
         self.connection = Connection(

@@ -161,6 +161,6 @@ def test_watch_on_a_terminal_draws_anew() -> None:
 
 
 def test_that_a_dead_node_cannot_be_reached_is_told_once() -> None:
-    lost = {"n3": {"refused": None, "reachable": False, "reason": "Connection refused"}}
+    lost = {"n3": {"refused": "Connection refused", "reachable": False, "reason": "Connection refused"}}
     found = three(n1={"peers": lost}, n2={"peers": lost}, n3={"reachable": False, "reason": "Connection refused"})
     assert status(found).stderr.count("Connection refused") == 1

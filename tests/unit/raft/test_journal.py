@@ -312,7 +312,7 @@ def test_damage_of_a_synced_record_stops_the_node_and_says_where(which, at):
         journal_on(disk)
     text = caught.value.message
     assert text.startswith(f"{path}, offset {HEADER_BYTES + which * RECORD}: entry {2 + which} was synced")
-    assert "Restore the data directory from a backup" in text
+    assert "If it is alone, restore a backup. If it is one of several, leave it stopped" in text
 
 
 def test_damage_of_the_last_record_is_seen_when_the_store_has_applied_it():

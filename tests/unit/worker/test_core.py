@@ -13,7 +13,9 @@ from tq.protocol import messages as m
 from tq.worker.core import (
     CLOSE_MS,
     DEAD_MS,
+    DEAD_OTHERS_MS,
     PING_MS,
+    PING_OTHERS_MS,
     STOP_GRACE_MS,
     State,
 )
@@ -662,6 +664,17 @@ def test_a_silent_broker_is_asked_and_then_given_up() -> None:
     rig.after(1)
     assert rig.core.wants_reconnect
     assert "the broker is silent" in rig.events()
+
+
+def test_a_silent_broker_is_given_up_sooner_when_there_are_others() -> None:
+    rig = Rig(has_others=True)
+    rig.open()
+    (ping,) = rig.after(PING_OTHERS_MS)
+    assert isinstance(ping, m.Ping)
+    rig.after(DEAD_OTHERS_MS - PING_OTHERS_MS - 1)
+    assert not rig.core.wants_reconnect
+    rig.after(1)
+    assert rig.core.wants_reconnect
 
 
 def test_a_worker_that_did_not_listen_does_not_call_the_broker_silent() -> None:
