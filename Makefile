@@ -58,8 +58,9 @@ sim: $(INSTALLED)  ## the simulations, each for MINUTES=10; or three brokers wit
 	$(if $(SEED),TQ_SIM_SEED=$(SEED) TQ_SIM_RUNS=$(RUNS),TQ_SIM_MINUTES=$(MINUTES)) $(BIN)/python -m pytest \
 		$(if $(SEED),tests/sim/test_cluster_random.py::test_short,tests/sim) --timeout=0 -o faulthandler_timeout=0
 
-mutants: $(INSTALLED)  ## plant bugs in a copy of the log's code, and show what catches each
+mutants: $(INSTALLED)  ## plant bugs in a copy of the code, and show what catches each
 	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.mutants.cluster
 
 powerloss: $(INSTALLED)  ## rebuild the disk as of each sync of a real store, and start from each
 	$(BIN)/python -m tests.powerloss
