@@ -58,7 +58,7 @@ def first_failure(copy: Path, tests: list[str]) -> str | None:
     run = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True)
     if run.returncode == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) \S*/(\S+?)(?: - (.*))?$", run.stdout, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) \S*/(\S+::.+?)(?: - .*)?$", run.stdout, re.MULTILINE)
     if found is None:
         return "a hang or a crash: " + (run.stdout + run.stderr).strip().splitlines()[-1]
     seed = re.search(r"seed (\d+); TQ_SIM_SEED", run.stdout)

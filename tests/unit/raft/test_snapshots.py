@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from tq.errors import DataDamaged, InternalError
 from tq.raft.guard import Guard, Role
+from tq.raft.members import Voters
 from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import DIRECTORY, FileSource, Incoming, SnapshotId, digest_of, new_digest, pending_snapshot
@@ -14,6 +16,7 @@ from tq.sim.random import SeededRandom
 
 from .desk import Desk, ack, append, reject
 
+PART_FIELDS = [field.name for field in attrs.fields(SnapshotPart)]
 DATA = bytes(range(256)) * 20
 
 
@@ -314,6 +317,18 @@ def test_the_installation_waits_for_a_sync_that_runs():
     assert (desk.journal.base_index, desk.journal.last_index) == (50, 50)
     desk.say("n2", part(0, b"", id_of()))
     assert desk.sent_of(SnapshotAck)[-1][1].done
+
+
+def test_who_votes_comes_with_it_and_stays_over_a_restart():
+    desk, incoming = follower()
+    snapshot = id_of()
+    message = part(0, DATA, snapshot)
+    desk.say("n2", SnapshotPart(*[getattr(message, name) for name in PART_FIELDS[:6]], 30, ("n1", "n2", "n7"), 0, DATA))
+    assert desk.guard.voters == ("n1", "n2", "n7")
+    assert desk.journal.members.current == Voters(30, ("n1", "n2", "n7"))
+    incoming.installed()
+    desk.disk.power_loss(SeededRandom(1))
+    assert Desk(disk=desk.disk, floor=50).guard.voters == ("n1", "n2", "n7")
 
 
 def test_parts_of_a_lower_term_are_dropped():
