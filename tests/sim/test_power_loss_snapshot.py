@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from tests.sim.three_brokers import Brokers
+from tests.sim.three_brokers import STEP_MS, Brokers
+from tests.unit.broker.snapshot_rig import HeldWork
+from tq import limits
 from tq.machine import queries
 from tq.protocol import messages as m
 from tq.raft.snapshots import DIRECTORY, pending_snapshot
@@ -202,3 +204,77 @@ def test_who_waits_for_an_index_is_answered_by_the_new_state() -> None:
     brokers.run_until(lambda: replies != [], "an answer", within_ms=1_000)
     assert isinstance(replies[0], m.GetReply), replies
     assert replies[0].task["state"] == "pending"
+
+
+def holding(brokers: Brokers, name: str) -> list[HeldWork]:
+    """Start a member that installs nothing before it is let go. Returns when it has a snapshot."""
+    works: list[HeldWork] = []
+
+    def new_work() -> HeldWork:
+        works.append(HeldWork())
+        works[-1].is_held = True
+        return works[-1]
+
+    brokers.new_work = new_work
+    brokers.start(name)
+    node = brokers[name].node
+    brokers.run_until(lambda: node is not None and node.installation is not None, "it is whole")
+    return works
+
+
+def test_who_is_elected_while_it_installs_serves_when_it_has_installed() -> None:
+    """Before that it knows nothing of what it would lead."""
+    brokers, behind = with_one_behind(6)
+    works = holding(brokers, behind)
+    brokers.submit(2)
+    node, broker = brokers[behind].node, brokers[behind].broker
+    assert node is not None
+    assert broker is not None
+    leader = brokers[brokers.elect()]
+    assert leader.node is not None
+    leader.node.transfer(behind)
+    brokers.run_until(lambda: node.is_leader, "it leads")
+    for _ in range(30):
+        brokers.step()
+    assert node.is_leader
+    assert (broker.is_serving, broker.proposer.is_idle) == (False, True)
+    for work in works:
+        work.is_held = False
+    brokers.run_until(lambda: broker.is_serving, "it serves")
+    check(brokers)
+
+
+def test_a_second_one_arrives_while_the_first_is_installed() -> None:
+    brokers, behind = with_one_behind(7)
+    works = holding(brokers, behind)
+    first = brokers[behind].node.installation  # type: ignore[union-attr]
+    assert first is not None
+    brokers.run_until(lambda: works[1].job is not None, "it has begun")
+    cut = {(behind, name) for name in brokers.members} | {(name, behind) for name in brokers.members}
+    brokers.cut |= cut
+    for _ in range(limits.SNAPSHOT_OFFER_HOLD_MS // STEP_MS + 1):
+        brokers.step()
+    index = brokers.submit(25)
+    leader = brokers[brokers.elect()]
+    brokers.run_until(lambda: leader.node is not None and leader.node.journal.base_index > first.index + 5, "cut again")
+    brokers.cut.clear()
+    node = brokers[behind].node
+    brokers.run_until(lambda: node is not None and node.installation not in (None, first), "a second one", 60_000)
+    assert [name.endswith(".whole") for name in brokers[behind].disk.list(DIRECTORY)] == [True, True]
+    for work in works:
+        work.is_held = False
+    brokers.run_until(lambda: brokers.has_applied(index), "it has caught up")
+    assert installed(brokers, behind) == 1
+    check(brokers)
+
+
+def test_log_time_goes_on_from_that_of_the_state() -> None:
+    """A leader that came to its state by a snapshot never proposes an earlier time than is in it."""
+    brokers, behind = with_one_behind(8)
+    brokers.start(behind)
+    brokers.run_until(lambda: installed(brokers, behind) == 1, "installed")
+    member = brokers[behind]
+    assert member.broker is not None
+    state_ms = queries.log_time_ms(member.store.txn)
+    member.clock.set_wall_ms(state_ms - 60_000)
+    assert member.broker.log_time.now_ms() >= state_ms

@@ -7,12 +7,14 @@ when it is told to, and disks lose power where a script wants it. ``tq/sim/clust
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from tests.sim.one_node import Peer
 from tq import config
 from tq.broker import services
 from tq.broker.broker import Broker
+from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.snapshot_installing import finish_installation
 from tq.protocol import messages as m
 from tq.raft.driver import Passes
@@ -62,6 +64,8 @@ class Brokers:
         self.late = late
         self.members = {name: Member(name, self.random.fork()) for name in NAMES}
         self.ids: list[bytes] = []
+        self.cut: set[tuple[str, str]] = set()  # (from, to)
+        self.new_work: Callable[[], LongWork] = InlineWork  # of who is started next
 
     def __getitem__(self, name: str) -> Member:
         return self.members[name]
@@ -88,7 +92,7 @@ class Brokers:
         )
         member.broker = Broker(
             settings, member.store, member.node, member.disk, member.clock, member.random.fork(), CLUSTER_ID,
-            lambda to, channel, message: self._send(name, to, channel, message),
+            lambda to, channel, message: self._send(name, to, channel, message), self.new_work,
         )  # fmt: skip
         member.node.send = lambda to, message: (self._send(name, to, CHANNEL_RAFT, message), None)[1]
         broker = member.broker
@@ -111,9 +115,10 @@ class Brokers:
 
     def _send(self, name: str, to: str, channel: int, message: bytes) -> bool:
         member = self.members[to]
-        if member.node is not None:
-            member.mailbox.append((name, channel, message))
-        return member.node is not None
+        if member.node is None or (name, to) in self.cut:
+            return False
+        member.mailbox.append((name, channel, message))
+        return True
 
     # ---- time ----------------------------------------------------------------------------------------
 

@@ -44,15 +44,18 @@ def plan(
 ) -> Iterator[Fault]:
     """Faults in order of time, about one in ``every`` seconds; the first soon, none in the last tenth.
 
-    A broker and a worker are killed first of all; then brokers get four of ten (of several nodes six), clients one. A
-    pause is often shorter than a lease (2 s) and sometimes longer. Of several nodes the leader is hit as often as all
-    others together, and sometimes all die at once.
+    A broker and a worker are killed first of all, the leader of several is then cut off and stopped. After that brokers
+    get four of ten (of several nodes six), clients one. A pause is often shorter than a lease (2 s) and sometimes longer.
+    Of several nodes the leader is hit as often as all others together, and sometimes all die at once.
     """
     draw = random.Random(seed)
     is_group = len(brokers) > 1
     yield Fault(every / 2, LEADER if is_group else brokers[0], "kill", 0.0)
     yield Fault(every, draw.choice(workers), "kill", 0.0)
-    at = every * 2
+    if is_group:
+        yield Fault(every * 2, LEADER, "cut", 1.0)
+        yield Fault(every * 4, LEADER, "pause", 1.5)
+    at = every * (6 if is_group else 2)
     while at < seconds * 0.9:
         kind = draw.choices((brokers, workers, clients), (8, 4, 1) if is_group else (4, 5, 1))[0]
         target, actions = draw.choice(kind), ("kill", "pause")

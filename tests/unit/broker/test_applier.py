@@ -175,3 +175,25 @@ def test_the_log_is_cut_behind_checkpoints_only():
     world.start()
     peer = world.connect()
     assert all(peer.state(task_id(number)) == "pending" for number in range(1, 30))
+
+
+def test_another_state_begins_it_anew(rig):
+    other = Rig()
+    for number in range(1, 6):
+        other.applier.apply([other.submit(number)])
+    other.applier.checkpoint()
+    rig.applier.apply([rig.submit(1)])
+    copy, intake = other.store.copy(1000), rig.store.intake()
+    for piece in iter(copy.read, b""):
+        intake.write(piece)
+    intake.finish(5)
+    rig.store.adopt(intake)
+    rig.applier.begin_anew()
+    assert (rig.applier.applied_index, rig.machines) == (5, 2)
+    entry = other.submit(6)
+    other.applier.apply([entry])
+    rig.applier.apply([entry])
+    assert state_digest(rig.store.txn) == state_digest(other.store.txn)
+    rig.applier.applied_index = 7
+    with pytest.raises(AssertionError, match="older than ours"):
+        rig.applier.begin_anew()

@@ -230,3 +230,18 @@ def test_large_errors_do_not_outgrow_a_frame(world):
     for start in range(0, 1_000, 250):
         worker.report(session, *items[start : start + 250])
     assert kinds(peer, rid).count("failed") == 1_000
+
+
+def test_a_state_that_came_by_a_snapshot_leaves_a_gap_that_is_told(world):
+    peer, other = world.connect(), world.connect()
+    rid, _ = subscribe(peer)
+    life(world)
+    had = rows(peer, rid)[-1]
+    world.broker.events.begin_anew(500)
+    world.broker.flush()
+    world.settle()
+    assert [push.last for push in peer.pushes if isinstance(push, m.Event)][-1]
+    _, is_complete = subscribe(peer, after=[had[0], had[1]])
+    assert not is_complete
+    _, is_complete = subscribe(other, after=[501, 0])
+    assert is_complete, "who comes from a node that is ahead has missed nothing"

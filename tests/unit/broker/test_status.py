@@ -59,6 +59,10 @@ def test_an_old_leader_that_does_not_know_yet_counts_for_nothing() -> None:
     assert (shown["cluster"]["leader"], shown["cluster"]["term"], shown["may_lose"]) == ("n2", 4, 0)
 
 
+def test_a_node_that_has_not_heard_of_the_new_term_counts_for_nothing() -> None:
+    assert view(node("n1", "leader", term=5), node("n2", term=5), node("n3", term=4))["may_lose"] == 0
+
+
 def test_a_node_alone() -> None:
     shown = cluster_view(b"c" * 16, "tq", "n1", (), {"n1": node("n1", "leader")}, {})
     assert (shown["may_lose"], len(shown["nodes"])) == (0, 1)

@@ -260,3 +260,13 @@ def test_stop_answers_all_waits(world):
     world.stop()
     assert peer.answers[waits].ended is False
     assert isinstance(peer.answers[late], m.ErrorReply)
+
+
+def test_a_state_that_came_by_a_snapshot_answers_who_waits(rig):
+    """What happened on the way to it was not seen: whoever waits for a task looks for itself."""
+    rig.waits.for_end(A, 1_000, rig.call("a"))
+    rig.waits.for_index(40, 1_000, rig.call("index 40"))
+    rig.waits.for_index(41, 1_000, rig.call("index 41"))
+    rig.waits.begin_anew(40)
+    assert rig.called == [("a", True), ("index 40", True)]
+    assert len(rig.waits) == 1
