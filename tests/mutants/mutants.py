@@ -84,7 +84,7 @@ MUTANTS = (
     mutant("what is lost is called unknown, and the reverse", ("proposals.py", "ProposalEnd.UNKNOWN if kept else ProposalEnd.LOST", "ProposalEnd.LOST if kept else ProposalEnd.UNKNOWN")),
     mutant("what is under way is sent again after each answer", ("leading.py", "        if progress.next_index != durable_index + 1:\n            core.feed_cursor(peer, progress.next_index, progress.heard_s)\n", "")),
     mutant("every rejection resets the cursor", ("leading.py", "        if reject.sequence <= progress.reset_sequence:\n            return\n", "")),
-    mutant("a silent member is flooded", ("leading.py", "progress.paused = progress.is_full()", "progress.paused = False")),
+    mutant("a silent member is flooded", ("leading.py", "progress.paused = is_old or progress.is_full()", "progress.paused = False")),
     mutant("a member that lost data is not told", ("leading.py", "reject.sequence > progress.match_sequence and reject.prev_index <= progress.match_index:", "reject.sequence < 0:")),
     mutant("an overtaken rejection accuses its sender", ("leading.py", "if reject.sequence > progress.match_sequence and reject", "if reject")),
     # ---- reads --------------------------------------------------------------------------------------------

@@ -335,7 +335,7 @@ class Guard:
                 f"this node acknowledged the log up to entry {message.index} to {peer}, leader of term {message.term},"
                 f" and has it up to {following.matched_index} only: its disk reports syncs that it does not do, or the"
                 " data directory is an old copy. The node stops. Leave it stopped, the others go on without it; see"
-                " docs/operations.md, \"A damaged file\""
+                ' docs/operations.md, "A damaged file"'
             )
 
     def propose(self, payload: bytes) -> tuple[int, int]:

@@ -169,6 +169,37 @@ class Journal:
             raise DataDamaged(damage_text(segment.path, start, f"entry {index} is not whole any more"))
         return data[RECORD_BYTES:]
 
+    def payloads(self, first: int, count: int) -> list[bytes]:
+        """Several, with one read for those of a segment. Raises DataDamaged, StorageFailed."""
+        found: list[bytes] = []
+        while len(found) < count:
+            index = first + len(found)
+            if index in self._tail:
+                found.append(self._tail[index][0])
+            else:
+                found += self._read_run(index, first + count)
+        return found
+
+    def _read_run(self, index: int, end: int) -> list[bytes]:
+        """Payloads from ``index`` on, below ``end``, that stand in one segment and not in memory."""
+        segment = self._segment_of(index)
+        last = index
+        while last + 1 < end and last + 1 <= segment.last_index and last + 1 not in self._tail:
+            last += 1
+        start, stop = segment.span(index)[0], segment.span(last)[1]
+        try:
+            data = memoryview(segment.file.read(start, stop - start))
+        except OSError as error:
+            raise self._fail("read of", segment.path, error) from error
+        found: list[bytes] = []
+        for number in range(index, last + 1):
+            at, behind = (place - start for place in segment.span(number))
+            record = decode_record(segment.header, data[at:behind])
+            if record is None or record.index != number or RECORD_BYTES + record.length != behind - at:
+                raise DataDamaged(damage_text(segment.path, start + at, f"entry {number} is not whole any more"))
+            found.append(bytes(data[at + RECORD_BYTES : behind]))
+        return found
+
     def payload_bytes(self, index: int) -> int:
         """Its size, without a read."""
         entry = self._tail.get(index)

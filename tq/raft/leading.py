@@ -121,14 +121,18 @@ class Leading:
         if count == 0:
             return True  # its own heartbeats; ours are below
         journal, progress = self._journal, self.progress[peer]
-        indices = range(prev_index + 1, prev_index + count + 1)
-        entries = tuple((journal.term_at(index), journal.payload(index)) for index in indices)
+        first = prev_index + 1
+        is_old = journal.in_memory(first) is None
+        payloads = journal.payloads(first, count)
+        entries = tuple((journal.term_at(first + at), payload) for at, payload in enumerate(payloads))
         size = sum(len(payload) for _, payload in entries)
         progress.next_index = prev_index + count + 1
         progress.inflight.append((progress.next_index - 1, size))
         progress.inflight_bytes += size
         self._send_append(peer, progress, prev_index, prev_term, entries)
-        progress.paused = progress.is_full()
+        progress.paused = (
+            is_old or progress.is_full()
+        )  # what must be read goes a message at a time, or we would stand still
         return not progress.paused
 
     def heartbeats(self, now_s: float) -> None:

@@ -85,5 +85,5 @@ def damage_text(path: str, offset: int, what: str) -> str:
     return (
         f"{path}, offset {offset}: {what}. The node does not start, because it might have promised what is lost."
         " If it is alone, restore a backup. If it is one of several, leave it stopped: the others go on without it;"
-        " do not start it on an older copy of its directory, and see docs/operations.md, \"A damaged file\""
+        ' do not start it on an older copy of its directory, and see docs/operations.md, "A damaged file"'
     )

@@ -631,3 +631,26 @@ def test_leftovers_of_a_copy_are_removed():
     disk.open(segment_paths(disk)[0] + ".tmp", create=True).append(b"half")
     assert stored(reopened(disk)) == expected(2, 3)
     assert not [name for name in disk.list("raft") if name.endswith(".tmp")]
+
+
+# ---- several at once ---------------------------------------------------------------------------------------
+
+
+def test_several_payloads_come_from_segments_and_memory_alike():
+    journal = journal_on(SimDisk(), segment_bytes=300, tail_bytes=200)
+    fill(journal, 20)
+    fill(journal, 2, synced=False)
+    assert journal.in_memory(3) is None
+    assert journal.in_memory(23) is not None
+    assert journal.payloads(2, 22) == [journal.payload(index) for index in range(2, 24)]
+    assert journal.payloads(7, 3) == [journal.payload(index) for index in range(7, 10)]
+    assert journal.payloads(7, 0) == []
+
+
+def test_a_rotten_one_of_several_is_found():
+    disk = SimDisk()
+    journal = journal_on(disk, segment_bytes=3_000, tail_bytes=0)
+    fill(journal, 20)
+    disk.rot(segment_paths(disk)[0], 40 + 3 * 95 + 60)
+    with pytest.raises(DataDamaged, match="entry 5 is not whole any more"):
+        journal.payloads(2, 10)

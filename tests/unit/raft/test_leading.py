@@ -283,7 +283,14 @@ def test_old_entries_are_sent_from_the_disk(desk):
     [last, *_] = reversed(appends(desk))
     desk.say("n2", reject(term, 2, sequence=last.sequence, prev=last.prev_index))
     desk.tick()
-    payloads = [payload for message in carrying(desk) for _, payload in message.entries]
+    payloads: list[bytes] = []
+    while len(payloads) < 20:
+        sent = carrying(desk)
+        if desk.journal.in_memory(sent[0].prev_index + 1) is None:
+            assert len(sent) == 1  # what must be read goes a message at a time
+        payloads += [payload for message in sent for _, payload in message.entries]
+        desk.say("n2", ack(term, sent[-1].prev_index + len(sent[-1].entries)))
+        desk.tick()
     assert payloads == [b"\x01%d " % number + bytes(80_000) for number in range(20)]
 
 
