@@ -169,6 +169,8 @@ class SnapshotMaking:
             self._give_up(error.message)
             return
         try:
+            self._disk.make_directory(DIRECTORY)  # this node may never have been sent one
+            self._disk.sync_directory()
             self._making = Making(copy, term, self._disk, path, self._free_bytes_min, now_ms)
         except OSError as error:
             copy.close()

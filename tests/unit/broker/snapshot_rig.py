@@ -77,7 +77,6 @@ class Rig:
     def __init__(self) -> None:
         self.node: Any = FakeNode()
         self.disk = SimDisk()
-        self.disk.make_directory(DIRECTORY)
         self.clock = VirtualClock()
         self.store = MemoryStore(clock=self.clock)
         self.work = HeldWork()

@@ -24,6 +24,7 @@ class Here:
 
     def __init__(self, id: str, config: Config, listener: socket.socket) -> None:
         self.listener = listener
+        self.config = config
         self.raft: list[tuple[str, bytes]] = []
         self.broker: list[tuple[str, int, bytes]] = []
         self.changes: list[tuple[str, bool]] = []
@@ -105,3 +106,19 @@ async def test_without_the_third_the_others_wait(three: list[Here], nursery: tri
     with trio.move_on_after(0.2) as waiting:
         await three[0].peers.formed()
     assert waiting.cancelled_caught
+
+
+async def test_a_node_on_another_disk_is_refused_and_that_can_be_seen(three: list[Here], nursery: trio.Nursery) -> None:
+    for here in three:
+        nursery.start_soon(here.peers.run, here.listener)
+    with trio.fail_after(60):
+        for here in three:
+            await here.peers.formed()
+    n1 = three[0]
+    assert n1.peers.statistics()["n2"]["refused"] is None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        wiped = Here("n2", three[1].config, listener)
+        nursery.start_soon(wiped.peers.run, listener)
+        await until(lambda: n1.peers.statistics()["n2"]["refused"] is not None)
+    assert "another data directory" in str(n1.peers.statistics()["n2"]["refused"])

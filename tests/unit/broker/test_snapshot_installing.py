@@ -34,6 +34,7 @@ class InstallingRig(Rig):
         digest.update(data)
         snapshot_id = SnapshotId(index, 5, len(data), digest.digest())
         path = f"{DIRECTORY}/{snapshot_id.name}.whole"
+        self.disk.make_directory(DIRECTORY)
         file = self.disk.open(path, create=True)
         file.append(data)
         if spoil:
