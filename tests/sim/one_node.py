@@ -187,6 +187,7 @@ class Peer:
         self._protocol = ClientConnection()
         self._waiting: dict[int, Callable[[m.Message], None]] = {}
         self._rid = 0
+        self.pushes: list[m.Message] = []
         socket: Any = _Socket(world, self._receive)
         self._connection = Connection(socket, "peer", broker.dirty, broker.dispatch.release_undelivered)
         broker.connections.add(self._connection)
@@ -210,7 +211,9 @@ class Peer:
         while (event := self._protocol.next_event()) is not NEED_DATA:
             assert isinstance(event, m.Message)
             rid = getattr(event, "rid", None)
-            if rid is not None:  # else a push
+            if rid is None:
+                self.pushes.append(event)
+            else:
                 self._waiting.pop(rid)(event)
 
 

@@ -603,6 +603,23 @@ def test_leadership_that_is_handed_over_loses_no_request():
     equal_at_the_end(cluster)
 
 
+def test_a_node_that_is_stopped_hands_over_first():
+    cluster = started()
+    leader, near, _other = leader_and_followers(cluster)
+    direct, relayed = Talk(cluster, leader), Talk(cluster, near)
+    session = direct.register()
+    parked = direct.ask_claim(session, wait_ms=30_000)
+    cluster.run(50)
+    before_ms = cluster.now_ms
+    cluster.stop(leader)
+    assert direct.has(parked)
+    assert isinstance(direct.client.pushes[-1], m.GoAway)
+    cluster.elect()
+    assert cluster.now_ms - before_ms < ELECTION_MS[0], "an election time-out was waited for"
+    relayed.submit(1)
+    equal_at_the_end(cluster)
+
+
 # ---- the watch itself ------------------------------------------------------------------------------------
 
 

@@ -278,3 +278,21 @@ def test_log_time_goes_on_from_that_of_the_state() -> None:
     state_ms = queries.log_time_ms(member.store.txn)
     member.clock.set_wall_ms(state_ms - 60_000)
     assert member.broker.log_time.now_ms() >= state_ms
+
+
+def test_who_listens_is_told_that_there_is_a_gap() -> None:
+    brokers, behind = with_one_behind(9)
+    works = holding(brokers, behind)
+    peer = brokers.peer(behind)
+    replies: list[m.Message] = []
+    pushes = peer.pushes
+    peer.ask(lambda rid: m.Subscribe(rid, None, None), replies.append)
+    assert isinstance(replies[0], m.SubscribeReply)
+    assert pushes == []
+    for work in works:
+        work.is_held = False
+    brokers.run_until(lambda: installed(brokers, behind) == 1, "installed")
+    brokers.run_until(lambda: pushes != [], "a push")
+    assert [(push.last, push.events) for push in pushes if isinstance(push, m.Event)] == [(True, [])]
+    peer.ask(lambda rid: m.Subscribe(rid, None, [replies[0].index, 0]), replies.append)  # type: ignore[attr-defined]
+    assert not replies[1].complete  # type: ignore[attr-defined]

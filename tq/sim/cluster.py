@@ -21,11 +21,12 @@ from tq.sim.checkers.raft_leaders import RaftLeaders
 from tq.sim.checkers.raft_logs import RaftLogs
 from tq.sim.checkers.unanswered import check_answered
 from tq.sim.disk import PowerLoss
-from tq.sim.host import Host
+from tq.sim.host import ELECTION_MS, Host
 from tq.sim.random import SeededRandom
 from tq.sim.streams import SimStreams
 
 START_WALL_MS = 1_700_000_000_000  # as each clock's
+STOP_MS = 2_000  # for what is in flight
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 
 
@@ -97,6 +98,24 @@ class SimCluster:
 
     def lose_power(self, name: str) -> None:
         self.hosts[name].lose_power()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM: it hands leadership over, answers what is in flight, and ends. Time passes."""
+        host, broker = self.hosts[name], self.broker(name)
+        if broker.hand_over("it stops"):
+            self._run_while(lambda: host.broker is broker and broker.node.leader_id in (None, name), ELECTION_MS[1])
+        if host.broker is broker:
+            broker.stop()
+            self.run(1)  # clients read it
+            self._run_while(lambda: host.broker is broker and not broker.is_idle, STOP_MS)
+        if host.broker is broker:
+            broker.checkpoint()
+            host.kill()
+
+    def _run_while(self, condition: Callable[[], bool], at_most_ms: int) -> None:
+        end_ms = self.now_ms + at_most_ms
+        while condition() and self.now_ms < end_ms:
+            self.run(5)
 
     def live(self) -> list[Host]:
         return [host for host in self.hosts.values() if host.is_up]

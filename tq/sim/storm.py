@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tq.errors import Backpressure, InvalidRequest, NotLeader
 from tq.sim.cluster import SimCluster
+from tq.sim.disk import PowerLoss
 from tq.sim.host import Host
 from tq.sim.random import SeededRandom
 
@@ -43,7 +44,7 @@ class Storm:
             host.trouble.late = self._one_of(PERMILLE)
         self._acts: tuple[tuple[int, str, Callable[[Host], object]], ...] = (
             (6, "kill", self._kill), (5, "power loss", self._lose_power), (4, "power fails soon", self._power_fails_soon),
-            (1, "power loss of all", self._all_down), (30, "start", self._start), (4, "pause", self._pause),
+            (3, "stop", self._stop), (1, "power loss of all", self._all_down), (30, "start", self._start), (4, "pause", self._pause),
             (20, "go on", self._go_on), (3, "isolate", self._isolate), (4, "cut one way", self._cut_one_way),
             (3, "cut between two", self._cut_pair), (14, "heal", self._heal), (4, "reset a connection", self._reset),
             (2, "transfer", self._transfer), (2, "wall clock jumps", self._jump), (2, "map is full", self._full_map),
@@ -78,6 +79,15 @@ class Storm:
             host.lose_power()
             return True
         return False
+
+    def _stop(self, host: Host) -> bool:
+        if host.broker is None or host.is_paused:
+            return False
+        try:
+            self.cluster.stop(host.name)
+        except PowerLoss:
+            host.lose_power()
+        return True
 
     def _power_fails_soon(self, host: Host) -> None:
         host.disk.stop_at(host.disk.steps + 1 + self.random.below(25))
