@@ -193,7 +193,7 @@ class Node:
     def wait_ms(self) -> int:
         """Until ``turn`` has something to do by time; 0 if it has now. It may be called sooner."""
         guard = self._guard
-        if self._job is None and (guard.wants_tick or self._journal.needs_sync):
+        if (guard.wants_tick and guard.may_tick) or (self._job is None and self._journal.needs_sync):
             return 0
         wait_s = guard.wakes_at_s - self._clock.monotonic_s()
         if wait_s >= limits.RAFT_ALONE_WAKE_MS / 1000:

@@ -8,6 +8,7 @@ from tq.raft.node import Entry, Node, Role
 from tq.raft.sync import InlineSync, ThreadSync
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
+from tq.sim.group import SimGroup
 from tq.sim.late_sync import LateSync
 from tq.sim.random import SeededRandom
 from tq.world import RealClock, RealDisk, RealRandom
@@ -275,3 +276,21 @@ def leader_on_thread():
     node = node_on(SimDisk(), sync=ThreadSync(clock), clock=clock)
     node.turn()
     return node
+
+
+def test_a_group_does_not_wait_for_a_sync_to_confirm_a_read():
+    """A slow disk holds up what is written, and nothing else."""
+    group = SimGroup(1, 3)
+    for member in group.members.values():
+        member.sync_ms = (1, 2)
+    group.start_all()
+    leader = group.elect()
+    group.run(50)
+    group.members[leader].sync_ms = (400, 500)
+    node = group.node(leader)
+    group.propose(leader, b"x")
+    group.run(5)
+    assert group.members[leader].late is not None
+    assert group.members[leader].late.in_flight
+    node.read_index()
+    assert node.wait_ms() == 0
