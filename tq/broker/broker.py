@@ -306,6 +306,11 @@ class Broker:
         self.flush()
 
     @property
+    def has_peers(self) -> bool:
+        """Another node can be reached now."""
+        return bool(self._reachable)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing in flight, nothing unsent: a stopping broker may close."""
         return self.proposer.is_idle and all(connection.out_bytes == 0 for connection in self.connections)
