@@ -132,7 +132,7 @@ class Broker:
             lambda peer, message: send(peer, CHANNEL_STATUS, message),
             self.node_status,
             self.deadlines,
-            lambda peer, status: self.clock_watch.heard(peer, status["wall_ms"]),
+            self._heard_status,
         )
         self.clock_watch = ClockWatch(
             clock,
@@ -152,7 +152,7 @@ class Broker:
         self.waits = Waits(self.deadlines)
         self.events = Events(self._queue_name, self._type_name)
         self.events.start(self.applier.applied_index)
-        self.disk_watch = DiskWatch(disk, clock, config.limits.disk_free_min_bytes)
+        self.disk_watch = DiskWatch(disk, clock, config.limits.disk_free_min_bytes, self._store_reusable_bytes)
         self.claims = Claims(
             clock,
             self.deadlines,
@@ -306,6 +306,11 @@ class Broker:
         self.flush()
 
     @property
+    def has_peers(self) -> bool:
+        """Another node can be reached now."""
+        return bool(self._reachable)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing in flight, nothing unsent: a stopping broker may close."""
         return self.proposer.is_idle and all(connection.out_bytes == 0 for connection in self.connections)
@@ -335,7 +340,8 @@ class Broker:
 
     @property
     def disk_is_low(self) -> bool:
-        return self.disk_watch.is_low
+        followers = [peer.id for peer in self.config.cluster.peers if peer.id != self.config.node.id]
+        return self.disk_watch.is_low or self.disk_watch.are_followers_low(followers, self._reachable)
 
     def propose(
         self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
@@ -499,6 +505,14 @@ class Broker:
                 self.leases.cancelling(fence, grace_ms)
         self.is_serving = True
         self._log.info("serves", index=index, sessions=len(self.leases.sessions), leases=len(self.leases))
+
+    def _heard_status(self, peer: str, status: dict[str, Any]) -> None:
+        self.clock_watch.heard(peer, status["wall_ms"])
+        self.disk_watch.heard(peer, bool(status["disk_is_low"]))
+
+    def _store_reusable_bytes(self) -> int:
+        store = self._store.statistics()
+        return max(0, store.file_bytes - store.used_bytes)
 
     def _state_replaced(self) -> None:
         """The store has the state of another node now. What was read from the old one is read anew, who waits for what

@@ -195,8 +195,8 @@ class Dispatch:
             )
         if self._facts.disk_is_low:
             raise DiskFull(
-                "the broker's disk is below its watermark (limits.disk_free_min_bytes): submissions are refused "
-                "until there is room; workers go on",
+                "too many disks are below their watermark (limits.disk_free_min_bytes), the leader's or those of a majority: "
+                "submissions are refused until there is room; workers go on",
                 retry_after=5,
             )
         rid = message.rid

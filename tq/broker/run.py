@@ -216,7 +216,8 @@ async def _stop(broker: Broker) -> None:
     """Another leads, and nothing is in flight any more; but not longer than an election and GRACEFUL_STOP_MS."""
     if broker.hand_over("it stops"):
         with trio.move_on_after(ELECTION_MS[broker.config.cluster.profile][1] / 1000):
-            while broker.node.leader_id in (None, broker.config.node.id):  # clients are told whom to ask
+            # Clients are told whom to ask then. If all others go as well, nobody is waited for.
+            while broker.has_peers and broker.node.leader_id in (None, broker.config.node.id):
                 await trio.sleep(0.005)
     broker.stop()
     with trio.move_on_after(limits.GRACEFUL_STOP_MS / 1000):

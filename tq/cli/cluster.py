@@ -189,7 +189,7 @@ def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
         return [f"cannot be reached: {node.get('reason')}"]
     found = []
     if node.get("disk_is_low"):
-        found.append("its disk is nearly full: submissions are refused while it leads")
+        found.append("its disk is nearly full: submissions are refused if it leads, or if a majority has no room")
     if node.get("clock") == "far":
         found.append("its clock is wrong, so it does not lead: set it")
     elif node.get("clock") == "warn":

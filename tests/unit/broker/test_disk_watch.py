@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.three_brokers import STEP_MS, Brokers
 from tq.broker.disk_watch import LOOK_MS, DiskWatch
 from tq.errors import DiskFull
 from tq.protocol import messages as m
@@ -54,6 +55,52 @@ def test_zero_is_no_watermark():
     assert not look(watch, clock, disk, 0)
 
 
+def test_what_the_store_does_not_use_counts_as_free():
+    clock, disk = VirtualClock(), SimDisk()
+    reusable = 300
+    watch = DiskWatch(disk, clock, 1_000, lambda: reusable)
+    assert not look(watch, clock, disk, 700)
+    assert look(watch, clock, disk, 699)
+    assert watch.free_bytes == 699
+    assert not look(watch, clock, disk, 750)
+
+
+def test_the_log_needs_real_disk():
+    clock, disk = VirtualClock(), SimDisk()
+    watch = DiskWatch(disk, clock, 1_000, lambda: 1 << 30)
+    assert not look(watch, clock, disk, 500)
+    assert look(watch, clock, disk, 499)
+    assert look(watch, clock, disk, 524)
+    assert not look(watch, clock, disk, 525)
+
+
+@pytest.mark.parametrize(
+    ("low", "away", "refuses"),
+    [
+        ("", "", False), ("b", "", False), ("bc", "", True), ("b", "c", True), ("", "b", False), ("", "bc", False),
+        ("b", "b", False),
+    ],
+)  # fmt: skip
+def test_too_few_followers_with_room(low, away, refuses):
+    watch = DiskWatch(SimDisk(), VirtualClock(), 1_000)
+    for peer in "bc":
+        watch.heard(peer, True)
+        watch.heard(peer, peer in low)
+    assert watch.are_followers_low("bc", set("bc") - set(away)) == refuses
+
+
+def test_a_leader_of_five_may_have_two_without_room():
+    watch = DiskWatch(SimDisk(), VirtualClock(), 1_000)
+    for peer in "bc":
+        watch.heard(peer, True)
+    assert not watch.are_followers_low("bcde", "bcde")
+    watch.heard("d", True)
+    assert watch.are_followers_low("bcde", "bcde")
+    watch.heard("d", False)
+    watch.heard("a node that left", True)
+    assert not watch.are_followers_low("bcde", "bcde")
+
+
 # ---- on a whole broker --------------------------------------------------------------------------------
 
 
@@ -78,3 +125,38 @@ def test_below_the_mark_submissions_are_refused_and_work_goes_on():
     world.disk.fill_after(2_000_000)
     world.advance_ms(1_100)
     assert peer.submit(task(3)).items == [0]
+
+
+# ---- on a leader and its followers --------------------------------------------------------------------
+
+
+def test_a_leader_refuses_when_too_few_followers_have_room():
+    """Two full disks of three: the next entries would stop both nodes."""
+    brokers = Brokers(1)
+    for name in brokers.members:
+        brokers.start(name)
+    leader = brokers.elect()
+    followers = [member for name, member in brokers.members.items() if name != leader]
+    replies: list[m.Message] = []
+
+    def submit() -> m.Message:
+        had = len(replies)
+        brokers.peer(leader).ask(lambda rid: m.SubmitTask(rid, [task(had)], False), replies.append)
+        brokers.run_until(lambda: len(replies) > had, "an answer")
+        return replies[-1]
+
+    assert isinstance(submit(), m.SubmitReply)
+    for member in followers:
+        member.disk.fill_after(100 << 20)
+    pass_time(brokers, 7_000)
+    refused = submit()
+    assert isinstance(refused, m.ErrorReply)
+    assert refused.error[0] == DiskFull.code
+    followers[0].disk.fill_after(1 << 30)
+    pass_time(brokers, 7_000)
+    assert isinstance(submit(), m.SubmitReply), "with one of them it is a majority"
+
+
+def pass_time(brokers: Brokers, ms: int) -> None:
+    for _ in range(ms // STEP_MS):
+        brokers.step()

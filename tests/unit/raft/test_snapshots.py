@@ -8,13 +8,15 @@ import pytest
 from tq.errors import DataDamaged, InternalError
 from tq.raft.guard import Guard, Role
 from tq.raft.members import Voters
-from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale
+from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale, encode
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import DIRECTORY, FileSource, Incoming, SnapshotId, digest_of, new_digest, pending_snapshot
 from tq.sim.disk import PowerLoss, SimDisk
+from tq.sim.late_sync import LateSync
 from tq.sim.random import SeededRandom
 
 from .desk import Desk, ack, append, reject
+from .rig import node_on
 
 PART_FIELDS = [field.name for field in attrs.fields(SnapshotPart)]
 DATA = bytes(range(256)) * 20
@@ -475,3 +477,38 @@ def test_a_probe_below_the_log_is_answered(disk):
     desk, _ = follower()
     desk.say("n2", append(5, 40, 3))
     assert desk.answer(Reject).matched_index == 1
+
+
+# ---- a node with one to install ---------------------------------------------------------------------------
+
+
+def test_a_second_one_may_be_whole_while_a_sync_holds_up_its_log():
+    """Between the two the log begins behind the first, whose state the store does not have: nothing is handed out."""
+    disk, sync = SimDisk(), LateSync()
+    node = node_on(disk, sync=sync, peers=["n1", "n2", "n3"])
+
+    def say(message: Append | SnapshotPart) -> None:
+        node.receive("n2", encode(message))
+
+    say(append(5, 1, 0))
+    node.turn()
+    sync.run()
+    node.turn()
+    say(part(0, DATA, id_of()))
+    first = node.installation
+    assert first is not None
+    say(append(5, 50, 3, ((5, b"\x01a"),), commit=51))
+    node.turn()
+    assert sync.in_flight
+    say(part(0, DATA[:99], id_of(DATA[:99], 80, 5)))
+    assert (node.installation, node.journal.base_index) == (None, 50)
+    assert node.take_committed(1 << 20) == []
+    sync.run()
+    node.turn()
+    second = node.installation
+    assert second is not None
+    assert (second.index, node.journal.base_index) == (80, 80)
+    assert node.take_committed(1 << 20) == []
+    node.installed()
+    assert disk.list(DIRECTORY) == []
+    node.close()
