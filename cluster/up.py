@@ -331,7 +331,7 @@ def _watch(cluster: Cluster) -> None:
         now = {node.name for node in cluster.running}
         for name in sorted(alive - now):
             if now:
-                say(f"{name} has ended, the others go on; start it again: python -m cluster.faults start {name}")
+                say(f"{name} has ended, the others go on; start it again: make cluster-up")
         for name in sorted(now - alive):
             say(f"{name} is back")
         alive = now

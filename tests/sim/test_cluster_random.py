@@ -168,6 +168,7 @@ def play(seed: int, story_ms: int = STORY_MS) -> Story:
     return story
 
 
+@pytest.mark.timeout(1_800)  # of a machine that does other things
 def test_short():
     stories = [play(seed) for seed in (range(int(SEED), int(SEED) + RUNS) if SEED else SHORT_SEEDS)]
     if SEED:
@@ -178,6 +179,9 @@ def test_short():
         faults += story.storm.counts
         for actor in story.actors:
             errors += actor.errors
+    assert set(faults) == set(stories[0].storm.kinds), "some trouble never came"
+    assert errors["UNAVAILABLE"] > len(stories), "hardly anything was in flight when a leader was lost"
+    assert sum(story.cluster.installations for story in stories) > 3, "hardly a node was brought back by a snapshot"
     assert sum(len(story.stage.ids) for story in stories) > 30 * len(stories), "little was submitted"
     assert sum(story.listener.events for story in stories) > 30 * len(stories), "little was heard"
     assert sum(len(story.cluster.leaders.by_term) for story in stories) > 2 * len(stories), "leaders hardly changed"

@@ -52,6 +52,10 @@ class Storm:
         )  # fmt: skip
         self._total = sum(weight for weight, _name, _act in self._acts)
 
+    @property
+    def kinds(self) -> list[str]:
+        return [name for _weight, name, _act in self._acts]
+
     def act(self) -> None:
         chance = self.random.below(self._total)
         for weight, name, act in self._acts:
