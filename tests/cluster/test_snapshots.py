@@ -20,7 +20,7 @@ from tq.world import RealClock, RealDisk
 
 MIB = 1 << 20
 SETTINGS = {
-    "cluster": {"profile": "fast"},
+    "cluster": {"profile": "default"},  # on a busy machine the fast one changes leaders, which is not the matter here
     "leases": {"lease_ms": 1_500, "heartbeat_ms": 400, "session_ms": 1_500},
     "limits": {"disk_free_min_bytes": 0},
     "storage": {"log_keep_bytes": 1 * MIB},
@@ -61,7 +61,7 @@ def write(client: Client, mib: int) -> int:
     """Tasks of a MiB each; the index behind them."""
     for _ in range(mib // 8):
         for item in client.submit_many([TaskSpec(type="echo", payload=os.urandom(MIB)) for _ in range(8)]):
-            assert item.outcome == "created", item
+            assert item.outcome in ("created", "duplicate"), item  # it was sent again to a new leader
     return client.last_index
 
 
@@ -191,9 +191,11 @@ def test_its_process_dies_while_it_is_sent(nodes: list[Broker], behind: Broker) 
     behind.kill()
     assert snapshot_files(behind, ".whole") == []
     assert snapshot_files(behind, ".part") != []
+    leader = leader_of(nodes)
     behind.start_ready()
     eventually("it has installed it", lambda: statistics(behind)["installed"] == 1, behind)
-    assert leader_of(nodes).log.read_text().count("offers a snapshot") == 1, "it went on with the same one"
+    if leader_of(nodes) is leader:
+        assert leader.log.read_text().count("offers a snapshot") == 1, "it went on with the same one"
     compare(nodes)
 
 
