@@ -22,6 +22,7 @@ SECONDS = {
     "mute": (0.5, 1.5, 3.0),
     "slow": (1.0, 3.0),
     "break": (0.0,),
+    "restart": (0.0,),
 }
 
 
@@ -29,8 +30,9 @@ SECONDS = {
 class Fault:
     """At ``at`` seconds, and undone ``seconds`` later.
 
-    action: ``kill`` (undone: started again) and ``pause`` of a process; ``cut`` (from the others), ``deafen`` (it hears
-    nobody), ``mute`` (nobody hears it), ``slow`` and ``break`` (its connections end) of the ways between nodes.
+    action: ``kill`` (undone: started again), ``restart`` (the same after SIGTERM) and ``pause`` of a process; ``cut`` (from
+    the others), ``deafen`` (it hears nobody), ``mute`` (nobody hears it), ``slow`` and ``break`` (its connections end) of
+    the ways between nodes.
     """
 
     at: float
@@ -61,7 +63,7 @@ def plan(
         target, actions = draw.choice(kind), ("kill", "pause")
         if is_group and kind is brokers:
             target = LEADER if draw.random() < 0.5 else target
-            actions = (*actions, *actions, *WAY_ACTIONS)
+            actions = (*actions, *actions, "restart", *WAY_ACTIONS)
             if draw.random() < 0.04:
                 target, actions = ALL, ("kill",)
         action = draw.choice(actions)

@@ -24,6 +24,7 @@ INSTALLED = "installed a snapshot"
 STORE = "store"
 READY_SECONDS_MAX = 60.0
 HEALED_SECONDS_MAX = 20.0
+CAUGHT_UP_SECONDS_MAX = 45.0
 SETTLED_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 40.0
 SETTLE_TRIES = 5
@@ -69,7 +70,7 @@ class Group:
         return next((name for name in among if self.by_name[name].alive and self.by_name[name].leads()), None)
 
     def healed(self) -> float:
-        """The worst time until a node takes a read that only the leader can vouch for. Raises TortureFailed."""
+        """Seconds until every node takes a read that only the leader can vouch for, and none lags. Raises TortureFailed."""
         begun = time.monotonic()
         self.wait_ready()
         for broker in self.brokers:
@@ -78,7 +79,23 @@ class Group:
                     client.list(limit=1, linearizable=True, timeout=HEALED_SECONDS_MAX)
                 except TqError as error:
                     raise TortureFailed(f"{broker.name} does not serve: {error}\n{broker.tail()}") from error
+        if len(self.brokers) > 1:
+            self._catch_up()
         return time.monotonic() - begun
+
+    def _catch_up(self) -> None:
+        """Until all nodes have applied what one of them has now."""
+        end = time.monotonic() + CAUGHT_UP_SECONDS_MAX
+        with Client(self.addresses) as client:
+            nodes = client.cluster_status()["nodes"]
+            goal = max(node.get("last", 0) for node in nodes)
+            while not all(node.get("applied", 0) >= goal for node in nodes):
+                if time.monotonic() > end:
+                    facts = {node["id"]: (node.get("role"), node.get("applied")) for node in nodes}
+                    tails = "\n".join(broker.tail() for broker in self.brokers)
+                    raise TortureFailed(f"not all nodes have come to {goal}: {facts}\n{tails}")
+                time.sleep(0.1)
+                nodes = client.cluster_status()["nodes"]
 
     def snapshots(self) -> int:
         """How many were installed, by what the nodes say."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from tests.torture.chaos import ALL, LEADER, Fault
 from tests.torture.failed import TortureFailed
-from tests.torture.group import Group
+from tests.torture.group import STOP_SECONDS_MAX, Group
 from tq.bench.processes import Process
 
 SLOW_SECONDS = (0.01, 0.05, 0.2)
@@ -96,6 +97,11 @@ class Torment:
         if action == "kill":
             process.kill()
             return process.start
+        if action == "restart":
+            # One that has just been started does not know the signal yet.
+            codes = (0,) if self._group.by_name[process.name].ready() else (0, -signal.SIGTERM)
+            process.terminate()
+            return lambda: self._start_again(process, codes)
         if action == "pause":
             process.pause()
             return process.resume
@@ -116,6 +122,11 @@ class Torment:
                 for source, target in ways.of(name):
                     ways.break_(source, target)
         return lambda: ways.rejoin(name)
+
+    def _start_again(self, process: Process, codes: tuple[int, ...]) -> None:
+        if process.wait(STOP_SECONDS_MAX) not in codes:
+            raise TortureFailed(f"{process.name} stopped with {process.exit_code}\n{process.tail()}")
+        process.start()
 
     def _check_alive(self, process: Process) -> None:
         if not process.alive:
