@@ -177,7 +177,7 @@ class PeerTransport:
             while True:
                 await dialed.ready.wait()
                 dialed.ready = trio.Event()
-                while data := link.data_to_send():
+                while not link.is_over and (data := link.data_to_send()):  # the last word is the reader's
                     await stream.send_all(data)
 
         def known() -> None:
@@ -306,7 +306,10 @@ class PeerTransport:
         last = link.farewell(why)
         if last:
             with trio.move_on_after(FAREWELL_S):
-                await stream.send_all(last)
+                try:
+                    await stream.send_all(last)
+                except trio.BusyResourceError:
+                    return  # the writing task is in the middle of a message: no word can be told any more
 
 
 def _why(error: BaseException) -> str:

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from tq import limits
 from tq.raft.transport.frames import CHANNEL_FORWARD, CHANNEL_RAFT
-from tq.raft.transport.link import Ident
+from tq.raft.transport.handshake import Side
+from tq.raft.transport.link import Ident, Link
 from tq.raft.transport.shell import PeerTransport
 from tq.world import RealClock, RealRandom
 
@@ -122,6 +124,23 @@ async def test_a_refusal_is_told_to_who_dialed(pair: tuple[Peer, Peer]) -> None:
         with trio.fail_after(30):
             while to_two.statistics()["n2"]["reason"] != "the peer refused: n1 has another data directory":
                 await trio.lowlevel.checkpoint()
+
+
+async def test_a_refusal_while_something_is_being_sent_ends_the_connection_without_a_word(
+    pair: tuple[Peer, Peer],
+) -> None:
+    """One task reads a connection that was dialed and another one writes it: the last word may not cut into a message."""
+    one, two = pair
+    near, _far = trio.testing.memory_stream_pair()
+    gate = trio.Event()
+    near.send_stream.send_all_hook = gate.wait
+    link = Link(Side.DIALER, Ident(None, "n1", None, "n2"), SECRET, one.judge, RealClock(), RealRandom())
+    link._handshake = None  # as after it
+    async with one.running(n2=two.port) as to_two, trio.open_nursery() as nursery:
+        nursery.start_soon(near.send_all, b"message")
+        await trio.testing.wait_all_tasks_blocked()
+        await to_two._farewell(link, near, "you may not come back")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_comes_back_is_reached_again(pair: tuple[Peer, Peer]) -> None:
