@@ -246,6 +246,28 @@ def test_a_submission_in_flight_is_unknown_and_sent_again_a_duplicate_or_new():
     equal_at_the_end(cluster)
 
 
+def test_a_submission_whose_place_in_the_log_another_leader_took_is_unknown():
+    """The old leader stands still with it in flight, and wakes up to a log that has something else there."""
+    cluster = started()
+    leader, near, _other = leader_and_followers(cluster)
+    old = Talk(cluster, leader)
+    cluster.streams.isolate(leader, cluster.hosts)
+    rid = old.ask(m.SubmitTask, [task(1)])
+    cluster.run(2)
+    cluster.hosts[leader].is_paused = True
+    assert cluster.elect_among(leader) != leader
+    cluster.streams.heal()
+    cluster.run(1_000)
+    cluster.elect()
+    Talk(cluster, near).submit(2)
+    cluster.hosts[leader].is_paused = False
+    with pytest.raises(BrokerUnavailable):
+        old.answer(rid)
+    cluster.elect()
+    assert Talk(cluster, near).submit(1).items == [0]
+    equal_at_the_end(cluster)
+
+
 def test_what_was_committed_and_not_answered_is_a_duplicate():
     """The leader dies when the others have the entry, before it can tell."""
     cluster = started()
@@ -463,6 +485,26 @@ def test_a_relayed_reply_that_is_lost_is_answered_as_unknown():
     equal_at_the_end(cluster)
 
 
+def test_a_relayed_reply_that_cannot_be_sent_is_answered_when_the_way_back_is_there_again():
+    cluster = started()
+    leader, near, _other = leader_and_followers(cluster)
+    talk = Talk(cluster, near)
+    cluster.streams.cut(leader, near)
+    for wire in cluster.streams.wires():
+        if (wire.caller, wire.listener) == (leader, near):
+            cluster.streams.reset(cluster.now_ms, wire)
+    cluster.run_until(lambda: near not in cluster.hosts[leader].reachable, 1_000, "the leader knows")
+    last = cluster.committed.last_index
+    rid = talk.ask(m.SubmitTask, [task(1)])
+    cluster.run_until(lambda: cluster.committed.last_index > last, 300, "it is committed")
+    cluster.run(10)
+    assert not talk.has(rid)
+    cluster.streams.heal()
+    with pytest.raises(BrokerUnavailable):
+        talk.answer(rid)
+    equal_at_the_end(cluster)
+
+
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_a_way_that_is_dead_for_long_is_given_up(way):
     """No end and no reset is heard: silence alone tells."""
@@ -536,6 +578,27 @@ def test_a_clock_that_is_an_hour_wrong_fires_nothing_early(wrong_ms, who, seed):
         with suppress(NotLeader, BrokerUnavailable):
             assert talk.beat(session, grant).lost == []
     assert [talk.state(number) for number in (1, 2, 3)] == ["scheduled", "pending", "running"]
+    assert cluster.log_time_ms() < cluster.true_wall_ms + 100
+
+
+def test_a_node_whose_clock_was_wrong_before_it_heard_of_others_leads_by_the_right_time():
+    """It told its time to whoever asked, while it knew of no other clock; that must not stay with it."""
+    cluster = started()
+    leader, near, _other = leader_and_followers(cluster)
+    talk = Talk(cluster, leader)
+    talk.submit(1, delay_ms=60_000)
+    cluster.kill(near)
+    cluster.hosts[near].clock.jump_wall_ms(HOUR_MS)
+    cluster.streams.isolate(near, cluster.hosts)
+    cluster.start(near)
+    Talk(cluster, near)
+    cluster.streams.heal()
+    cluster.elect()
+    cluster.broker(leader).node.transfer(near)
+    cluster.run_until(lambda: cluster.leader() == near, 1_000, "it leads")
+    Talk(cluster, near).submit(2)
+    cluster.run(1_000)
+    assert Talk(cluster, near).state(1) == "scheduled"
     assert cluster.log_time_ms() < cluster.true_wall_ms + 100
 
 

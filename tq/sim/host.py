@@ -259,7 +259,7 @@ class Host:
             self.sync_due_ms = now_ms + max(1, low + self.random.below(high - low + 1))
         self.peers.tick()
         for client in self.clients:
-            if client.reads and client.take() and not client.is_closed:
+            while client.reads and client.take() and not client.is_closed:
                 client.connection.flush()
         self.clients = [client for client in self.clients if not client.is_closed]
 
