@@ -386,6 +386,37 @@ def test_events_go_on_at_a_node_that_is_behind():
     assert [row[3] for row in more if row[2] == 0] == [task_id(5)]
 
 
+def test_a_snapshot_tells_who_waits_and_who_listens_at_the_node_that_takes_it():
+    """What lies in between was never applied there: waits are over, and a listener knows that there is a gap."""
+    cluster = SimCluster(1)
+    for host in cluster.hosts.values():
+        host.segment_bytes, host.keep_bytes = 2_000, 0
+    cluster.start_all()
+    leader, near, _other = leader_and_followers(cluster)
+    writer, reader = Talk(cluster, leader), Talk(cluster, near)
+    index = writer.submit(1).index
+    session = writer.register()
+    (grant,) = writer.claim(session)
+    reader.call(m.Subscribe)
+    reader.call(m.GetTask, task_id(1), 0, index)
+    ends = reader.ask(m.WaitTask, task_id(1), 30_000, 0)
+    cluster.streams.isolate(near, cluster.hosts)
+    writer.report(session, complete(grant))
+    for number in range(2, 40):
+        index = writer.call(m.SubmitTask, [task(number, payload=bytes(500))]).index
+        cluster.run(20)
+    read = reader.ask(m.GetTask, task_id(39), 0, index)
+    cluster.run(6_000)  # the connections are given up, with what was under way
+    assert not reader.has(read)
+    cluster.streams.heal()
+    assert reader.answer(read).index >= index
+    assert reader.answer(ends).ended
+    assert cluster.installations == 1
+    assert reader.client.pushes[-1].last  # type: ignore[attr-defined]
+    assert not reader.call(m.Subscribe, None, [3, 0]).complete
+    equal_at_the_end(cluster)
+
+
 # ---- leases and cancels ---------------------------------------------------------------------------------
 
 
