@@ -257,7 +257,7 @@ MUTANTS = (
         (
             "broker/applier.py",
             "            return self.machine.apply(entry.index, entry.data)\n        except StoreFull:",
-            "            self.machine.time_ms += int(self._monotonic_s() * 1000) % 2\n"
+            "            self.machine.time_ms += int(self._monotonic_s() * 1000) % 2 * 100\n"
             "            return self.machine.apply(entry.index, entry.data)\n        except StoreFull:",
         ),
     ),

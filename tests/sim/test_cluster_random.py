@@ -39,7 +39,7 @@ DRAIN_MS = 120_000
 MINUTES = float(os.environ.get("TQ_SIM_MINUTES", "0"))
 SEED = os.environ.get("TQ_SIM_SEED")
 RUNS = int(os.environ.get("TQ_SIM_RUNS", "1" if SEED else "0"))
-SHORT_SEEDS = range(24)
+SHORT_SEEDS = range(36)
 
 
 @pytest.fixture(autouse=True)
