@@ -56,7 +56,6 @@ TESTED_BY: dict[str, str] = {
     "tq/store/tables.py": "tests/conformance/test_store.py",
     "tq/store/txn.py": "tests/conformance/test_store.py",
     # The protocol: one table of cases for both ends.
-    "tq/protocol/addresses.py": "tests/unit/client/test_addresses.py",
     "tq/protocol/fields.py": "tests/unit/protocol/test_codec.py",
     "tq/protocol/messages.py": "tests/unit/protocol/test_codec.py",
     # The log

@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
-    "cli": LEAVES | {"client", "config", "version", "broker", "worker", "bench"},
+    "cli": LEAVES | {"protocol", "client", "config", "version", "broker", "worker", "bench"},
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
@@ -65,6 +65,7 @@ ROOMS: dict[str, set[str]] = {
 ROOMS_NARROW: dict[tuple[str, str], set[str]] = {
     ("machine", "store"): {"tq.store.txn", "tq.store.tables", "tq.store.keys"},  # what is stored, never how
     ("raft", "protocol"): {"tq.protocol.frames"},
+    ("cli", "protocol"): {"tq.protocol.addresses"},
     ("cli", "broker"): {"tq.broker.run"},
     ("cli", "worker"): {"tq.worker.run"},
     ("samples", "worker"): {"tq.worker.handlers", "tq.worker.context"},  # as users' modules

@@ -37,8 +37,8 @@ def run(
 
     Example: tq worker tq.samples --concurrency 8 --queues mail,default
     """
-    from tq.client.addresses import parse, show
     from tq.client.blocking import brokers_default
+    from tq.protocol.addresses import parse, show
     from tq.worker.run import main
 
     code = main(

@@ -19,7 +19,6 @@ from typing import Any, Self
 
 from tq import limits
 from tq.client import session as s
-from tq.client.addresses import Addresses, parse
 from tq.client.core import ClientCore, Subscription
 from tq.client.ids import TaskId, to_bytes, to_text
 from tq.client.models import (
@@ -42,6 +41,7 @@ from tq.client.shell import Shell
 from tq.client.specs import TaskSpec, to_ms
 from tq.client.verbs import PARTS_ALL, Verbs, filter_of
 from tq.errors import Backpressure, InvalidRequest, TqError
+from tq.protocol.addresses import Addresses, parse
 from tq.world import Clock, Random, RealClock, RealRandom
 
 BROKERS_DEFAULT = f"127.0.0.1:{limits.PORT_CLIENT}"

@@ -36,17 +36,15 @@ from typing import Any, Final
 
 import attrs
 
-from tq.client.addresses import Address, Addresses, show
 from tq.errors import BrokerUnavailable, NotLeader, PayloadTooLarge, ProtocolError, TqError, from_wire
 from tq.protocol import messages as m
+from tq.protocol.addresses import BACKOFF_MS_MAX, BACKOFF_MS_MIN, Address, Addresses, show
 from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 from tq.world import Clock, Random
 
 IN_FLIGHT_MAX: Final = 1_000  # below the broker's bound: calls given up still count there
 CONNECT_MS: Final = 5_000  # to get a socket
 HELLO_MS: Final = 5_000  # to get the answer to HELLO
-BACKOFF_MS_MIN: Final = 50
-BACKOFF_MS_MAX: Final = 2_000
 RETRY_MS_DEFAULT: Final = 100  # before a request is sent again that was answered "not now"
 DRAIN_MS: Final = 1_000
 PING_MS: Final = 5_000  # silence after which a peer that owes an answer is asked

@@ -26,10 +26,10 @@ import threading
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from tq.client.addresses import Address
 from tq.client.core import CONNECT_MS, Call, ClientCore, Close, Connect, Make, Subscription, Wait
 from tq.client.verbs import Ask, Await, Begin, Pause, Step
 from tq.errors import InvalidState, TqError
+from tq.protocol.addresses import Address
 from tq.world import Clock
 
 T = TypeVar("T")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tq.client.addresses import Addresses, parse
 from tq.client.core import Call, ClientCore, Close, Connect, State, Wait
 from tq.client.verbs import Ask, Await, Begin, Pause
 from tq.errors import TqError, to_wire
 from tq.protocol import messages as m
+from tq.protocol.addresses import Addresses, parse
 from tq.protocol.connection import NEED_DATA, BrokerConnection, ConnectionClosed
 from tq.sim.clock import VirtualClock
 from tq.sim.random import SeededRandom

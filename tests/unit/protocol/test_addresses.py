@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tq.client.addresses import Addresses, parse, show
 from tq.errors import InvalidRequest
+from tq.protocol.addresses import BACKOFF_MS_MAX, BACKOFF_MS_MIN, Addresses, backoff_ms, parse, show
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ def test_shown_as_it_is_read() -> None:
     for text in ("127.0.0.1:1", "[::1]:2"):
         (address,) = parse(text)
         assert show(address) == text
+
+
+def test_the_wait_before_the_next_try_doubles_to_a_bound_and_half_of_it_is_chance() -> None:
+    assert [backoff_ms(failures, 0) for failures in (1, 2, 3, 100)] == [25, 50, 100, BACKOFF_MS_MAX // 2]
+    assert {backoff_ms(1, draw) for draw in range(1_000)} == set(range(25, BACKOFF_MS_MIN + 1))
