@@ -41,4 +41,4 @@ def test_nodes_talk_over_tls_and_take_no_stranger(ground: Ground) -> None:
         node.wait_ready()
     with Client(nodes[2].address) as client:
         assert client.submit("echo", b"over TLS").outcome == "created"
-        assert client.cluster_status()["may_lose"] == 1
+        eventually("all see each other", lambda: client.cluster_status()["may_lose"] == 1, nodes[2])
