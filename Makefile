@@ -11,7 +11,7 @@ RUNS ?= 1
 LINKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster cluster-up cluster-down test check format bench torture sim mutants powerloss clean
+.PHONY: test-failed help install demo cluster cluster-up cluster-down test check format bench torture sim mutants powerloss clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ cluster-down: $(INSTALLED)  ## stop the three nodes
 
 test: $(INSTALLED)  ## all tests, in their short forms
 	$(BIN)/python -m pytest --durations=15
+
+test-failed: $(INSTALLED)  ## the tests that failed the last time, once more
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: $(INSTALLED)  ## types, lint, format
 	$(BIN)/python -m mypy
