@@ -39,7 +39,7 @@ def hold(payload: bytes, ctx: Context) -> bytes:
     mark("begun", ctx)
     try:
         while not (Path(os.environ["TQ_TEST_FOLDER"]) / "release").exists():
-            time.sleep(0.01)
+            time.sleep(0.01)  # a user's handler that polls; the sleep is where it can be interrupted
     except Stopped:
         mark("lost" if ctx.lost else "stopped", ctx)
         raise
@@ -61,7 +61,7 @@ def hold_process(payload: bytes, ctx: Context) -> None:
     mark("begun", ctx)
     while True:
         try:
-            time.sleep(1)
+            time.sleep(1)  # busy without using a core
         except Stopped:
             mark("stopped", ctx)
 
@@ -72,7 +72,7 @@ def deaf(payload: bytes, ctx: Context) -> None:
     mark("begun", ctx)
     while True:
         try:
-            time.sleep(1)
+            time.sleep(1)  # busy without using a core
         except Stopped:
             continue
 

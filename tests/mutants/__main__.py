@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutants.mutants import MUTANTS, Mutant
+from tests.mutants.mutants import MUTANTS
+from tests.mutants.plant import plant
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
@@ -27,19 +28,6 @@ TESTS = [f"tests/unit/raft/test_{name}.py" for name in SCRIPTS] + [
     "tests/sim/test_power_loss_journal.py",
 ]
 STORIES = "tests/sim/test_raft_random.py::test_short"
-
-
-def plant(copy: Path, mutant: Mutant) -> dict[Path, str]:
-    """Returns what the files were."""
-    before: dict[Path, str] = {}
-    for path, old, new in mutant.changes:
-        file = copy / path
-        text = file.read_text()
-        before.setdefault(file, text)
-        if text.count(old) != 1:
-            sys.exit(f"{mutant.name}: {path} has {text.count(old)} times\n{old}")
-        file.write_text(text.replace(old, new))
-    return before
 
 
 def first_failure(copy: Path, tests: list[str]) -> str | None:
@@ -80,7 +68,7 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for number, mutant in enumerate(chosen, 1):
             began = time.monotonic()
-            before = plant(copy, mutant)
+            before = plant(copy, mutant.name, mutant.changes)
             script = first_failure(copy, TESTS)
             story = None if options.no_stories else first_failure(copy, [STORIES])
             for file, text in before.items():

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.mutants.plant import plant
+
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     ("scripts", ["tests/sim/test_cluster_scripts.py"]),
@@ -273,19 +275,6 @@ MUTANTS = (
 )
 
 
-def plant(copy: Path, mutant: Mutant) -> dict[Path, str]:
-    """Returns what the files were."""
-    before: dict[Path, str] = {}
-    for path, old, new in mutant.changes:
-        file = copy / path
-        text = file.read_text()
-        before.setdefault(file, text)
-        if text.count(old) != 1:
-            sys.exit(f"{mutant.what}: {path} has {text.count(old)} times\n{old}")
-        file.write_text(text.replace(old, new))
-    return before
-
-
 def first_failure(copy: Path, tests: list[str]) -> str | None:
     """What failed first, and how; None: nothing did."""
     run = subprocess.run(
@@ -318,7 +307,7 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for number, mutant in enumerate(chosen, 1):
             began_s = time.monotonic()
-            before = plant(copy, mutant)
+            before = plant(copy, mutant.what, mutant.changes)
             found: dict[str, str | None] = {}
             for name, tests in () if options.check else SUITES:
                 if not (options.quick and any(found.values())):

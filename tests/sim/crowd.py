@@ -235,6 +235,7 @@ class Actor:
     # ---- for those below ---------------------------------------------------------------------------
 
     def act(self) -> None:
+        """One thing that it does now; each kind of actor has its own."""
         raise NotImplementedError
 
     def lost(self) -> None:

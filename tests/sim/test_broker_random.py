@@ -15,11 +15,9 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from tests.sim.crowd import LIVE, Actor, Listener, OneBroker, Stage, Submitter, Worker
 from tests.unit.broker.rig import World
@@ -45,12 +43,7 @@ SEEDS = [int(SEED)] if SEED else list(range(3))
 ENDED = ("completed", "cancelled", "expired", "skipped", "dead")
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Run:

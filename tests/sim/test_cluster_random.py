@@ -14,11 +14,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from tests.sim.crowd import LIVE, WAIT_MS_MAX, Actor, AnyNode, Listener, Stage, Submitter, Worker
 from tq.broker.broker import Broker
@@ -42,12 +40,7 @@ RUNS = int(os.environ.get("TQ_SIM_RUNS", "1" if SEED else "0"))
 SHORT_SEEDS = range(36)
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Story:

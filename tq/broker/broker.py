@@ -106,7 +106,6 @@ class Broker:
         self.node = node
         self.clock = clock
         self.started_monotonic_ms = clock.monotonic_ms()
-        self.started_wall_ms = clock.wall_ms()
         self.is_stopping = False
         self.is_serving = False
         self.counters = Counters()
@@ -127,8 +126,9 @@ class Broker:
             self._open_relayed,
             lambda connection: answer_requests(self, connection),
         )
+        others = [peer.id for peer in config.cluster.peers if peer.id != config.node.id]
         self.gather = Gather(
-            [peer.id for peer in config.cluster.peers if peer.id != config.node.id],
+            others,
             lambda peer, message: send(peer, CHANNEL_STATUS, message),
             self.node_status,
             self.deadlines,
@@ -136,7 +136,7 @@ class Broker:
         )
         self.clock_watch = ClockWatch(
             clock,
-            [peer.id for peer in config.cluster.peers if peer.id != config.node.id],
+            others,
             lambda: self.gather.ask(lambda _others: self.clock_watch.judge()),
             self._clock_changed,
         )
@@ -360,9 +360,6 @@ class Broker:
             return
         self._reads[self.node.read_index()] = done
         self._wake()
-
-    def session_of(self, session: bytes) -> tuple[str, list[str], list[str]] | None:
-        return queries.session_record(self.txn, session)
 
     def monotonic_s(self) -> float:
         return self.clock.monotonic_s()
