@@ -14,7 +14,7 @@ import enum
 import math
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import attrs
 
@@ -25,6 +25,8 @@ from tq.errors import InvalidRequest
 from tq.spec import UNIQUE_PENDING, UNIQUE_RUNNING, Option
 
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
+Moment = datetime.datetime | float
+"""An absolute time: an aware datetime, or epoch seconds."""
 
 
 class Priority(enum.IntEnum):
@@ -94,7 +96,7 @@ class TaskSpec:
     queue: str = "default"
     priority: int = limits.PRIORITY_DEFAULT
     delay: float | None = None
-    not_before: datetime.datetime | float | None = None
+    not_before: Moment | None = None
     expires_in: float | None = None
     timeout: float | None = None
     deadline: float | None = None
@@ -106,6 +108,26 @@ class TaskSpec:
     content_type: str = CONTENT_TYPE_DEFAULT
     result_ttl: float | None = None
     id: TaskId | None = None
+
+
+class TaskFields(TypedDict, total=False):
+    """The fields of ``TaskSpec`` that are given by name, for type checkers."""
+
+    queue: str
+    priority: int
+    delay: float | None
+    not_before: datetime.datetime | float | None
+    expires_in: float | None
+    timeout: float | None
+    deadline: float | None
+    retry: Retry | None
+    unique: Unique | str | None
+    idempotency_key: str | None
+    tags: Iterable[str]
+    headers: Mapping[str, str] | None
+    content_type: str
+    result_ttl: float | None
+    id: TaskId | None
 
 
 _options = attrgetter(
@@ -198,7 +220,7 @@ def to_ms(field: str, seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def absolute_ms(field: str, moment: datetime.datetime | float) -> int:
+def absolute_ms(field: str, moment: Moment) -> int:
     """An aware datetime or epoch seconds to Unix milliseconds. Raises InvalidRequest."""
     if not isinstance(moment, datetime.datetime):
         return to_ms(field, moment)
