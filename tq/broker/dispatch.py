@@ -437,7 +437,9 @@ class Dispatch:
         _bounded("limit", message.limit, 1, limits.LIST_TASKS_MAX)
 
         def answer() -> m.Message:
-            tasks, cursor = queries.list_tasks(self._facts.txn, message.filter, message.limit, message.cursor)
+            tasks, cursor = queries.list_tasks(
+                self._facts.txn, message.filter, message.limit, message.cursor, oldest_first=message.oldest_first
+            )
             return m.ListReply(message.rid, self._facts.applied_index, tasks, cursor)
 
         self._at(connection, message.rid, message.min_index, answer, linearizable=message.linearizable)

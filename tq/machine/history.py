@@ -10,6 +10,7 @@ A task keeps its last HISTORY_ROWS_MAX rows; how many were dropped follows from 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tq import cbor, limits
@@ -31,6 +32,7 @@ COMPLETED: Final = "completed"  # never a row: made of the header by whoever rea
 
 STALE_ROWS_MAX: Final = 8  # of a task; more are only counted, in its header
 CUT_MARK: Final = " [cut]"
+_PAGE_ROWS: Final = 4
 
 
 def record(entry: Entry, task: Task, what: str, outcome: int | None, error: list[str] | None) -> None:
@@ -68,6 +70,18 @@ def rows(txn: ReadTxn, task: Task) -> list[list[Any]]:
         return []
     start, stop = keys.history(task.id, 0), keys.history(task.id, task.history)
     return [cbor.loads(raw) for _, raw in txn.scan(Table.HISTORY, start, stop, limits.HISTORY_ROWS_MAX)]
+
+
+def rows_back(txn: ReadTxn, task: Task) -> Iterator[tuple[list[Any], int]]:
+    """The newest first, each with its bytes; read as far as they are taken."""
+    start, stop = keys.history(task.id, 0), keys.history(task.id, task.history)
+    while task.history:
+        page = txn.scan_back(Table.HISTORY, start, stop, _PAGE_ROWS)
+        for _, raw in page:
+            yield cbor.loads(raw), len(raw)
+        if len(page) < _PAGE_ROWS:
+            return
+        stop = page[-1][0]
 
 
 def dropped(task: Task) -> int:

@@ -18,10 +18,10 @@ from tq.machine.bulk import RETRYABLE, remember, remembered, retry_task
 from tq.machine.commands import JobStart, JobStep, Op
 from tq.machine.entry import Entry
 from tq.machine.filters import Filter, Matcher
-from tq.machine.moves import load
 from tq.machine.retention import bury
 from tq.machine.session import scan_all
 from tq.machine.states import ENDS, State
+from tq.machine.task import unpack
 from tq.store.tables import Table
 from tq.store.txn import ReadTxn
 
@@ -41,7 +41,7 @@ def job_start(entry: Entry, command: JobStart) -> object:
         wanted = Filter.of_command(command.filter)
     except InvalidRequest as error:
         return error
-    states = _states(command.verb, wanted)
+    states = _states(command.verb, wanted.states)
     if isinstance(states, TqError):
         return states
     if entry.txn.count(Table.JOBS) >= limits.JOBS_MAX:
@@ -80,14 +80,13 @@ def unfinished(txn: ReadTxn) -> list[bytes]:
     return [id for _, id in sorted((cbor.loads(raw)[5], id) for id, raw in scan_all(txn, Table.JOBS))]
 
 
-def _states(verb: int, wanted: Filter) -> list[State] | TqError:
+def _states(verb: int, wanted: tuple[State, ...] | None) -> list[State] | TqError:
     possible = RETRYABLE if verb == VERB_RETRY else tuple(sorted(ENDS))
-    if wanted.state is None:
-        return list(possible)
-    if wanted.state not in possible:
-        what = "retried" if verb == VERB_RETRY else "purged"
-        return InvalidState(f"{wanted.state.name.lower()} tasks cannot be {what}")
-    return [wanted.state]
+    for state in wanted or ():
+        if state not in possible:
+            what = "retried" if verb == VERB_RETRY else "purged"
+            return InvalidState(f"{state.name.lower()} tasks cannot be {what}")
+    return list(possible if wanted is None else wanted)
 
 
 def _work(entry: Entry, job: list[Any], room: int) -> bool:
@@ -108,11 +107,13 @@ def _work(entry: Entry, job: list[Any], room: int) -> bool:
                 room, rows = n, rows[:n]  # as if this entry had had room for those only
                 break
             last = key
-            task = load(entry, key[9:])
-            assert task is not None, f"ended task {key[9:].hex()} is not there"
+            id = key[9:]
+            raw = entry.txn.get(Table.TASKS, id)
+            assert raw is not None, f"ended task {id.hex()} is not there"
+            task = unpack(id, raw)
             if wanted.tag is not None:
                 entry.read_bytes += task.spec_bytes
-            if task.fence // limits.FENCE_ORDINALS <= index and matcher.matches(task):
+            if task.fence // limits.FENCE_ORDINALS <= index and _matches(entry, matcher, id, raw):
                 if verb == VERB_RETRY:
                     retry_task(entry, task, delay_ms)
                 else:
@@ -127,6 +128,13 @@ def _work(entry: Entry, job: list[Any], room: int) -> bool:
         room -= len(rows)
     job[6:] = [states, last, done, matched]
     return is_full or not states
+
+
+def _matches(entry: Entry, matcher: Matcher, id: bytes, raw: bytes) -> bool:
+    before = matcher.history_bytes
+    is_match = matcher.matches(id, raw)
+    entry.read_bytes += matcher.history_bytes - before
+    return is_match
 
 
 def _status(operation: bytes, job: list[Any], is_finished: bool) -> list[Any]:

@@ -61,6 +61,12 @@ def load_sessions(txn: ReadTxn) -> dict[bytes, Session]:
     return sessions
 
 
+def session_name(txn: ReadTxn, session: bytes) -> str | None:
+    """Of its worker; None: it is not open."""
+    raw = txn.get(Table.SESSIONS, session)
+    return None if raw is None else str(cbor.loads(raw)[0])
+
+
 def scan_all(txn: ReadTxn, table: Table, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
     """Every pair of a table that is bounded elsewhere."""
     start, stop = prefix or b"\x00", keys.after(prefix) if prefix else None

@@ -20,3 +20,14 @@ class State(enum.IntEnum):
 
 
 ENDS = frozenset({State.COMPLETED, State.CANCELLED, State.EXPIRED, State.SKIPPED, State.DEAD})
+
+_LIVE = frozenset({State.WAITING, State.SCHEDULED, State.PENDING, State.RUNNING})
+GROUPS = {
+    "queued": _LIVE - {State.RUNNING},
+    "live": _LIVE,
+    "ended": ENDS,
+    "failed": ENDS - {State.COMPLETED},
+}
+"""What a filter may name beside single states."""
+
+assert set(State) == _LIVE | ENDS

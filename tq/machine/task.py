@@ -108,6 +108,11 @@ BACK: Final = struct.Struct(">HHQQQQQQQI")
 WHOLE: Final = struct.Struct(FRONT.format + BACK.format[1:])
 FRONT_BYTES: Final = FRONT.size
 HEADER_BYTES: Final = WHOLE.size
+STATE_AT: Final = 1  # where some fields stand, for who looks at many headers
+QUEUE_AT: Final = struct.calcsize(">BBHBB")
+TYPE_AT: Final = QUEUE_AT + 4
+ENDED_AT: Final = struct.calcsize(">BBHBBIIHHHIQQ")
+CREATED_AT: Final = FRONT_BYTES + struct.calcsize(">HH")
 BAND: Final = bytes(0 if priority < 100 else 1 if priority < 200 else 2 for priority in range(256))
 
 STALE_MAX: Final = 0xFFFF  # the count of refused outcomes stays there

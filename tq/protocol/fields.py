@@ -27,6 +27,7 @@ U32_MAX = (1 << 32) - 1
 U63_MAX = (1 << 63) - 1
 FLAT_ENTRIES_MAX = 64
 FLAT_TEXT_CHARS_MAX = 1_024
+FILTER_STATES_MAX = 16
 
 
 def wrong_kind(field: str, value: object, expected: str) -> NoReturn:
@@ -234,6 +235,22 @@ def flat_map(field: str) -> Check:
                 raise InvalidRequest.of(f"{field}.{key}", item, "not an array or a map")
             if (kind is str or kind is bytes) and len(item) > FLAT_TEXT_CHARS_MAX:
                 raise InvalidRequest.of(f"{field}.{key}", item, f"at most {FLAT_TEXT_CHARS_MAX} characters")
+
+    return check
+
+
+def task_filter(field: str) -> Check:
+    """A flat map, but ``state`` may be an array of texts."""
+    check_flat = flat_map(field)
+
+    def check(value: Any) -> None:
+        if type(value) is dict and type(value.get("state")) is list:
+            states = value["state"]
+            check_count(f"{field}.state", states, FILTER_STATES_MAX)
+            if not set(map(type, states)) <= {str}:
+                wrong_kind(f"{field}.state", states, "text, or an array of texts")
+            value = {key: item for key, item in value.items() if key != "state"}
+        check_flat(value)
 
     return check
 

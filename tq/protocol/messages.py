@@ -36,6 +36,7 @@ Address = Annotated[str | None, f.maybe(f.text(256))]
 Text = Annotated[str, f.text(65_536)]
 PlainMap = Annotated[dict[str, Any], f.plain_map]
 Filter = Annotated[dict[str, Any], f.flat_map]
+TaskFilter = Annotated[dict[str, Any], f.task_filter]
 Error = Annotated[list[Any], f.error]
 
 _STATE = f.whole(0, 255)
@@ -152,15 +153,16 @@ class GetReply(Message):
 
 @attrs.frozen
 class ListTasks(Message):
-    """filter: map with any of state, type, queue, tag (text), ended_before_ms. cursor: from the last reply."""
+    """filter: map of tq/machine/filters.py. cursor: from the last reply. oldest_first: by id, or by the end of ended ones."""
 
     TYPE = 0x0A
     rid: Rid
-    filter: Filter
+    filter: TaskFilter
     limit: Annotated[int, f.whole(1, limits.LIST_TASKS_MAX)] = 100
     cursor: Annotated[bytes | None, f.maybe(f.data(1_024))] = None
     min_index: Index = 0
     linearizable: Flag = False
+    oldest_first: Flag = False
 
 
 @attrs.frozen
@@ -219,7 +221,7 @@ class RetryTasks(Message):
     rid: Rid
     operation: Id
     ids: Annotated[list[bytes] | None, f.maybe(f.many_data(limits.BATCH_TASKS_MAX, limits.ID_BYTES))] = None
-    filter: Annotated[dict[str, Any] | None, f.maybe(f.flat_map)] = None
+    filter: Annotated[dict[str, Any] | None, f.maybe(f.task_filter)] = None
     limit: Annotated[int | None, f.maybe(f.whole(1))] = None
     delay_ms: DurationMs = 0
 
@@ -230,7 +232,7 @@ class PurgeTasks(Message):
     rid: Rid
     operation: Id
     ids: Annotated[list[bytes] | None, f.maybe(f.many_data(limits.BATCH_TASKS_MAX, limits.ID_BYTES))] = None
-    filter: Annotated[dict[str, Any] | None, f.maybe(f.flat_map)] = None
+    filter: Annotated[dict[str, Any] | None, f.maybe(f.task_filter)] = None
     limit: Annotated[int | None, f.maybe(f.whole(1))] = None
 
 

@@ -66,7 +66,9 @@ class MachineBroker:
                 task = queries.get_task(txn, request.id, request.parts)
                 return m.WaitReply(rid, self.machine.index, task["state"] in END_NAMES, task)
             case m.ListTasks():
-                tasks, cursor = queries.list_tasks(txn, request.filter, request.limit, request.cursor)
+                tasks, cursor = queries.list_tasks(
+                    txn, request.filter, request.limit, request.cursor, oldest_first=request.oldest_first
+                )
                 return m.ListReply(rid, self.machine.index, tasks, cursor)
             case m.ExplainTask():
                 why, facts = queries.explain(txn, request.id, self.machine.time_ms, set())

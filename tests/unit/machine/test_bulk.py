@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from machine.driver import Driver, id_of
-from tq import cbor, limits
+from tq import limits
 from tq.errors import Backpressure, Conflict, InvalidRequest, InvalidState, NotFound
 from tq.machine import commands as c
 from tq.machine import queries
@@ -273,19 +273,6 @@ def test_jobs_under_way_are_bounded_and_listed_in_order() -> None:
         assert isinstance(d.do(c.JobStart(operation, PURGE, ALL)), list)
     assert isinstance(d.do(c.JobStart(b"x" * 16, PURGE, ALL)), Backpressure)
     assert queries.jobs_unfinished(d.txn) == operations
-
-
-@pytest.mark.parametrize(
-    "fields", [{"no": 1}, {"state": "gone"}, {"state": 3}, {"queue": 5}, {"tag": b"t"}, {"ended_before_ms": "x"}]
-)
-def test_a_filter_names_what_is_wrong(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="filter"):
-        Filter.of_map(fields)
-
-
-def test_a_filter_survives_its_command() -> None:
-    wanted = Filter.of_map({"state": "dead", "queue": "q", "type": "t", "tag": "g", "ended_before_ms": 5})
-    assert Filter.of_command(cbor.loads(cbor.dumps(wanted.command()))) == wanted
 
 
 def test_a_retry_forgets_the_crashes() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from machine.driver import SESSION, Driver, id_of
-from tq import limits
-from tq.errors import InvalidRequest, NotFound
+from tq.errors import NotFound
 from tq.machine import commands as c
-from tq.machine import listing, queries
+from tq.machine import queries
 from tq.machine.commands import Outcome, Timer
 from tq.machine.settings import Settings
 from tq.machine.states import State
@@ -72,88 +71,6 @@ def test_what_was_sent_is_shown() -> None:
 
 def test_the_id_stands_in_the_spec() -> None:
     assert queries.id_of_spec(encode(Spec(id_of(3), "t", b"p"))) == id_of(3)
-
-
-# ---- lists ------------------------------------------------------------------------------------------
-
-
-def pages(d: Driver, fields: dict[str, Any], limit: int) -> list[int]:
-    found: list[int] = []
-    cursor = None
-    for _ in range(100):
-        page, cursor = queries.list_tasks(d.txn, fields, limit, cursor)
-        assert len(page) <= limit
-        found += [int.from_bytes(task["id"], "big") for task in page]
-        if cursor is None:
-            return found
-    raise AssertionError("a list without end")
-
-
-@pytest.mark.parametrize("limit", [1, 2, 1_000])
-@pytest.mark.parametrize(
-    ("fields", "wanted"),
-    [
-        ({}, [8, 7, 6, 5, 4, 3, 2, 1, 0]),
-        ({"state": "pending"}, [0, 1, 8]),
-        ({"state": "pending", "queue": "other"}, [8]),
-        ({"state": "pending", "queue": "default", "type": "echo"}, [0, 1]),
-        ({"state": "scheduled"}, [2]),
-        ({"state": "running"}, [3]),
-        ({"state": "completed"}, [4]),
-        ({"state": "dead"}, [7]),
-        ({"state": "waiting"}, []),
-        ({"queue": "other"}, [8]),
-        ({"queue": "none"}, []),
-        ({"type": "none"}, []),
-        ({"tag": "t"}, [1]),
-    ],
-)
-def test_lists(fields: dict[str, Any], wanted: list[int], limit: int) -> None:
-    assert pages(mixed(), fields, limit) == wanted
-
-
-@pytest.mark.parametrize("state", ["pending", "cancelled", None])
-def test_long_lists_go_on_behind_the_cursor(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_PAGE_ROWS", 3)
-    d = Driver()
-    d.submit(*range(10))
-    if state == "cancelled":
-        d.do(c.Cancel([id_of(n) for n in range(10)], 0))
-    fields = {} if state is None else {"state": state}
-    assert sorted(pages(d, fields, 4)) == list(range(10))
-
-
-def test_a_page_examines_a_bounded_number_of_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    d = Driver()
-    d.submit(*range(9), payload=bytes(100))
-    monkeypatch.setattr(limits, "LIST_ROWS_EXAMINED_MAX", 4)
-    page, cursor = queries.list_tasks(d.txn, {"state": "pending", "tag": "none"}, 100, None)
-    assert page == []
-    assert cursor is not None
-    assert pages(d, {"tag": "none"}, 5) == []
-    monkeypatch.setattr(limits, "FRAME_BYTES_MAX", 300)
-    assert len(queries.list_tasks(d.txn, {}, 100, None)[0]) == 3
-    monkeypatch.setattr(limits, "LIST_ROWS_EXAMINED_MAX", 100)
-    assert queries.list_tasks(d.txn, {"tag": "none"}, 100, None)[1] is not None
-
-
-def test_ended_before_bounds_a_list() -> None:
-    d = mixed()
-    assert pages(d, {"state": "dead", "ended_before_ms": d.show(7)["ended_ms"]}, 5) == []
-    assert pages(d, {"state": "dead", "ended_before_ms": d.show(7)["ended_ms"] + 1}, 5) == [7]
-    assert pages(d, {"ended_before_ms": d.now_ms}, 5) == [7, 5, 4]
-
-
-@pytest.mark.parametrize("cursor", [b"", b"x", b"\x02", b"\x07abc", bytes(1) + b"k" * 500, b"\x04" + b"k" * 500])
-def test_a_foreign_cursor_is_refused(cursor: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="cursor"):
-        queries.list_tasks(mixed().txn, {"state": "pending"}, 5, cursor)
-
-
-@pytest.mark.parametrize("limit", [0, limits.LIST_TASKS_MAX + 1])
-def test_a_page_has_a_size(limit: int) -> None:
-    with pytest.raises(InvalidRequest, match="limit"):
-        queries.list_tasks(mixed().txn, {}, limit, None)
 
 
 # ---- explanations -----------------------------------------------------------------------------------

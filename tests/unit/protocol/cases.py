@@ -65,8 +65,12 @@ CASES: list[tuple[Message, str]] = [
         "00000000647461677381616166726573756c74417266726561736f6ef6",
     ),
     (
-        m.ListTasks(3, {"state": "dead", "ended_before_ms": 5}, 1000, b"cursor", 42, True),
-        "0000002d 0a 8603a265737461746564646561646f656e6465645f6265666f72655f6d73051903e846637572736f72182af5",
+        m.ListTasks(3, {"state": "dead", "ended_before_ms": 5}, 1000, b"cursor", 42, True, True),
+        "0000002e 0a 8703a265737461746564646561646f656e6465645f6265666f72655f6d73051903e846637572736f72182af5f5",
+    ),
+    (
+        m.ListTasks(3, {"state": ["dead", "failed"]}),
+        "0000001d 0a 8703a1657374617465826464656164666661696c65641864f600f4f4",
     ),
     (
         m.ListReply(3, 42, [{"state": "dead"}, {}], None),
