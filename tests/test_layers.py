@@ -87,7 +87,7 @@ PURE = {
 # ---- who stands at a door ------------------------------------------------------------------------------
 
 BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py", "tq/broker/peers.py"]
-PEERS_SHELL = ["tq/raft/transport/shell.py"]
+PEERS_SHELL = ["tq/raft/transport/shell.py", "tq/raft/transport/stream.py"]
 WORKER_SHELL = ["tq/worker/run.py", "tq/worker/shell.py", "tq/worker/connection.py"]
 CLIENT_SHELL = ["tq/client/shell.py", "tq/client/blocking.py"]
 BENCH = ["tq/bench/*"]  # measures real processes by real clocks

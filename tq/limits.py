@@ -124,6 +124,7 @@ RAFT_HEARTBEAT_MS_DEFAULT: Final = 150
 RAFT_ELECTION_MS_DEFAULT: Final = (600, 1_200)
 RAFT_HEARTBEAT_MS_FAST: Final = 50
 RAFT_ELECTION_MS_FAST: Final = (200, 400)
+COMMIT_TELL_MS: Final = 1  # a commit index waits so long for an append that tells it to the members
 RAFT_PROPOSALS_MAX: Final = 1_024  # proposed and not yet committed
 RAFT_PROPOSALS_BYTES_MAX: Final = 128 * MIB
 RAFT_ALONE_WAKE_MS: Final = 500  # a leader without others has nothing to do by time; SyncObj's own chores

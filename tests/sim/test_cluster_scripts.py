@@ -38,6 +38,7 @@ class Talk:
 
     def __init__(self, cluster: SimCluster, node: str) -> None:
         self.cluster = cluster
+        self.last_index = 0  # the highest that an answer named: it sees what it wrote, as every client does
         self.client = cluster.hosts[node].connect()
         self.call(m.Hello, 1, 1, "script")
 
@@ -53,6 +54,7 @@ class Talk:
         reply = self.client.answers[rid]
         if isinstance(reply, m.ErrorReply):
             raise from_wire(reply.error)
+        self.last_index = max(self.last_index, getattr(reply, "index", 0))
         return reply
 
     def call(self, kind: type[m.Message], *fields: Any, **more: Any) -> Any:
@@ -62,6 +64,7 @@ class Talk:
         return self.call(m.SubmitTask, [task(number, **more) for number in numbers])
 
     def state(self, number: int, **more: Any) -> str:
+        more = {"min_index": self.last_index, **more}
         return str(self.call(m.GetTask, task_id(number), **more).task["state"])
 
     def register(self, number: int = 1) -> bytes:
@@ -271,11 +274,13 @@ def test_a_submission_whose_place_in_the_log_another_leader_took_is_unknown():
 def test_what_was_committed_and_not_answered_is_a_duplicate():
     """The leader dies when the others have the entry, before it can tell."""
     cluster = started()
-    leader, near, _other = leader_and_followers(cluster)
+    leader, near, other = leader_and_followers(cluster)
     talk = Talk(cluster, near)
-    rid = talk.ask(m.SubmitTask, [task(1)])
     last = cluster.committed.last_index
-    cluster.run_until(lambda: cluster.committed.last_index > last, 1_000, "it is committed")
+    rid = talk.ask(m.SubmitTask, [task(1)])
+    followers = [cluster.broker(name).node for name in (near, other)]
+    cluster.run_until(lambda: all(node.durable_index > last for node in followers), 1_000, "both have it")
+    assert cluster.committed.last_index == last
     cluster.kill(leader)
     with pytest.raises(BrokerUnavailable):
         talk.answer(rid)

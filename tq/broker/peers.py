@@ -120,7 +120,7 @@ class Peers:
             return
         if channel == CHANNEL_RAFT:
             self._node.receive(peer, message)
-            if self._node.wake is not None:
+            if self._node.wake is not None and self._node.needs_turn:
                 self._node.wake()
         else:
             self._broker.on_peer_message(peer, channel, message)

@@ -317,7 +317,8 @@ class Guard:
             return
         self.clocks_ms[peer] = message.wall_ms - round(self._now_s * 1000)
         if isinstance(message, Ack):
-            self._tick_wanted |= self._leading.acknowledged(peer, message, self._now_s)
+            is_news = self._leading.acknowledged(peer, message, self._now_s)
+            self._tick_wanted |= is_news or self._transfer.target is not None  # who is to lead may have everything now
         elif isinstance(message, Reject):
             self._leading.rejected(peer, message, self._now_s)
             self._tick_wanted = True
@@ -591,6 +592,14 @@ class Guard:
         if self._alone:
             return bool(self._proposals.waiting) or self._core.role != adapter.LEADER or self.role is not Role.LEADER
         return bool(self._proposals.waiting) or self._tick_wanted
+
+    @property
+    def is_quiet(self) -> bool:
+        """Leading, with nothing to do or to tell but by time: so it is after an acknowledgement of what a majority had."""
+        return (
+            self._core.role == adapter.LEADER
+            and not (self.wants_tick or self._out or self._changes or self._reads.has_ends or self._transfer.target)
+        )  # fmt: skip
 
     @property
     def wakes_at_s(self) -> float:

@@ -6,8 +6,10 @@ Theory
   (SyncObj takes it for disconnected) until half of it is acknowledged.
 - An acknowledgement is fed to SyncObj up to what is **synced here**: it counts the leader as having all. What is
   above waits for our sync. After each, the cursor is set anew, because SyncObj pulls it back and would send again.
-- Heartbeats are empty appends at the cursor. They go out when nothing was sent for a heartbeat's time, when the
-  commit index moved, or when a read waits. A lost append makes the next of them be rejected.
+- Heartbeats are empty appends at the cursor. They go out when nothing was sent for a heartbeat's time, or when a read
+  waits, and COMMIT_TELL_MS after the commit index moved: under load the next append tells it before that, and two
+  messages to each member instead of one were a third of what a lone request costs. A lost append makes the next
+  of them be rejected.
 - A rejection resets the cursor once: those that answer what was sent before the reset are ignored.
 - A member that rejects what it has acknowledged, in answer to something sent after that was known, has lost it.
 - **Reads**: a round of heartbeats begins after the read came; when a majority answered in this term, nobody else
@@ -38,6 +40,7 @@ class Progress:
     """One member. ``sequence`` is of the last append sent, ``next_index`` behind the last entry sent."""
 
     __slots__ = (
+        "commit_due_s",
         "commit_sent",
         "fed_index",
         "heard_s",
@@ -67,6 +70,7 @@ class Progress:
         self.heard_s = now_s
         self.sent_s = float("-inf")
         self.commit_sent = 0
+        self.commit_due_s = float("inf")  # when a commit index that it does not know must be told
         self.round = 0
         self.round_sent = 0
 
@@ -139,9 +143,11 @@ class Leading:
         """Send those that are due."""
         commit_index = self._core.commit_index
         for peer, progress in self.progress.items():
+            if commit_index > progress.commit_sent:
+                progress.commit_due_s = min(progress.commit_due_s, now_s + limits.COMMIT_TELL_MS / 1000)
             if (
                 now_s >= progress.sent_s + self._heartbeat_s
-                or commit_index > progress.commit_sent
+                or now_s >= progress.commit_due_s
                 or self.round > progress.round_sent
             ):
                 prev_index = max(progress.next_index - 1, self._journal.base_index)
@@ -153,6 +159,7 @@ class Leading:
         progress.sequence += 1
         progress.sent_s = self._now_s
         progress.commit_sent = self._core.commit_index
+        progress.commit_due_s = float("inf")
         progress.round_sent = self.round
         self._send(
             peer,
@@ -163,10 +170,10 @@ class Leading:
         )  # fmt: skip
 
     def wakes_at_s(self) -> float:
-        """When the next heartbeat is due."""
-        return (
-            min(progress.sent_s for progress in self.progress.values()) + self._heartbeat_s
-        )  # as it is compared above
+        """When the next heartbeat is due, as it is compared above."""
+        return min(
+            min(progress.sent_s + self._heartbeat_s, progress.commit_due_s) for progress in self.progress.values()
+        )
 
     def set_peers(self, peers: list[str], now_s: float) -> None:
         """The voters are others now; SyncObj knows."""
@@ -176,7 +183,7 @@ class Leading:
     # ---- what members answer -----------------------------------------------------------------------
 
     def acknowledged(self, peer: str, ack: Ack, now_s: float) -> bool:
-        """Returns whether SyncObj has work of it: something to commit, or to send."""
+        """Returns whether SyncObj has work of it: something to commit, or to send. What a majority had before is neither."""
         progress = self._heard(peer, ack, now_s)
         if ack.matched_index > self._journal.last_index:
             raise InternalError(
@@ -241,7 +248,7 @@ class Leading:
         core.feed_ack(peer, durable_index, progress.heard_s)
         if progress.next_index != durable_index + 1:
             core.feed_cursor(peer, progress.next_index, progress.heard_s)
-        return True
+        return durable_index > core.commit_index
 
     def _pause(self, peer: str, progress: Progress) -> None:
         progress.paused = True

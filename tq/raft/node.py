@@ -256,8 +256,14 @@ class Node:
 
     # ---- messages and turns -------------------------------------------------------------------------
 
+    @property
+    def needs_turn(self) -> bool:
+        """Whether ``turn`` has something to do, for who has just called ``receive``."""
+        guard = self._guard
+        return not guard.is_quiet or self._journal.needs_sync or guard.committed_index > self._taken_index
+
     def receive(self, peer: str, message: bytes) -> None:
-        """What ``peer``, who has been authenticated, sent. ``turn`` must follow.
+        """What ``peer``, who has been authenticated, sent. ``turn`` must follow if it ``needs_turn``.
 
         Raises:
             ProtocolError: the bytes are no message of ours; nothing was done. Close the connection.

@@ -39,6 +39,10 @@ class Reads:
         self._ends += [ReadEnd(ticket, None) for ticket, _, _ in self._waiting]
         self._waiting.clear()
 
+    @property
+    def has_ends(self) -> bool:
+        return bool(self._ends)
+
     def take(self) -> list[ReadEnd]:
         ends, self._ends = self._ends, []
         return ends

@@ -106,7 +106,7 @@ class SimCluster:
             self._run_while(lambda: host.broker is broker and broker.node.leader_id in (None, name), ELECTION_MS[1])
         if host.broker is broker:
             broker.stop()
-            self.run(1)  # clients read it
+            host.clients_read()
             self._run_while(lambda: host.broker is broker and not broker.is_idle, STOP_MS)
         if host.broker is broker:
             broker.checkpoint()

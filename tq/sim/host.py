@@ -258,10 +258,14 @@ class Host:
             low, high = self.sync_ms
             self.sync_due_ms = now_ms + max(1, low + self.random.below(high - low + 1))
         self.peers.tick()
+        self.clients_read()
+        self.clients = [client for client in self.clients if not client.is_closed]
+
+    def clients_read(self) -> None:
+        """What the broker has sent them."""
         for client in self.clients:
             while client.reads and client.take() and not client.is_closed:
                 client.connection.flush()
-        self.clients = [client for client in self.clients if not client.is_closed]
 
     def _run_passes(self, now_ms: int) -> None:
         assert self._passes is not None
@@ -308,7 +312,8 @@ class Host:
     def _receive(self, peer: str, message: bytes) -> None:
         assert self.node is not None
         self.node.receive(peer, message)
-        self._ring()
+        if self.node.needs_turn:
+            self._ring()
 
     def _send_raft(self, peer: str, message: bytes) -> None:
         assert self.peers is not None

@@ -235,7 +235,7 @@ def test_a_member_that_does_not_answer_is_not_flooded(desk):
         desk.tick()
         desk.sync()
         desk.say("n3", ack(desk.guard.term, desk.journal.last_index))
-        desk.tick()
+        desk.wait(limits.COMMIT_TELL_MS / 1000)
     sent = appends(desk)
     size = sum(len(payload) for message in sent for _, payload in message.entries)
     assert size <= limits.PEER_INFLIGHT_BYTES_MAX + limits.PEER_BATCH_BYTES
@@ -309,16 +309,45 @@ def test_heartbeats_go_out_when_nothing_else_did(desk):
     assert [message.term for message in [beats[0][1]]] == [term]
 
 
-def test_followers_are_told_at_once_that_the_commit_index_moved(desk):
+def test_followers_are_told_soon_that_the_commit_index_moved(desk):
     term = desk.lead()
     desk.propose(b"a")
     desk.sync()
     desk.sent()
     desk.say("n2", ack(term, 3))
     desk.tick()
-    assert [message.commit_index for _, message in desk.sent_of(Append)] == [3, 3]
-    desk.tick()
     assert desk.sent() == []
+    assert desk.guard.wakes_at_s == pytest.approx(desk.now_s + limits.COMMIT_TELL_MS / 1000)
+    desk.wait(limits.COMMIT_TELL_MS / 1000)
+    assert [message.commit_index for _, message in desk.sent_of(Append)] == [3, 3]
+    desk.wait(limits.COMMIT_TELL_MS / 1000)
+    assert desk.sent() == []
+
+
+def test_or_with_the_next_entry(desk):
+    term = desk.lead()
+    desk.propose(b"a")
+    desk.sync()
+    desk.sent()
+    desk.say("n2", ack(term, 3))
+    desk.tick()
+    desk.propose(b"b")
+    assert [(message.commit_index, len(message.entries)) for _, message in desk.sent_of(Append)] == [(3, 1), (3, 1)]
+    desk.wait(limits.COMMIT_TELL_MS / 1000)
+    assert desk.sent() == []
+
+
+def test_an_acknowledgement_of_what_is_committed_wants_no_turn(desk):
+    term = desk.lead()
+    desk.propose(b"a")
+    desk.sync()
+    desk.sent()
+    desk.say("n2", ack(term, 3))
+    assert not desk.guard.is_quiet
+    desk.tick()
+    assert desk.guard.is_quiet
+    desk.say("n3", ack(term, 3))
+    assert desk.guard.is_quiet
 
 
 def test_a_lost_append_is_found_by_the_next_heartbeat(desk):

@@ -113,6 +113,11 @@ class Link:
         raw, self._raw = self._raw, b""
         return raw + self.outbox.take()
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``data_to_send`` may have something."""
+        return self._handshake is not None or bool(self._raw) or not self.outbox.is_empty
+
     def farewell(self, why: str) -> bytes:
         """The last bytes to send. Nothing, to a peer that has not proved itself."""
         self.is_over = True

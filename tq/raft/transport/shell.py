@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from ssl import SSLContext, SSLError
 
 import structlog
@@ -19,15 +20,14 @@ from tq import limits
 from tq.errors import ProtocolError
 from tq.raft.transport.handshake import Side
 from tq.raft.transport.link import Ident, Judge, Link
+from tq.raft.transport.stream import Address, PeerStream, accepted, connect
 from tq.world import Clock, Random
 
-READ_BYTES = 256 * limits.KIB
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_DESCRIPTORS_PAUSE_S = 0.1
 FAREWELL_S = 0.5
 TELL_MS = 1_000
 
-Address = tuple[str, int]
 OnMessage = Callable[[str, int, bytes], None]
 """(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
 OnChange = Callable[[str, bool], None]
@@ -35,13 +35,33 @@ OnChange = Callable[[str, bool], None]
 
 
 class Dialed:
-    """The way to one peer."""
+    """The way to one peer.
+
+    Bytes are sent where they arise, as far as the kernel takes them. Once it does not, ``unsent`` is not empty and
+    the writing task sends, alone and in order, until nothing is left.
+    """
 
     def __init__(self) -> None:
         self.link: Link | None = None  # while it can be used
+        self.stream: PeerStream | None = None  # of the present connection
+        self.unsent = b""
         self.ready = trio.Event()
         self.reason = "not tried yet"  # why it cannot
         self.scope: trio.CancelScope | None = None  # of the present connection
+
+    def send_now(self, link: Link) -> None:
+        """What ``link`` has to say; never blocks. A broken connection is for the writing task to find."""
+        if self.unsent or self.stream is None or link.is_over:  # the last word is the reader's
+            return
+        while data := link.data_to_send():
+            try:
+                sent = self.stream.send_now(data)
+            except OSError:
+                sent = 0
+            if sent < len(data):
+                self.unsent = data[sent:]
+                self.ready.set()
+                return
 
 
 class PeerTransport:
@@ -93,7 +113,7 @@ class PeerTransport:
         if dialed is None or dialed.link is None:
             return False
         taken = dialed.link.outbox.push(channel, message, urgent=urgent)
-        dialed.ready.set()
+        dialed.send_now(dialed.link)
         return taken
 
     def can_send(self, peer: str) -> bool:
@@ -136,7 +156,7 @@ class PeerTransport:
             told = dialed.reason
             try:
                 with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
-                    stream = await self._connect(self._peers[peer])
+                    stream = await connect(self._peers[peer], self._client_tls)
                 with trio.CancelScope() as dialed.scope:
                     dialed.reason = await self._talk(peer, dialed, stream)
                 if dialed.scope.cancelled_caught:
@@ -152,20 +172,12 @@ class PeerTransport:
             await trio.sleep((pause_ms // 2 + self._random.below(pause_ms)) / 1000)
             pause_ms = min(pause_ms * 2, limits.PEER_DIAL_MS_MAX)
 
-    async def _connect(self, address: Address) -> trio.abc.Stream:
-        tcp = await trio.open_tcp_stream(*address)
-        _tune(tcp)
-        if self._client_tls is None:
-            return tcp
-        return trio.SSLStream(tcp, self._client_tls, server_hostname=address[0], https_compatible=True)
-
-    async def _talk(self, peer: str, dialed: Dialed, stream: trio.abc.Stream) -> str:
+    async def _talk(self, peer: str, dialed: Dialed, stream: PeerStream) -> str:
         """One dialed connection, to its end. Returns why it ended."""
         ident = self._me()
         ident = Ident(ident.cluster_id, ident.node_id, ident.incarnation, peer)
         link = Link(Side.DIALER, ident, self._secret, self._judge, self._clock, self._random)
-        dialed.ready = trio.Event()
-        dialed.ready.set()
+        dialed.stream, dialed.unsent, dialed.ready = stream, b"", trio.Event()
         reasons: list[str] = []
 
         async def read() -> None:
@@ -177,23 +189,26 @@ class PeerTransport:
             while True:
                 await dialed.ready.wait()
                 dialed.ready = trio.Event()
-                while not link.is_over and (data := link.data_to_send()):  # the last word is the reader's
-                    await stream.send_all(data)
+                while dialed.unsent and not link.is_over:  # the last word is the reader's
+                    await stream.send_all(dialed.unsent)
+                    dialed.unsent = link.data_to_send()
 
         def known() -> None:
-            dialed.ready.set()  # the proof, IDENT or a PONG may wait
+            dialed.send_now(link)  # the proof, IDENT or a PONG may wait
             if link.peer is not None and dialed.link is None:
                 dialed.link = link
                 self._log.info("reached a peer", peer=peer)
                 self._on_change(peer, True)
 
         try:
-            async with stream, trio.open_nursery() as nursery:
+            async with aclosing(stream), trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 nursery.start_soon(write)
+                dialed.send_now(link)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as group:
             reasons.append(f"the connection broke: {_why(group)}")
         finally:
+            dialed.stream = None
             if dialed.link is not None:
                 dialed.link = None
                 self._log.info("lost a peer", peer=peer, reason=reasons[0] if reasons else "closed here")
@@ -221,11 +236,7 @@ class PeerTransport:
     async def _serve(self, sock: socket.socket, address: str) -> None:
         """One accepted connection, to its end."""
         is_stranger = True
-        tcp = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        _tune(tcp)
-        stream: trio.abc.Stream = tcp
-        if self._server_tls is not None:
-            stream = trio.SSLStream(tcp, self._server_tls, server_side=True, https_compatible=True)
+        stream = accepted(sock, self._server_tls)
         link = Link(Side.ACCEPTOR, self._me(), self._secret, self._judge, self._clock, self._random)
         scope = trio.CancelScope()
 
@@ -245,7 +256,7 @@ class PeerTransport:
 
         try:
             with scope:
-                async with stream:
+                async with aclosing(stream):
                     reason = await self._read(link, stream, known, message, answers=True)
                     self._tell_end(address, reason)
         except (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as error:
@@ -269,7 +280,7 @@ class PeerTransport:
     async def _read(
         self,
         link: Link,
-        stream: trio.abc.Stream,
+        stream: PeerStream,
         progressed: Callable[[], None],
         message: Callable[[int, bytes], None],
         *,
@@ -277,32 +288,52 @@ class PeerTransport:
     ) -> str:
         """Until the connection is over; returns why. ``answers``: send what the link has to say, here."""
         while True:
-            wait_ms = max(0, link.tick_at_ms - self._clock.monotonic_ms())
-            with trio.move_on_after(wait_ms / 1000) as waiting:
-                data = await stream.receive_some(READ_BYTES)
-            if waiting.cancelled_caught:
-                link.tick()
-                if link.is_over:
-                    return "silence" if link.peer is not None else "it did not say in time who it is"
-            elif not data:
+            try:
+                await self._receive(link, stream, progressed, message, answers)
+            except ProtocolError as error:
+                await self._farewell(link, stream, error.message)
+                return error.message
+            except EOFError:
                 return "the peer closed it"
-            else:
-                try:
-                    for channel, body in link.receive(bytes(data)):
-                        message(channel, body)
-                except ProtocolError as error:
-                    await self._farewell(link, stream, error.message)
-                    return error.message
-            progressed()
             if link.farewell_heard is not None:
                 return f"the peer refused: {link.farewell_heard}"
+            if link.is_over:
+                return "silence" if link.peer is not None else "it did not say in time who it is"
             if answers and (out := link.data_to_send()):
                 with trio.move_on_after(limits.PEER_SILENCE_MS / 1000) as sending:
                     await stream.send_all(out)
                 if sending.cancelled_caught:
                     return "the peer does not read"
 
-    async def _farewell(self, link: Link, stream: trio.abc.Stream, why: str) -> None:
+    async def _receive(
+        self,
+        link: Link,
+        stream: PeerStream,
+        progressed: Callable[[], None],
+        message: Callable[[int, bytes], None],
+        answers: bool,
+    ) -> None:
+        """Until the link is over, or has something to answer, or its time may have come. Raises ProtocolError; EOFError at
+        the end of the stream.
+
+        One cancel scope for many reads: what comes only moves that time to later, and to see so a wake a second is cheaper
+        than a scope a message.
+        """
+        wait_ms = max(0, link.tick_at_ms - self._clock.monotonic_ms())
+        with trio.move_on_after(wait_ms / 1000):
+            while True:
+                data = await stream.receive_some()
+                if not data:
+                    raise EOFError
+                for channel, body in link.receive(data):
+                    message(channel, body)
+                progressed()
+                if link.is_over or (answers and link.has_output):
+                    return
+        link.tick()
+        progressed()
+
+    async def _farewell(self, link: Link, stream: PeerStream, why: str) -> None:
         last = link.farewell(why)
         if last:
             with trio.move_on_after(FAREWELL_S):
@@ -317,9 +348,3 @@ def _why(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error.__cause__ or error) or type(error).__name__
-
-
-def _tune(stream: trio.SocketStream) -> None:
-    """Megabytes in the kernel: a large entry shall not wait for this process to be scheduled."""
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.PEER_SOCKET_BYTES)
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.PEER_SOCKET_BYTES)
