@@ -70,9 +70,15 @@ TESTED_BY: dict[str, str] = {
     "tq/sim/peers.py": "tests/sim/test_cluster_scripts.py",
     "tq/sim/storm.py": "tests/sim/test_cluster_random.py",
     # The client, through what users call
+    "tq/client/asking.py": "tests/unit/client/test_with_machine.py",
+    "tq/client/async_shell.py": "tests/unit/client/test_asynchronous.py",
+    "tq/client/base.py": "tests/unit/client/test_asynchronous.py",  # both clients beside each other
     "tq/client/records.py": "tests/unit/client/test_models.py",
     "tq/client/session.py": "tests/unit/client/test_with_machine.py",
     "tq/client/shell.py": "tests/unit/client/test_blocking.py",
+    "tq/client/steps.py": "tests/unit/client/test_with_machine.py",
+    "tq/client/submits.py": "tests/unit/client/test_blocking.py",
+    "tq/client/wire.py": "tests/unit/client/test_blocking.py",
     "tq/client/verbs.py": "tests/unit/client/test_with_machine.py",
     # The command line, through the program
     "tq/cli/base.py": "tests/unit/cli/test_main.py",

@@ -89,7 +89,7 @@ PURE = {
 BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py", "tq/broker/peers.py"]
 PEERS_SHELL = ["tq/raft/transport/shell.py", "tq/raft/transport/stream.py"]
 WORKER_SHELL = ["tq/worker/run.py", "tq/worker/shell.py", "tq/worker/connection.py"]
-CLIENT_SHELL = ["tq/client/shell.py", "tq/client/blocking.py"]
+CLIENT_SHELL = ["tq/client/shell.py", "tq/client/async_shell.py", "tq/client/wire.py", "tq/client/base.py"]
 BENCH = ["tq/bench/*"]  # measures real processes by real clocks
 
 DOORS: dict[str, list[str]] = {
@@ -115,9 +115,10 @@ DOORS: dict[str, list[str]] = {
     "os.read": ["tq/store/lmdb_copy.py"],
     "os.close": ["tq/store/lmdb_copy.py"],
     "os.O_CLOEXEC": ["tq/store/lmdb_copy.py"],
-    "os.environ": ["tq/cli/*", "tq/client/blocking.py", "tq/logs.py"],  # read once, at the start
-    "os.getpid": ["tq/cli/base.py", *CLIENT_SHELL, "tq/worker/run.py", "tq/worker/processes.py"],
+    "os.environ": ["tq/cli/*", "tq/client/base.py", "tq/logs.py"],  # read once, at the start
+    "os.getpid": ["tq/cli/base.py", "tq/client/shell.py", "tq/client/base.py", "tq/worker/run.py", "tq/worker/processes.py"],
     "os.getppid": ["tq/worker/child.py"],
+    "os.strerror": ["tq/client/async_shell.py"],
     "os._exit": ["tq/worker/child.py", "tq/worker/signals.py"],  # when a handler holds the process
     "os.getcwd": ["tq/worker/handlers.py"],  # users' modules are found there
     "os.devnull": ["tq/cli/base.py"],  # where output goes when its reader has gone
@@ -150,6 +151,7 @@ DOORS: dict[str, list[str]] = {
     "selectors": BENCH,
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
+    "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
     "trio": [*BROKER_SHELL, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
     # threads: see docs/architecture.md
@@ -208,7 +210,8 @@ CORE = [
     "tq/broker/applier.py", "tq/broker/proposer.py", "tq/broker/dispatch.py", "tq/broker/claims.py", "tq/broker/leases.py",
     "tq/broker/waits.py", "tq/broker/events.py", "tq/broker/deadlines.py", "tq/broker/log_time.py", "tq/broker/services.py",
     "tq/broker/expire_leases.py", "tq/broker/advance_timers.py", "tq/broker/bulk_jobs.py", "tq/broker/disk_watch.py",
-    "tq/client/core.py", "tq/client/verbs.py", "tq/client/records.py", "tq/client/models.py",
+    "tq/client/core.py", "tq/client/steps.py", "tq/client/asking.py", "tq/client/submits.py", "tq/client/verbs.py",
+    "tq/client/middleware.py", "tq/client/records.py", "tq/client/models.py",
     "tq/worker/core.py", "tq/worker/job.py", "tq/worker/outcomes.py", "tq/worker/pipe.py",
 ]  # fmt: skip
 """Deterministic: what comes out is decided by what goes in. No door, no coroutine, no order that differs by process."""
@@ -224,6 +227,8 @@ COROUTINES = [
     "tq/worker/coroutines.py",
     "tq/worker/processes.py",
     "tq/worker/frame.py",
+    "tq/client/asynchronous.py",
+    "tq/client/async_shell.py",
     "tq/samples.py",
     "tq/bench/tasks.py",
     "tq/bench/ways.py",

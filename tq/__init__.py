@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tq.client.asynchronous import AsyncClient, AsyncEvents, AsyncSession
     from tq.client.blocking import Client, Events, Session
+    from tq.client.middleware import ClientMiddleware
     from tq.client.models import (
         Attempt,
         Beat,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncClient",
+    "AsyncEvents",
+    "AsyncSession",
     "Attempt",
     "Backpressure",
     "BatchRefused",
@@ -60,6 +65,7 @@ __all__ = [
     "CancelRequest",
     "Changed",
     "Client",
+    "ClientMiddleware",
     "Conflict",
     "DiskFull",
     "Events",
@@ -96,11 +102,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tq.client.asynchronous": (
+        "AsyncClient",
+        "AsyncEvents",
+        "AsyncSession",
+    ),
     "tq.client.blocking": (
         "Client",
         "Events",
         "Session",
     ),
+    "tq.client.middleware": ("ClientMiddleware",),
     "tq.client.models": (
         "Attempt",
         "Beat",

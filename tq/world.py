@@ -1,7 +1,7 @@
 """The only door to the outside: clocks, randomness, files. Everything else gets them as arguments.
 
 The simulator plays the same interfaces (``tq/sim``), so what is tested under it is what runs. Sockets are
-opened in the shells (``broker/listen.py``, ``client/blocking.py``, ``worker`` ...) with trio or the
+opened in the shells (``broker/listen.py``, ``client/shell.py``, ``worker`` ...) with trio or the
 standard library; what they carry is decided by sans-I/O objects that never see them.
 """
 # ruff: noqa: TID251 - this file is the door that the banned calls stand behind

@@ -38,7 +38,7 @@ import attrs
 
 from tq.errors import BrokerUnavailable, NotLeader, PayloadTooLarge, ProtocolError, TqError, from_wire
 from tq.protocol import messages as m
-from tq.protocol.addresses import BACKOFF_MS_MAX, BACKOFF_MS_MIN, Address, Addresses, show
+from tq.protocol.addresses import BACKOFF_MS_MAX, BACKOFF_MS_MIN, Address, Addresses, backoff_ms, show
 from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 from tq.world import Clock, Random
 
@@ -213,6 +213,11 @@ class ClientCore:
     def is_on_its_way(self) -> bool:
         """There is a connection that takes requests."""
         return self.state is State.READY
+
+    @property
+    def is_steady(self) -> bool:
+        """A connection takes requests, and nothing but time can make ``step`` say something new."""
+        return self.state is State.READY and not self._later and not self._close_wanted
 
     @property
     def address(self) -> str | None:
@@ -508,9 +513,8 @@ class ClientCore:
         round_ = self._failures // len(self._addresses)
         now_ms = self._clock.monotonic_ms()
         if round_ >= 1:
-            wait_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(round_ - 1, 10))
             self.state = State.BACKOFF
-            self._until_ms = now_ms + self._jitter(wait_ms)
+            self._until_ms = now_ms + backoff_ms(round_, self._random.below(BACKOFF_MS_MAX))
             self._end_unreachable(now_ms)
         else:
             self.state = State.IDLE

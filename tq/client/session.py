@@ -1,4 +1,4 @@
-"""A worker's life at the cluster: claims, outcomes, heartbeats. Verbs as generators, like ``verbs``.
+"""A worker's life at the cluster: claims, outcomes, heartbeats. Names, defaults and words are here, as in ``verbs.py``.
 
 A session sends no heartbeats of its own: ``heartbeat`` does, and claims and outcomes count as signs of life too.
 It remembers what it holds, so a heartbeat renews all of it by default.
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from tq import limits
 from tq.client import records
+from tq.client.asking import Asking
 from tq.client.ids import to_bytes, to_text
 from tq.client.models import Beat, CancelRequest, Grant, Outcome, state_name
-from tq.client.specs import as_bytes, to_ms
-from tq.client.verbs import Ask, Verb, Verbs, bind, expect
+from tq.client.specs import CONTENT_TYPE_DEFAULT, as_bytes, to_ms
+from tq.client.steps import Ask, Verb, bind, expect
 from tq.errors import InvalidRequest, PayloadTooLarge, StaleFence
 from tq.protocol import messages as m
 
@@ -39,37 +40,72 @@ Item = list[Any]
 
 
 class SessionVerbs:
-    def __init__(self, verbs: Verbs, types: Sequence[str], queues: Sequence[str], name: str) -> None:
-        self.id = verbs.random.bytes(16)
+    """``task`` is what ``claim`` returned, or (id, fence).
+
+    Outcomes return ``applied``, or ``already`` when the same was reported before; a stale one raises ``StaleFence``
+    (in a batch it stands in the list). All may raise ``SessionLost``: open a new session.
+    """
+
+    told: m.RegisterReply  # once it is open
+
+    def __init__(
+        self,
+        asking: Asking,
+        types: Sequence[str],
+        queues: Sequence[str],
+        name: str,
+        on_cancel: Callable[[list[CancelRequest]], None] | None = None,
+    ) -> None:
+        self.id = asking.random.bytes(16)
         self.name = name
         self.types = list(types)
         self.queues = list(queues)
         self.seq = 0  # of the last claim that was answered
         self.held: dict[bytes, int] = {}  # id -> fence
-        self.told: m.RegisterReply | None = None
-        self._verbs = verbs
+        self._asking = asking
+        self._on_cancel = on_cancel
+        self._is_closed = False
         self._lock = threading.Lock()  # of held
 
     # ---- life --------------------------------------------------------------------------------------
 
     def open(self, info: dict[str, Any], timeout: float | None) -> Verb[None]:
-        self.told = yield from self._verbs.ask(
-            lambda rid: m.RegisterWorker(rid, self.id, self.name, self.types, self.queues, info),
-            m.RegisterReply,
-            timeout,
-        )
+        tell = self._on_cancel
+        if tell is not None:
+            self._asking.core.on_cancel[self.id] = lambda rows: tell([CancelRequest.of(row) for row in rows])
+        try:
+            self.told = yield from self._asking.ask(
+                lambda rid: m.RegisterWorker(rid, self.id, self.name, self.types, self.queues, info),
+                m.RegisterReply,
+                timeout,
+            )
+        except BaseException:
+            self._asking.core.on_cancel.pop(self.id, None)
+            raise
 
-    def close(self, timeout: float | None) -> Verb[None]:
-        yield from self._verbs.ask(lambda rid: m.DeregisterWorker(rid, self.id), m.DeregisterReply, timeout)
+    def close(self, *, timeout: float | None = None) -> Verb[None]:
+        """Say good-bye: what it holds goes back at once, uncounted. Safe to call twice."""
+        if self._is_closed:
+            return
+        yield from self._asking.ask(lambda rid: m.DeregisterWorker(rid, self.id), m.DeregisterReply, timeout)
+        self._is_closed = True
+        self._asking.core.on_cancel.pop(self.id, None)
         with self._lock:
             self.held.clear()
 
-    def heartbeat(self, tasks: Iterable[Held] | None, stats: dict[str, Any], timeout: float | None) -> Verb[Beat]:
+    def heartbeat(
+        self,
+        tasks: Iterable[Held] | None = None,
+        *,
+        stats: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Verb[Beat]:
+        """Renew the leases of ``tasks`` (all it holds), and hear what to cancel and what was lost."""
         with self._lock:
             named = list(self.held.items()) if tasks is None else [id_and_fence(task) for task in tasks]
         rows = [[key, fence] for key, fence in named]
-        reply = yield from self._verbs.ask(
-            lambda rid: m.Heartbeat(rid, self.id, rows, stats), m.HeartbeatReply, timeout
+        reply = yield from self._asking.ask(
+            lambda rid: m.Heartbeat(rid, self.id, rows, stats or {}), m.HeartbeatReply, timeout
         )
         with self._lock:
             for key, fence in reply.lost:
@@ -83,11 +119,22 @@ class SessionVerbs:
     # ---- claims ------------------------------------------------------------------------------------
 
     def claim(
-        self, max_n: int, wait: float, queues: Sequence[str], seq: int | None, timeout: float | None
+        self,
+        max_n: int = 1,
+        wait: float = 0,
+        *,
+        queues: Sequence[str] = (),
+        seq: int | None = None,
+        timeout: float | None = None,
     ) -> Verb[list[Grant]]:
-        verbs = self._verbs
+        """Up to ``max_n`` tasks; waits up to ``wait`` seconds for the first. One claim at a time.
+
+        queues: only these, in this order. seq: the number of the claim, for tests; a claim that failed is
+        repeated with its number by itself.
+        """
+        asking = self._asking
         left_ms = to_ms("wait", wait)
-        end_ms = verbs.clock.monotonic_ms() + left_ms
+        end_ms = asking.clock.monotonic_ms() + left_ms
         named = list(queues)
         while True:
             wait_ms = min(left_ms, limits.CLAIM_WAIT_MS_MAX)
@@ -96,10 +143,10 @@ class SessionVerbs:
             def make(rid: int, wait_ms: int = wait_ms, number: int = number) -> m.Message:
                 return m.ClaimTask(rid, self.id, number, named, max_n, wait_ms)
 
-            reply = expect((yield Ask(make, verbs.deadline_ms(timeout) + wait_ms)), m.ClaimReply)
+            reply = expect((yield Ask(make, asking.deadline_ms(timeout) + wait_ms)), m.ClaimReply)
             self.seq = max(self.seq, number)
             grants = [records.grant(row) for row in reply.grants]
-            left_ms = end_ms - verbs.clock.monotonic_ms()
+            left_ms = end_ms - asking.clock.monotonic_ms()
             if grants or left_ms <= 0 or seq is not None:
                 with self._lock:
                     self.held.update((grant.spec.id, grant.fence) for grant in grants)
@@ -107,11 +154,81 @@ class SessionVerbs:
 
     # ---- outcomes ----------------------------------------------------------------------------------
 
-    def report(self, items: Sequence[Item], timeout: float | None) -> Verb[list[Said]]:
-        """Outcomes of any kinds, cut into requests that the broker takes. Answers in order."""
+    def complete(
+        self,
+        task: Held,
+        result: bytes = b"",
+        *,
+        content_type: str = CONTENT_TYPE_DEFAULT,
+        timeout: float | None = None,
+    ) -> Verb[Outcome]:
+        """The handler has returned. Raises InvalidRequest or PayloadTooLarge for a result that cannot be kept."""
+        return self._report_one(completed(task, result, content_type), timeout)
+
+    def fail(
+        self,
+        task: Held,
+        error: str | BaseException,
+        *,
+        permanent: bool = False,
+        retry_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Verb[Outcome]:
+        """The attempt failed. permanent: no further attempt. retry_after: seconds, instead of the backoff."""
+        return self._report_one(failed(task, error, permanent, retry_after), timeout)
+
+    def release(self, task: Held, *, timeout: float | None = None) -> Verb[Outcome]:
+        """Give it back: pending again, the attempt is not counted."""
+        return self._report_one(released(task), timeout)
+
+    def snooze(self, task: Held, seconds: float, *, timeout: float | None = None) -> Verb[Outcome]:
+        """Not now: scheduled again in so many seconds, the attempt is not counted."""
+        return self._report_one(snoozed(task, seconds), timeout)
+
+    def cancelled(self, task: Held, *, timeout: float | None = None) -> Verb[Outcome]:
+        """The handler has stopped because of a cancel."""
+        return self._report_one(cancelled(task), timeout)
+
+    def complete_many(
+        self,
+        results: Iterable[tuple[Held, bytes]],
+        *,
+        content_type: str = CONTENT_TYPE_DEFAULT,
+        timeout: float | None = None,
+    ) -> Verb[list[Said]]:
+        """(task, result) of each; answers in order."""
+        return self.report_many([completed(task, result, content_type) for task, result in results], timeout=timeout)
+
+    def fail_many(
+        self,
+        errors: Iterable[tuple[Held, str | BaseException]],
+        *,
+        permanent: bool = False,
+        retry_after: float | None = None,
+        timeout: float | None = None,
+    ) -> Verb[list[Said]]:
+        """(task, error) of each; answers in order."""
+        return self.report_many(
+            [failed(task, error, permanent, retry_after) for task, error in errors], timeout=timeout
+        )
+
+    def release_many(self, tasks: Iterable[Held], *, timeout: float | None = None) -> Verb[list[Said]]:
+        """Give back many; answers in order."""
+        return self.report_many([released(task) for task in tasks], timeout=timeout)
+
+    def snooze_many(self, tasks: Iterable[tuple[Held, float]], *, timeout: float | None = None) -> Verb[list[Said]]:
+        """(task, seconds) of each; answers in order."""
+        return self.report_many([snoozed(task, seconds) for task, seconds in tasks], timeout=timeout)
+
+    def cancelled_many(self, tasks: Iterable[Held], *, timeout: float | None = None) -> Verb[list[Said]]:
+        """Their handlers have stopped because of a cancel; answers in order."""
+        return self.report_many([cancelled(task) for task in tasks], timeout=timeout)
+
+    def report_many(self, items: Sequence[Item], *, timeout: float | None = None) -> Verb[list[Said]]:
+        """Outcomes of different kinds, as this module makes them, cut into requests that the broker takes."""
         said: list[Said] = []
         for part in _parts(items):
-            reply = yield from self._verbs.ask(
+            reply = yield from self._asking.ask(
                 bind(part, lambda rid, items: m.TaskResult(rid, self.id, items)), m.ResultReply, timeout
             )
             for item, answer in zip(part, reply.items, strict=True):
@@ -121,8 +238,8 @@ class SessionVerbs:
                     self._let_go(item[0], item[1])
         return said
 
-    def report_one(self, item: Item, timeout: float | None) -> Verb[Outcome]:
-        said = (yield from self.report([item], timeout))[0]
+    def _report_one(self, item: Item, timeout: float | None) -> Verb[Outcome]:
+        said = (yield from self.report_many([item], timeout=timeout))[0]
         if isinstance(said, StaleFence):
             raise said
         return said

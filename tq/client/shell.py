@@ -23,17 +23,15 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Any
 
 from tq.client.core import CONNECT_MS, Call, ClientCore, Close, Connect, Make, Subscription, Wait
-from tq.client.verbs import Ask, Await, Begin, Pause, Step
+from tq.client.steps import Ask, Await, Begin, Listen, Pause, Step, T, Verb
+from tq.client.wire import READ_BYTES, Wire, reason
 from tq.errors import InvalidState, TqError
 from tq.protocol.addresses import Address
 from tq.world import Clock
 
-T = TypeVar("T")
-READ_BYTES = 256 * 1024
 READ_EVENTS = select.POLLIN | select.POLLHUP | select.POLLERR
 LINGER_MS = 100
 
@@ -51,8 +49,7 @@ class Shell:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._thread: threading.Thread | None = None
-        self._socket: socket.socket | None = None
-        self._unsent: bytes | memoryview = b""
+        self._wire = Wire(core)
         self._reader = Reader.NOBODY
         self._reading_thread = 0  # of the caller that reads
         self._caller_poll = select.poll()  # of the present socket
@@ -64,13 +61,14 @@ class Shell:
 
     # ---- callers -----------------------------------------------------------------------------------
 
-    def run(self, verb: Generator[Step, Any, T]) -> T:
+    def run(self, verb: Verb[T]) -> T:
         """Do what a verb asks for until it returns."""
+        begun: list[Call] = []
         try:
             step = next(verb)
             while True:
                 try:
-                    value = self._do(step)
+                    value = self._do(step, begun)
                 except TqError as error:
                     step = verb.throw(error)
                 else:
@@ -78,15 +76,22 @@ class Shell:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        finally:
+            verb.close()
+            if begun:
+                self._give_up(begun)
 
-    def _do(self, step: Step) -> Any:
+    def _do(self, step: Step, begun: list[Call]) -> Any:
         match step:
             case Ask(make, deadline_ms):
                 return self._await(self._begin(make, deadline_ms))
             case Begin(make, deadline_ms):
-                return self._begin(make, deadline_ms)
+                begun.append(self._begin(make, deadline_ms))
+                return begun[-1]
             case Await(call):
                 return self._await(call)
+            case Listen(subscription, deadline_ms):
+                return self._listen(subscription, deadline_ms)
             case Pause(wait_ms):
                 self._stopping.wait(wait_ms / 1000)
                 return None
@@ -99,8 +104,12 @@ class Shell:
             self._after_start()
         return call
 
-    def subscribe(self, subscription: Subscription, deadline_ms: int) -> None:
-        """Returns when the broker said yes. Raises its refusal."""
+    def _give_up(self, calls: list[Call]) -> None:
+        with self._lock:
+            for call in calls:
+                self._core.give_up(call)
+
+    def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
         waiter = threading.Lock()
         waiter.acquire()
         with self._entered():
@@ -133,7 +142,7 @@ class Shell:
     def _after_start(self) -> None:
         if self._core.has_output:
             self._flush()
-            if self._unsent:
+            if self._wire.unsent:
                 self._wake()
         elif not self._core.is_on_its_way:
             self._wake()
@@ -159,7 +168,9 @@ class Shell:
 
     def _become_reader(self, call: Call) -> bool:
         with self._lock:
-            if self._reader is not Reader.NOBODY or call.done or not self._core.is_on_its_way or self._socket is None:
+            if self._reader is not Reader.NOBODY or call.done or not self._core.is_on_its_way:
+                return False
+            if self._wire.socket is None:
                 return False
             self._reader = Reader.CALLER
             self._reading_thread = threading.get_ident()
@@ -167,7 +178,7 @@ class Shell:
 
     def _read_until_done(self, call: Call) -> None:
         """As the reader: until the call is done, its deadline is over, or the connection takes no more requests."""
-        sock, poll = self._socket, self._caller_poll
+        sock, poll = self._wire.socket, self._caller_poll
         assert sock is not None
         try:
             while not call.done and self._core.is_on_its_way:
@@ -211,24 +222,22 @@ class Shell:
             # The time-out holds for each address of a name; no caller waits for it longer than for its deadline.
             sock = socket.create_connection(address, CONNECT_MS / 1000)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setblocking(False)
         except OSError as error:
             with self._lock:
-                self._core.connect_failed(error.strerror or str(error))
+                self._core.connect_failed(reason(error))
                 self._wake_callers()
             return
         with self._lock:
-            self._socket = sock
+            self._wire.open(sock)
             self._caller_poll = select.poll()
             self._caller_poll.register(sock, READ_EVENTS)
-            self._core.connected()
             self._flush()
 
     def _wait(self, until_ms: int | None) -> None:
         """Sleep until the socket can go on, a caller wakes us, or the time has come; then read what is there."""
         timeout_ms = None if until_ms is None else max(0, until_ms - self._clock.monotonic_ms())
         with self._lock:
-            sock = self._socket
+            sock = self._wire.socket
             if self._reader is not Reader.CALLER:
                 self._reader = Reader.IO_THREAD if sock is not None and self._core.is_wanted else Reader.NOBODY
         is_reader = self._reader is Reader.IO_THREAD
@@ -246,7 +255,7 @@ class Shell:
         """Wait for our turn, and read if we are the reader. False: the time is over."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
-        events = (READ_EVENTS if is_reader else 0) | (select.POLLOUT if self._unsent else 0)
+        events = (READ_EVENTS if is_reader else 0) | (select.POLLOUT if self._wire.unsent else 0)
         if sock is not None and events:
             poll.register(sock, events)
         ready = poll.poll(timeout_ms)
@@ -264,10 +273,10 @@ class Shell:
             return
         except OSError as error:
             with self._lock:
-                self._core.lost(error.strerror or str(error))
+                self._core.lost(reason(error))
             return
         with self._lock:
-            if self._socket is not sock:
+            if self._wire.socket is not sock:
                 return
             self._core.received(data)
             if not data:
@@ -286,12 +295,10 @@ class Shell:
         """Close it when no caller reads it; one that does is woken and lets go."""
         while True:
             with self._lock:
-                sock = self._socket
-                if self._reader is not Reader.CALLER or sock is None:
-                    self._socket = None
-                    self._unsent = b""
+                if self._reader is not Reader.CALLER or self._wire.socket is None:
+                    sock = self._wire.drop()
                     break
-                _shut_down(sock)
+                _shut_down(self._wire.socket)
             self._poll(None, False, LINGER_MS)
         if sock is not None:
             sock.close()
@@ -299,25 +306,8 @@ class Shell:
     # ---- under the lock ----------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Hand the socket what it takes now; keep the rest, in order."""
-        sock = self._socket
-        if sock is None:
-            return
-        if self._core.has_output:
-            data = self._core.take_output()
-            self._unsent = b"".join((self._unsent, data)) if self._unsent else data
-        if not self._unsent:
-            return
-        try:
-            sent = sock.send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._unsent = b""
-            self._core.lost(error.strerror or str(error))
+        if not self._wire.flush():
             self._wake()
-            return
-        self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
 
     def _wake_callers(self) -> None:
         finished = self._core.finished
@@ -340,8 +330,8 @@ class Shell:
     def close(self) -> None:
         """End the calls under way and the thread. Safe to call twice, from any thread, and in a forked child."""
         if os.getpid() != self._process:
-            if self._socket is not None:
-                self._socket.close()  # the child's copy; the parent's connection goes on
+            if self._wire.socket is not None:
+                self._wire.socket.close()  # the child's copy; the parent's connection goes on
             return
         with self._lock:
             if self._is_closed:
@@ -352,8 +342,8 @@ class Shell:
             self._core.close()
             self._wake_callers()
             is_reading_here = self._reader is Reader.CALLER and self._reading_thread == threading.get_ident()
-            if self._reader is Reader.CALLER and self._socket is not None:
-                _shut_down(self._socket)
+            if self._reader is Reader.CALLER and self._wire.socket is not None:
+                _shut_down(self._wire.socket)
         if is_reading_here or self._thread is threading.current_thread():
             return  # from a signal handler or a callback: the I/O thread ends behind us
         if self._thread is not None:

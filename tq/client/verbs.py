@@ -1,218 +1,79 @@
-"""What each verb asks and makes of the answer, as generators: no thread, no socket, no waiting in here.
+"""The verbs of a client: what each asks for, and makes of the answer. Names, defaults and words are here, once.
 
-A verb yields steps and is sent their results; a shell runs it (``Client`` with threads, an async one by await):
-
-    Ask     send a request, come back with its reply
-    Begin   send a request, come back at once with the call, so that several are under way
-    Await   come back with the reply of a call that was begun
-    Pause   let time pass
-
-The error of a call is raised at the step.
+``blocking.py`` and ``asynchronous.py`` give each of them to users under its name, with these arguments; ``steps.py`` says
+what a verb is. A class with a verb ``list`` needs another name for the type: ``ListOf``.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 import attrs
 
 from tq import limits
 from tq.client import records
-from tq.client.core import Call, ClientCore, Make
-from tq.client.ids import IdMaker, TaskId, to_bytes, to_text
+from tq.client.core import Make, Subscription
+from tq.client.filters import Filters, filter_of
+from tq.client.ids import TaskId, to_bytes, to_text
 from tq.client.models import (
+    ENDS,
     Changed,
     Explanation,
     Job,
     Page,
     QueueInfo,
-    Submitted,
     TaskInfo,
     WorkerInfo,
 )
-from tq.client.specs import TaskSpec, encode, to_ms
-from tq.errors import (
-    BatchRefused,
-    BrokerUnavailable,
-    InvalidRequest,
-    NotDone,
-    PayloadTooLarge,
-    ProtocolError,
-    TqError,
-    WaitTimeout,
-)
+from tq.client.specs import to_ms
+from tq.client.steps import Ask, Listen, Pause, Verb, bind, expect
+from tq.client.submits import Submits
+from tq.errors import BrokerUnavailable, ProtocolError, WaitTimeout
 from tq.protocol import messages as m
-from tq.world import Clock, Random
 
-T = TypeVar("T")
-R = TypeVar("R", bound=m.Message)
 PARTS_ALL = 7
 PARTS_END = 6  # result and history
-BATCHES_BEGUN_MAX = 4  # of one submit_many, not yet answered
 JOB_POLL_MS_MIN = 50
 JOB_POLL_MS_MAX = 1_000
-REFUSALS = frozenset({"conflict", "queue_full", "too_large", "invalid", "not_done"})
+ListOf = list
 
 
-@attrs.frozen
-class Ask:
-    make: Make
-    deadline_ms: int | None
-
-
-@attrs.frozen
-class Begin:
-    make: Make
-    deadline_ms: int | None
-
-
-@attrs.frozen
-class Await:
-    call: Call
-
-
-@attrs.frozen
-class Pause:
-    wait_ms: int
-
-
-Step = Ask | Begin | Await | Pause
-Verb = Generator[Step, Any, T]
-
-
-class Verbs:
-    """The verbs of one client. Collaborators are shared with its shell."""
-
-    def __init__(self, core: ClientCore, clock: Clock, random: Random, timeout_ms: int) -> None:
-        self.core = core
-        self.clock = clock
-        self.random = random
-        self.timeout_ms = timeout_ms
-        self.ids = IdMaker(clock, random)
-
-    def deadline_ms(self, timeout: float | None) -> int:
-        """Of a request that begins now. timeout: seconds, None: the client's."""
-        wait_ms = self.timeout_ms if timeout is None else to_ms("timeout", timeout)
-        return self.clock.monotonic_ms() + wait_ms
-
-    def ask(self, make: Make, kind: type[R], timeout: float | None) -> Verb[R]:
-        reply = yield Ask(make, self.deadline_ms(timeout))
-        return expect(reply, kind)
-
-    # ---- submit ------------------------------------------------------------------------------------
-
-    def submit(self, spec: TaskSpec, timeout: float | None) -> Verb[Submitted]:
-        key = self.ids.take(1)[0].to_bytes(16, "big") if spec.id is None else to_bytes("id", spec.id)
-        raw = encode(spec, key)
-        if len(raw) > limits.SPEC_BYTES_MAX:
-            raise _too_large(spec)
-        reply = yield Ask(lambda rid: m.SubmitTask(rid, [raw]), self.deadline_ms(timeout))
-        item = expect(reply, m.SubmitReply).items[0]
-        if item == 0:
-            return Submitted(key)
-        result = Submitted.of(item, key)
-        if result.error is not None:
-            raise result.error
-        return result
-
-    def submit_many(self, specs: Iterable[TaskSpec], atomic: bool, timeout: float | None) -> Verb[list[Submitted]]:
-        tasks = list(specs)
-        if not tasks:
-            return []
-        ids, raws, refused = self._encode_all(tasks)
-        if atomic:
-            return (yield from self._submit_atomic(ids, raws, refused, timeout))
-        if not refused and len(raws) <= limits.BATCH_TASKS_MAX and sum(map(len, raws)) <= limits.BATCH_BYTES_MAX:
-            reply = yield Ask(lambda rid: m.SubmitTask(rid, raws), self.deadline_ms(timeout))
-            return _submitted(reply, ids)
-        return (yield from self._submit_batches(ids, raws, refused, timeout))
-
-    def _encode_all(self, tasks: list[TaskSpec]) -> tuple[list[bytes], list[bytes], dict[int, Submitted]]:
-        """Ids and bytes of all; by position, those that have no bytes (theirs are empty)."""
-        made = self.ids.take(len(tasks))
-        ids: list[bytes] = []
-        raws: list[bytes] = []
-        refused: dict[int, Submitted] = {}
-        for number, task in zip(made, tasks, strict=True):
-            key = number.to_bytes(16, "big")
-            try:
-                if task.id is not None:
-                    key = to_bytes("id", task.id)
-                raw = encode(task, key)
-                if len(raw) > limits.SPEC_BYTES_MAX:
-                    raise _too_large(task)
-            except InvalidRequest as error:
-                raw = b""
-                refused[len(ids)] = Submitted(key, "invalid", None, error)
-            except PayloadTooLarge as error:
-                raw = b""
-                refused[len(ids)] = Submitted(key, "too_large", None, error)
-            ids.append(key)
-            raws.append(raw)
-        return ids, raws, refused
-
-    def _submit_atomic(
-        self, ids: list[bytes], raws: list[bytes], wrong: dict[int, Submitted], timeout: float | None
-    ) -> Verb[list[Submitted]]:
-        if len(ids) > limits.BATCH_TASKS_MAX:
-            raise InvalidRequest.of("specs", len(ids), f"an atomic batch has at most {limits.BATCH_TASKS_MAX} tasks")
-        size = sum(map(len, raws))
-        if size > limits.BATCH_BYTES_MAX:
-            raise PayloadTooLarge(f"an atomic batch has at most {limits.BATCH_BYTES_MAX} bytes, this one has {size}")
-        if wrong:
-            items = [wrong.get(position) or _not_done(key) for position, key in enumerate(ids)]
-        else:
-            reply = yield Ask(lambda rid: m.SubmitTask(rid, raws, True), self.deadline_ms(timeout))
-            items = _submitted(reply, ids)
-        refused = [item for item in items if item.outcome in REFUSALS]
-        if refused:
-            first = next((item for item in refused if item.outcome != "not_done"), refused[0])
-            why = "" if first.error is None else f": {first.error.message}"
-            raise BatchRefused(
-                f"the batch was refused, no task of it was taken; {first.id} {first.outcome}{why}", items=items
-            )
-        return items
-
-    def _submit_batches(
-        self, ids: list[bytes], raws: list[bytes], refused: dict[int, Submitted], timeout: float | None
-    ) -> Verb[list[Submitted]]:
-        """Send in requests that the broker takes, some of them ahead of their answers."""
-        results: dict[int, Submitted] = dict(refused)
-        begun: deque[tuple[Call, list[int]]] = deque()
-        for positions in _batches(raws):
-            batch = [raws[position] for position in positions]
-            call = yield Begin(bind(batch, m.SubmitTask), self.deadline_ms(timeout))
-            begun.append((call, positions))
-            if len(begun) == BATCHES_BEGUN_MAX:
-                yield from self._answered(*begun.popleft(), ids, results)
-        for call, positions in begun:
-            yield from self._answered(call, positions, ids, results)
-        return [results[position] for position in range(len(ids))]
-
-    def _answered(
-        self, call: Call, positions: list[int], ids: list[bytes], results: dict[int, Submitted]
-    ) -> Verb[None]:
-        named = [ids[position] for position in positions]
-        try:
-            items = _submitted((yield Await(call)), named)
-        except TqError as error:
-            # Other batches were taken, so each item tells its own fate: the caller needs the ids.
-            outcome = "unknown" if isinstance(error, BrokerUnavailable) else "not_done"
-            items = [Submitted(key, outcome, None, error) for key in named]
-        results.update(zip(positions, items, strict=True))
-
+class Verbs(Submits):
     # ---- one task ----------------------------------------------------------------------------------
 
-    def get(self, id: TaskId, parts: int, min_index: int, linearizable: bool, timeout: float | None) -> Verb[TaskInfo]:
+    def get(
+        self,
+        id: TaskId,
+        *,
+        parts: int = PARTS_ALL,
+        min_index: int = 0,
+        linearizable: bool = False,
+        timeout: float | None = None,
+    ) -> Verb[TaskInfo]:
+        """The task as it is now.
+
+        Args:
+            parts: sum of 1 payload, 2 result, 4 history.
+            min_index: see at least this index (what this client saw before it sees in any case).
+            linearizable: the node makes sure that it leads before it answers.
+
+        Raises:
+            NotFound: unknown; ``detail["purged"]`` where it once was.
+        """
         raw = to_bytes("id", id)
         reply = yield from self.ask(
-            lambda rid: m.GetTask(rid, raw, parts, self._seen(min_index), linearizable), m.GetReply, timeout
+            lambda rid: m.GetTask(rid, raw, parts, self.seen(min_index), linearizable), m.GetReply, timeout
         )
         return records.task_info(reply.task, reply.index)
 
-    def wait(self, id: TaskId, timeout: float | None, min_index: int) -> Verb[TaskInfo]:
+    def wait(self, id: TaskId, timeout: float | None = None, *, min_index: int = 0) -> Verb[TaskInfo]:
+        """The task when it has ended, however it ended. timeout None: wait without end.
+
+        Raises:
+            WaitTimeout: it has not ended in time; it goes on.
+            NotFound: unknown, or purged meanwhile.
+        """
         raw = to_bytes("id", id)
         end_ms = None if timeout is None else self.deadline_ms(timeout)
         while True:
@@ -223,7 +84,7 @@ class Verbs:
                 deadline_ms = min(deadline_ms, end_ms)
 
             def make(rid: int, wait_ms: int = wait_ms) -> m.Message:
-                return m.WaitTask(rid, raw, wait_ms, PARTS_END, self._seen(min_index))
+                return m.WaitTask(rid, raw, wait_ms, PARTS_END, self.seen(min_index))
 
             try:
                 reply = expect((yield Ask(make, deadline_ms)), m.WaitReply)
@@ -240,16 +101,30 @@ class Verbs:
                     detail={"state": info.state},
                 )
 
-    def explain(self, id: TaskId, timeout: float | None) -> Verb[Explanation]:
-        raw = to_bytes("id", id)
-        reply = yield from self.ask(lambda rid: m.ExplainTask(rid, raw, self._seen(0)), m.ExplainReply, timeout)
-        return records.explanation(reply.why, reply.facts)
+    def cancel(
+        self, id: TaskId, *, grace: float | None = None, wait: float | None = None, timeout: float | None = None
+    ) -> Verb[str]:
+        """Cancel a task; of an ended one nothing changes. Returns its state: an end, or ``cancelling``.
 
-    def cancel(self, ids: Sequence[TaskId], grace: float | None, timeout: float | None) -> Verb[list[Changed]]:
-        raws = _raw_ids(ids)
+        Args:
+            grace: seconds a running handler has to stop before its fence is revoked (10).
+            wait: wait so many seconds for the end and return it.
+
+        Raises:
+            NotFound: unknown. WaitTimeout: ``wait`` is over.
+        """
+        state = _one((yield from self.cancel_many([id], grace=grace, timeout=timeout)))
+        if wait is None or state in ENDS:
+            return state
+        return (yield from self.wait(id, wait)).state
+
+    def cancel_many(
+        self, ids: Sequence[TaskId], *, grace: float | None = None, timeout: float | None = None
+    ) -> Verb[ListOf[Changed]]:
+        """Cancel many: state or error of each, in order."""
         grace_ms = limits.CANCEL_GRACE_MS_DEFAULT if grace is None else to_ms("grace", grace)
-        found: list[Changed] = []
-        for part in _parts(raws):
+        found: ListOf[Changed] = []
+        for part in _parts(_raw_ids(ids)):
             reply = yield from self.ask(
                 bind(part, lambda rid, ids: m.CancelTask(rid, ids, grace_ms)), m.CancelReply, timeout
             )
@@ -259,7 +134,18 @@ class Verbs:
                 found.append(attrs.evolve(changed, state="cancelling") if changed.state == "running" else changed)
         return found
 
-    def retry(self, ids: Sequence[TaskId], delay: float, timeout: float | None) -> Verb[list[Changed]]:
+    def retry(self, id: TaskId, *, delay: float = 0, timeout: float | None = None) -> Verb[str]:
+        """Run a dead, cancelled, expired or skipped task again, attempts from 0. Returns its new state.
+
+        Raises:
+            NotFound: unknown. InvalidState: it is live, or completed.
+        """
+        return _one((yield from self.retry_many([id], delay=delay, timeout=timeout)))
+
+    def retry_many(
+        self, ids: Sequence[TaskId], *, delay: float = 0, timeout: float | None = None
+    ) -> Verb[ListOf[Changed]]:
+        """Retry many: state or error of each, in order."""
         delay_ms = to_ms("delay", delay)
         return (
             yield from self._change(
@@ -269,13 +155,22 @@ class Verbs:
             )
         )
 
-    def purge(self, ids: Sequence[TaskId], timeout: float | None) -> Verb[list[Changed]]:
+    def purge(self, id: TaskId, *, timeout: float | None = None) -> Verb[str]:
+        """Forget an ended task, all but its id. Returns the state it ended in.
+
+        Raises:
+            NotFound: unknown. InvalidState: it is live; cancel it first.
+        """
+        return _one((yield from self.purge_many([id], timeout=timeout)))
+
+    def purge_many(self, ids: Sequence[TaskId], *, timeout: float | None = None) -> Verb[ListOf[Changed]]:
+        """Forget many: their last state or error of each, in order."""
         return (yield from self._change(ids, lambda rid, op, part: m.PurgeTasks(rid, op, part), timeout))
 
     def _change(
-        self, ids: Sequence[TaskId], request: Callable[[int, bytes, list[bytes]], m.Message], timeout: float | None
-    ) -> Verb[list[Changed]]:
-        found: list[Changed] = []
+        self, ids: Sequence[TaskId], request: Callable[[int, bytes, ListOf[bytes]], m.Message], timeout: float | None
+    ) -> Verb[ListOf[Changed]]:
+        found: ListOf[Changed] = []
         for part in _parts(_raw_ids(ids)):
             operation = self.new_id()
             reply = yield Ask(bind((operation, part), lambda rid, args: request(rid, *args)), self.deadline_ms(timeout))
@@ -285,36 +180,68 @@ class Verbs:
             found.extend(Changed.of(key, item) for key, item in zip(part, items, strict=True))
         return found
 
+    def explain(self, id: TaskId, *, timeout: float | None = None) -> Verb[Explanation]:
+        """Why the task is where it is. Raises NotFound."""
+        raw = to_bytes("id", id)
+        reply = yield from self.ask(lambda rid: m.ExplainTask(rid, raw, self.seen()), m.ExplainReply, timeout)
+        return records.explanation(reply.why, reply.facts)
+
     # ---- many tasks --------------------------------------------------------------------------------
 
-    def list_page(
-        self, filter_: dict[str, Any], limit: int, cursor: bytes | None, min_index: int, linearizable: bool,
-        timeout: float | None,
-    ) -> Verb[Page]:  # fmt: skip
+    def list(
+        self,
+        *,
+        limit: int = 100,
+        cursor: bytes | None = None,
+        min_index: int = 0,
+        linearizable: bool = False,
+        timeout: float | None = None,
+        **filter: Unpack[Filters],
+    ) -> Verb[Page]:
+        """One page of the tasks that meet a filter (see ``Filters``), without payloads; give ``cursor`` back for the next."""
+        asked = filter_of(self.clock, filter)
         reply = yield from self.ask(
-            lambda rid: m.ListTasks(rid, filter_, limit, cursor, self._seen(min_index), linearizable),
+            lambda rid: m.ListTasks(rid, asked, limit, cursor, self.seen(min_index), linearizable),
             m.ListReply,
             timeout,
         )
         return Page([records.task_info(row, reply.index) for row in reply.tasks], reply.cursor, reply.index)
 
     def retry_where(
-        self, filter_: dict[str, Any], limit: int | None, delay: float, progress: Callable[[Job], None] | None,
-        timeout: float | None,
-    ) -> Verb[Job]:  # fmt: skip
+        self,
+        *,
+        limit: int | None = None,
+        delay: float = 0,
+        progress: Callable[[Job], None] | None = None,
+        timeout: float | None = None,
+        **filter: Unpack[Filters],
+    ) -> Verb[Job]:
+        """Retry all ended tasks of a filter, in the background of the broker; returns when it is finished.
+
+        progress is called with the state of the job, now and then. After ``timeout`` seconds WaitTimeout is raised
+        and the job goes on.
+        """
+        asked = filter_of(self.clock, filter)
         delay_ms = to_ms("delay", delay)
         operation = self.new_id()
         return (
             yield from self._job(
-                lambda rid: m.RetryTasks(rid, operation, None, filter_, limit, delay_ms), progress, timeout
+                lambda rid: m.RetryTasks(rid, operation, None, asked, limit, delay_ms), progress, timeout
             )
         )
 
     def purge_where(
-        self, filter_: dict[str, Any], limit: int | None, progress: Callable[[Job], None] | None, timeout: float | None
+        self,
+        *,
+        limit: int | None = None,
+        progress: Callable[[Job], None] | None = None,
+        timeout: float | None = None,
+        **filter: Unpack[Filters],
     ) -> Verb[Job]:
+        """Forget all ended tasks of a filter; as ``retry_where``."""
+        asked = filter_of(self.clock, filter)
         operation = self.new_id()
-        return (yield from self._job(lambda rid: m.PurgeTasks(rid, operation, None, filter_, limit), progress, timeout))
+        return (yield from self._job(lambda rid: m.PurgeTasks(rid, operation, None, asked, limit), progress, timeout))
 
     def _job(self, make: Make, progress: Callable[[Job], None] | None, timeout: float | None) -> Verb[Job]:
         """Start it and ask again, with the same operation, until it is finished or ``timeout`` seconds are over."""
@@ -339,43 +266,50 @@ class Verbs:
 
     # ---- looking -----------------------------------------------------------------------------------
 
-    def queues(self, min_index: int, timeout: float | None) -> Verb[list[QueueInfo]]:
-        reply = yield from self.ask(lambda rid: m.Queues(rid, self._seen(min_index)), m.QueuesReply, timeout)
+    def listen(self, subscription: Subscription) -> Verb[None]:
+        yield Listen(subscription, self.deadline_ms(None))
+
+    def queues(self, *, min_index: int = 0, timeout: float | None = None) -> Verb[ListOf[QueueInfo]]:
+        """All queues that have tasks, and how many stand where."""
+        reply = yield from self.ask(lambda rid: m.Queues(rid, self.seen(min_index)), m.QueuesReply, timeout)
         return [records.queue_info(row) for row in reply.queues]
 
-    def workers(self, timeout: float | None) -> Verb[list[WorkerInfo]]:
+    def workers(self, *, timeout: float | None = None) -> Verb[ListOf[WorkerInfo]]:
+        """The worker sessions that are open."""
         reply = yield from self.ask(m.Workers, m.WorkersReply, timeout)
         return [records.worker_info(row) for row in reply.workers]
 
-    def stats(self, timeout: float | None) -> Verb[dict[str, Any]]:
+    def stats(self, *, timeout: float | None = None) -> Verb[dict[str, Any]]:
+        """Counters and gauges of the broker that is asked."""
         return (yield from self.ask(m.Stats, m.StatsReply, timeout)).stats
 
-    def cluster_status(self, timeout: float | None) -> Verb[dict[str, Any]]:
+    def cluster_status(self, *, timeout: float | None = None) -> Verb[dict[str, Any]]:
+        """Who leads, how far each node is, and how many more may be lost, as the broker that is asked sees it."""
         return (yield from self.ask(m.ClusterStatus, m.ClusterStatusReply, timeout)).status
 
-    # ---- small things ------------------------------------------------------------------------------
 
-    def new_id(self) -> bytes:
-        return self.ids.take(1)[0].to_bytes(16, "big")
+class Pages:
+    """All tasks of a filter, page by page, at most ``limit``."""
 
-    def _seen(self, min_index: int) -> int:
-        return max(min_index, self.core.last_index)
+    def __init__(self, verbs: Verbs, limit: int | None, filter: Filters) -> None:
+        self._verbs = verbs
+        self._left = limit
+        self._filter = filter
+        self._cursor: bytes | None = None
+        self._is_first = True
 
+    @property
+    def goes_on(self) -> bool:
+        return (self._is_first or self._cursor is not None) and (self._left is None or self._left > 0)
 
-def filter_of(
-    clock: Clock, state: str | None, type: str | None, queue: str | None, tag: str | None, older_than: float | None
-) -> dict[str, Any]:
-    """The filter map of LIST, RETRY and PURGE. older_than: seconds since the end."""
-    values: dict[str, Any] = {"state": state, "type": type, "queue": queue, "tag": tag}
-    if older_than is not None:
-        values["ended_before_ms"] = clock.wall_ms() - to_ms("older_than", older_than)
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def expect(reply: Any, kind: type[R]) -> R:
-    if not isinstance(reply, kind):
-        raise ProtocolError(f"the broker answered {type(reply).__name__} where {kind.__name__} was due")
-    return reply
+    def take(self) -> Verb[list[TaskInfo]]:
+        count = limits.LIST_TASKS_MAX if self._left is None else min(self._left, limits.LIST_TASKS_MAX)
+        page = yield from self._verbs.list(limit=count, cursor=self._cursor, **self._filter)
+        self._is_first = False
+        self._cursor = page.cursor
+        if self._left is not None:
+            self._left -= len(page.tasks)
+        return page.tasks
 
 
 def expect_bulk(reply: Any) -> Any:
@@ -385,44 +319,12 @@ def expect_bulk(reply: Any) -> Any:
     return reply
 
 
-def _submitted(reply: Any, ids: list[bytes]) -> list[Submitted]:
-    items = expect(reply, m.SubmitReply).items
-    if len(items) != len(ids):
-        raise ProtocolError(f"{len(ids)} tasks were submitted, {len(items)} answered")
-    if not any(items):  # all are new and pending: the common case
-        return [Submitted(key) for key in ids]
-    return [Submitted.of(item, key) for item, key in zip(items, ids, strict=True)]
-
-
-def _too_large(spec: TaskSpec) -> PayloadTooLarge:
-    return PayloadTooLarge(
-        f"the payload has {len(spec.payload)} bytes: at most {limits.PAYLOAD_BYTES_MAX} are taken",
-        detail={"field": "payload", "value": len(spec.payload), "bound": limits.PAYLOAD_BYTES_MAX},
-    )
-
-
-def bind(value: T, make: Callable[[int, T], m.Message]) -> Make:
-    """A request of this turn of a loop; a bare lambda would see the value of the last one."""
-    return lambda rid: make(rid, value)
-
-
-def _not_done(id: bytes) -> Submitted:
-    return Submitted(id, "not_done", None, NotDone("another item of the batch was refused"))
-
-
-def _batches(raws: list[bytes]) -> Generator[list[int], None, None]:
-    """Positions cut into requests that the broker takes, by number and by bytes; empty ones are left out."""
-    batch: list[int] = []
-    size = 0
-    for position, raw in enumerate(raws):
-        if len(batch) == limits.BATCH_TASKS_MAX or size + len(raw) > limits.BATCH_BYTES_MAX:
-            yield batch
-            batch, size = [], 0
-        if raw:
-            batch.append(position)
-            size += len(raw)
-    if batch:
-        yield batch
+def _one(changes: list[Changed]) -> str:
+    """The state of the one that was changed, or its error."""
+    change = changes[0]
+    if change.error is not None:
+        raise change.error
+    return change.state or "unknown"
 
 
 def _raw_ids(ids: Sequence[TaskId]) -> list[bytes]:

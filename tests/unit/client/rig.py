@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tq.client.core import Call, ClientCore, Close, Connect, State, Wait
-from tq.client.verbs import Ask, Await, Begin, Pause
+from tq.client.steps import Ask, Await, Begin, Pause
 from tq.errors import TqError, to_wire
 from tq.protocol import messages as m
 from tq.protocol.addresses import Addresses, parse

@@ -1,0 +1,291 @@
+"""The tasks and the socket under the asynchronous client: moves bytes, wakes callers, decides nothing.
+
+Theory. All is in one thread, on trio or on asyncio, by anyio. Callers start a call and write its bytes at once, as far as
+the socket takes them; then they sleep until it is done. The *keeper* (``keep``) is the one task that lives as long as
+the client: it does what the core asks for, connects, and lets time pass. Each connection has a task that reads, owns its
+socket and closes it, and a second one only while the socket does not take what is written.
+
+- Nothing is written behind an ``await``, so a caller that is cancelled never leaves half a frame: its bytes are the socket's
+  or wait in the wire. It gives its call up, and a reply that still comes is dropped.
+- Who waits gives its call up itself when its deadline is over.
+- The keeper is woken when the core may have something new to say: after a start without connection, a lost
+  connection, an answer that means "not now". On a good connection calls come and go without it.
+
+Rejected: streams of anyio (their ``send`` may be cancelled in the middle of a frame, and asyncio's costs a buffer more);
+a scope with a time-out round the reader instead of the keeper's own task (a timer for each frame that is read).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from tq.client.core import CONNECT_MS, Call, ClientCore, Close, Connect, Make, Subscription, Wait
+from tq.client.steps import Ask, Await, Begin, Listen, Pause, Step, T, Verb
+from tq.client.wire import READ_BYTES, Wire, reason
+from tq.errors import InvalidState, TqError
+from tq.protocol.addresses import Address
+from tq.world import Clock
+
+Open = Callable[[Address], Awaitable[socket.socket]]
+"""Gives a connected socket that does not block; raises OSError."""
+
+
+async def open_socket(address: Address) -> socket.socket:
+    """Connect to one address of the name after the other."""
+    failed = OSError(f"{address[0]} has no address")
+    for family, kind, protocol, _name, place in await anyio.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = sock.connect_ex(place)
+            if code == errno.EINPROGRESS:
+                await anyio.wait_writable(sock)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except BaseException:
+            sock.close()
+            raise
+        if code == 0:
+            return sock
+        sock.close()
+        failed = OSError(code, os.strerror(code))
+    raise failed
+
+
+class AsyncShell:
+    def __init__(self, core: ClientCore, clock: Clock, open_: Open) -> None:
+        self._core = core
+        self._clock = clock
+        self._open = open_
+        self._wire = Wire(core)
+        self._is_kept = False
+        self._is_closed = False
+        self._tasks: anyio.abc.TaskGroup  # the keeper's: one task a connection
+        self._link: anyio.abc.TaskGroup | None = None  # of the present connection
+        self._writing: socket.socket | None = None  # a task waits until it takes more
+        self._news: anyio.Event
+        self._closed: anyio.Event
+
+    # ---- callers -----------------------------------------------------------------------------------
+
+    async def run(self, verb: Verb[T]) -> T:
+        """Do what a verb asks for until it returns."""
+        begun: list[Call] = []
+        try:
+            step = next(verb)
+            while True:
+                try:
+                    value = await self._do(step, begun)
+                except TqError as error:
+                    step = verb.throw(error)
+                else:
+                    step = verb.send(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            verb.close()
+            for call in begun:
+                self._core.give_up(call)
+
+    async def _do(self, step: Step, begun: list[Call]) -> Any:
+        match step:
+            case Ask(make, deadline_ms):
+                return await self._await(self._begin(make, deadline_ms))
+            case Begin(make, deadline_ms):
+                begun.append(self._begin(make, deadline_ms))
+                return begun[-1]
+            case Await(call):
+                return await self._await(call)
+            case Listen(subscription, deadline_ms):
+                return await self._listen(subscription, deadline_ms)
+            case Pause(wait_ms):
+                with anyio.move_on_after(wait_ms / 1000):
+                    await self._closed.wait()
+                return None
+
+    def _begin(self, make: Make, deadline_ms: int | None) -> Call:
+        self._enter()
+        call = self._core.start(make, deadline_ms, anyio.Event())
+        self._after_start()
+        return call
+
+    async def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
+        self._enter()
+        call = self._core.subscribe(subscription, deadline_ms, anyio.Event())
+        self._after_start()
+        try:
+            await self._await(call)
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._core.unsubscribe(subscription)
+        self._flush()
+
+    def _enter(self) -> None:
+        if not self._is_kept and not self._is_closed:
+            raise InvalidState("this client is not open: use it inside of `async with AsyncClient(...) as client:`")
+
+    def _after_start(self) -> None:
+        if self._core.has_output:
+            self._flush()
+        elif not self._core.is_on_its_way:
+            self._news.set()
+        self._wake_callers()
+
+    async def _await(self, call: Call) -> Any:
+        try:
+            if call.done:
+                await anyio.lowlevel.checkpoint()
+            elif call.deadline_ms is None:
+                await call.waiter.wait()
+            else:
+                left_ms = call.deadline_ms - self._clock.monotonic_ms()
+                with anyio.move_on_after(max(0, left_ms) / 1000):
+                    await call.waiter.wait()
+        finally:
+            self._core.give_up(call)
+        if call.error is not None:
+            raise call.error
+        return call.reply
+
+    def _wake_callers(self) -> None:
+        finished = self._core.finished
+        if finished:
+            for call in finished:
+                if call.waiter is not None:
+                    call.waiter.set()
+            finished.clear()
+
+    # ---- the keeper --------------------------------------------------------------------------------
+
+    async def keep(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Serve the core until ``close``, whatever is cancelled meanwhile: who is cancelled may still have to say good-bye."""
+        self._closed = anyio.Event()
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as self._tasks:
+                self._news = anyio.Event()
+                self._is_kept = True
+                task_status.started()
+                while not self._is_closed:
+                    self._news = anyio.Event()
+                    await self._step()
+
+    async def _step(self) -> None:
+        step = self._core.step()
+        self._flush()
+        self._wake_callers()
+        match step:
+            case Connect(address):
+                await self._connect(address)
+            case Close():
+                self._let_go()
+            case Wait(until_ms):
+                await self._wait(until_ms)
+
+    async def _connect(self, address: Address) -> None:
+        self._let_go()
+        try:
+            with anyio.fail_after(CONNECT_MS / 1000):
+                sock = await self._open(address)
+        except TimeoutError:
+            self._core.connect_failed(f"no connection within {CONNECT_MS} ms")
+        except OSError as error:
+            self._core.connect_failed(reason(error))
+        else:
+            self._wire.open(sock)
+            self._tasks.start_soon(self._serve, sock)
+            self._flush()
+        self._wake_callers()
+
+    async def _wait(self, until_ms: int | None) -> None:
+        if until_ms is None:
+            await self._news.wait()
+            return
+        with anyio.move_on_after(max(0, until_ms - self._clock.monotonic_ms()) / 1000):
+            await self._news.wait()
+
+    def _let_go(self) -> None:
+        """The present connection's task ends, and closes its socket."""
+        self._wire.drop()
+        if self._link is not None:
+            self._link.cancel_scope.cancel()
+            self._link = None
+
+    # ---- a connection ------------------------------------------------------------------------------
+
+    async def _serve(self, sock: socket.socket) -> None:
+        try:
+            async with anyio.create_task_group() as link:
+                if self._wire.socket is sock:
+                    self._link = link
+                    self._flush()
+                    await self._read(sock)
+        finally:
+            sock.close()
+
+    async def _read(self, sock: socket.socket) -> None:
+        """Until the connection is over."""
+        while True:
+            await anyio.wait_readable(sock)
+            try:
+                data = sock.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                data, why = b"", reason(error)
+            else:
+                why = "the broker closed the connection"
+            if self._wire.socket is not sock:
+                return
+            if data:
+                self._core.received(data)
+            else:
+                self._core.lost(why)
+            self._flush()
+            self._wake_callers()
+            if not self._core.is_steady:
+                self._news.set()
+            if not data:
+                return
+
+    async def _write(self, sock: socket.socket) -> None:
+        """What the socket did not take at once."""
+        while self._wire.socket is sock and self._wire.unsent:
+            await anyio.wait_writable(sock)
+            if not self._wire.flush():
+                self._news.set()
+        if self._writing is sock:
+            self._writing = None
+
+    def _flush(self) -> None:
+        wire = self._wire
+        if not wire.flush():
+            self._news.set()
+        elif wire.unsent and wire.socket is not None and self._link is not None and self._writing is not wire.socket:
+            self._writing = wire.socket
+            self._link.start_soon(self._write, wire.socket)
+
+    # ---- the end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the calls under way, the connection and the keeper. Safe to call twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._core.close()
+        self._wake_callers()
+        if self._is_kept:
+            self._closed.set()
+            self._let_go()
+            self._tasks.cancel_scope.cancel()
