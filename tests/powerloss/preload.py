@@ -25,14 +25,14 @@ def why_not() -> str | None:
     """Why it cannot be used here; None: it can."""
     if not sys.platform.startswith("linux"):
         return "LD_PRELOAD is for Linux"
-    return None if _compiler() else "no C compiler (cc, gcc, clang) is installed"
+    return None if compiler() else "no C compiler (cc, gcc, clang) is installed"
 
 
 def record(argv: list[str], root: Path, diary: Path, folder: Path) -> list[Call]:
     """Run ``argv`` to its end. Raises RecordingFailed."""
     library, journal = folder / "preload.so", folder / "recorded"
     built = subprocess.run(
-        [_compiler(), "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"],
+        [compiler(), "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"],
         capture_output=True,
         check=False,
     )
@@ -47,7 +47,8 @@ def record(argv: list[str], root: Path, diary: Path, folder: Path) -> list[Call]
     return translator.calls
 
 
-def _compiler() -> str:
+def compiler() -> str:
+    """Of C; empty if there is none."""
     return next((found for name in COMPILERS if (found := shutil.which(name))), "")
 
 

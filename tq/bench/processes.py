@@ -40,7 +40,11 @@ class ProcessFailed(Exception):
 
 
 class Process:
-    """One process that can be started again after its end. Its output goes to one log, over all its lives."""
+    """One process that can be started again after its end. Its output goes to one log, over all its lives.
+
+    Attributes:
+        environ: of its next life.
+    """
 
     def __init__(self, name: str, argv: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -48,7 +52,7 @@ class Process:
         self.log = folder / f"{name}.log"
         self.starts = 0
         self._folder = folder
-        self._environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})}
+        self.environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
 
@@ -72,7 +76,7 @@ class Process:
             self._process = subprocess.Popen(
                 self.argv,
                 cwd=self._folder,
-                env=self._environ,
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
