@@ -103,7 +103,7 @@ TESTED_BY: dict[str, str] = {
     "tq/broker/services.py": "tests/unit/broker/test_broker.py",
     "tq/broker/run.py": "tests/cluster/test_readme.py",
     "tq/broker/listen.py": "tests/cluster/test_readme.py",
-    "tq/worker/run.py": "tests/cluster/test_readme.py",
+    "tq/worker/jobs.py": "tests/unit/worker/test_core.py",
     "tq/samples.py": "tests/cluster/test_readme.py",
     # Measuring
     "tq/bench/*.py": "tests/unit/bench",

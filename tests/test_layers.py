@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
-    "tq": {"client", "errors"},
+    "tq": {"client", "errors", "worker"},
 }
 """Room -> rooms it may import, besides itself. A file right under tq/ is a room; ``tq`` is tq/__init__.py."""
 
@@ -120,7 +120,16 @@ DOORS: dict[str, list[str]] = {
     "os.getppid": ["tq/worker/child.py"],
     "os.strerror": ["tq/client/async_shell.py"],
     "os._exit": ["tq/worker/child.py", "tq/worker/signals.py"],  # when a handler holds the process
-    "os.getcwd": ["tq/worker/handlers.py"],  # users' modules are found there
+    "os.getcwd": ["tq/worker/handlers.py", "tq/worker/run.py", "tq/worker/reload.py"],  # users' modules are found there
+    "os.chdir": ["tq/worker/reload.py"],  # a worker that begins anew is started as it was
+    "os.execv": ["tq/worker/reload.py"],
+    "os.path": ["tq/worker/reload.py"],  # the user's files, which are looked at only
+    "os.stat": ["tq/worker/reload.py"],
+    "os.listdir": ["tq/worker/reload.py"],
+    "os.sep": ["tq/worker/reload.py"],
+    "sysconfig": ["tq/worker/reload.py"],
+    "sys.modules": ["tq/worker/reload.py"],
+    "sys.orig_argv": ["tq/worker/reload.py"],
     "os.devnull": ["tq/cli/base.py"],  # where output goes when its reader has gone
     "os.dup2": ["tq/cli/base.py"],
     "os.open": ["tq/cli/base.py"],
@@ -128,11 +137,11 @@ DOORS: dict[str, list[str]] = {
     "sys": BENCH,
     "sys.path": ["tq/worker/handlers.py"],
     "sys.argv": ["tq/worker/child.py", *BENCH],
-    "sys.executable": ["tq/worker/processes.py", *BENCH],
+    "sys.executable": ["tq/worker/processes.py", "tq/worker/reload.py", *BENCH],
     "sys.platform": ["tq/worker/*"],
-    "sys.stderr": ["tq/logs.py", "tq/broker/run.py"],
+    "sys.stderr": ["tq/worker/child.py", "tq/worker/reload.py", "tq/logs.py", "tq/broker/run.py"],
     "sys.stdin": ["tq/cli/*"],
-    "sys.stdout": ["tq/cli/*"],
+    "sys.stdout": ["tq/worker/child.py", "tq/worker/reload.py", "tq/cli/*"],
     "builtins.print": ["tq/broker/run.py", *BENCH],
     "importlib.import_module": ["tq/__init__.py", "tq/worker/handlers.py"],
     "importlib.metadata": ["tq/version.py", *BENCH],
@@ -157,11 +166,13 @@ DOORS: dict[str, list[str]] = {
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
-        "tq/worker/signals.py", *BENCH,
+        "tq/worker/signals.py", "tq/worker/asyncio_loop.py", "tq/worker/reload.py", *BENCH,
     ],
     "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py"],
     "threading.Thread": ["tq/store/lmdb_copy.py"],
-    "threading.Event": ["tq/worker/context.py", "tq/cli/base.py"],
+    "contextvars": ["tq/worker/context.py", "tq/worker/frame.py"],  # a handler's own
+    "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
+    "threading.Event": ["tq/worker/context.py", "tq/worker/run.py", "tq/cli/base.py"],
     "threading.get_ident": ["tq/raft/driver.py"],
     "concurrent.futures": ["tq/broker/long_work.py"],
     "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
@@ -185,7 +196,6 @@ DOORS: dict[str, list[str]] = {
 
 NEVER = {
     "random.random": "use world.Random",
-    "asyncio": "trio in the shells; plain objects everywhere else",
     "multiprocessing": "tq/worker/processes.py says why",
     "pickle": "runs whatever the bytes say",
     "marshal": "as pickle",
@@ -212,7 +222,7 @@ CORE = [
     "tq/broker/expire_leases.py", "tq/broker/advance_timers.py", "tq/broker/bulk_jobs.py", "tq/broker/disk_watch.py",
     "tq/client/core.py", "tq/client/steps.py", "tq/client/asking.py", "tq/client/submits.py", "tq/client/verbs.py",
     "tq/client/middleware.py", "tq/client/records.py", "tq/client/models.py",
-    "tq/worker/core.py", "tq/worker/job.py", "tq/worker/outcomes.py", "tq/worker/pipe.py",
+    "tq/worker/core.py", "tq/worker/jobs.py", "tq/worker/job.py", "tq/worker/outcomes.py", "tq/worker/pipe.py",
 ]  # fmt: skip
 """Deterministic: what comes out is decided by what goes in. No door, no coroutine, no order that differs by process."""
 
@@ -227,6 +237,9 @@ COROUTINES = [
     "tq/worker/coroutines.py",
     "tq/worker/processes.py",
     "tq/worker/frame.py",
+    "tq/worker/asyncio_loop.py",
+    "tq/worker/middleware.py",
+    "tq/worker/resources.py",
     "tq/client/asynchronous.py",
     "tq/client/async_shell.py",
     "tq/samples.py",
@@ -235,8 +248,16 @@ COROUTINES = [
 ]
 """Where ``async`` and ``await`` may stand."""
 
-USERS_CODE = ["tq/worker/frame.py", "tq/worker/outcomes.py", "tq/worker/child.py"]
-"""Where everything may be caught, because it may be raised: round handlers, exceptions and modules of users."""
+USERS_CODE = [
+    "tq/worker/frame.py",
+    "tq/worker/outcomes.py",
+    "tq/worker/child.py",
+    "tq/worker/middleware.py",
+    "tq/worker/resources.py",
+    "tq/worker/asyncio_loop.py",
+    "tq/worker/reload.py",
+]
+"""Where everything may be caught, because it may be raised: round handlers and all else that is users' code."""
 
 BEHIND_THE_WALL = ["tq/raft/adapter.py", "tq/sim/disk.py"]
 """Where private names of others are used: of PySyncObj, checked at import; of a second disk of the same class."""

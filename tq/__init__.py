@@ -39,12 +39,14 @@ if TYPE_CHECKING:
         InvalidState,
         NotDone,
         NotFound,
+        NotInHandler,
         NotLeader,
         PayloadTooLarge,
         PermissionDenied,
         ProtocolError,
         QueueFull,
         RateLimited,
+        ResourceFailed,
         SessionLost,
         StaleFence,
         TqError,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
         Unsupported,
         WaitTimeout,
     )
+    from tq.worker.asked import resource
+    from tq.worker.context import Context, current
+    from tq.worker.middleware import Middleware, Outcome
 
 __all__ = [
     "AsyncClient",
@@ -67,6 +72,7 @@ __all__ = [
     "Client",
     "ClientMiddleware",
     "Conflict",
+    "Context",
     "DiskFull",
     "Events",
     "Explanation",
@@ -74,9 +80,12 @@ __all__ = [
     "InvalidRequest",
     "InvalidState",
     "Job",
+    "Middleware",
     "NotDone",
     "NotFound",
+    "NotInHandler",
     "NotLeader",
+    "Outcome",
     "Page",
     "PayloadTooLarge",
     "PermissionDenied",
@@ -85,6 +94,7 @@ __all__ = [
     "QueueFull",
     "QueueInfo",
     "RateLimited",
+    "ResourceFailed",
     "Retry",
     "Session",
     "SessionLost",
@@ -99,6 +109,8 @@ __all__ = [
     "Unsupported",
     "WaitTimeout",
     "WorkerInfo",
+    "current",
+    "resource",
 ]
 
 _HOMES = {
@@ -144,18 +156,29 @@ _HOMES = {
         "InvalidState",
         "NotDone",
         "NotFound",
+        "NotInHandler",
         "NotLeader",
         "PayloadTooLarge",
         "PermissionDenied",
         "ProtocolError",
         "QueueFull",
         "RateLimited",
+        "ResourceFailed",
         "SessionLost",
         "StaleFence",
         "TqError",
         "Unauthenticated",
         "Unsupported",
         "WaitTimeout",
+    ),
+    "tq.worker.asked": ("resource",),
+    "tq.worker.context": (
+        "Context",
+        "current",
+    ),
+    "tq.worker.middleware": (
+        "Middleware",
+        "Outcome",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -205,6 +205,20 @@ class WaitTimeout(TqError):
     fault = "caller"
 
 
+class NotInHandler(TqError):
+    """``current()`` was called where no handler runs."""
+
+    code = "NOT_IN_HANDLER"
+    fault = "caller"
+
+
+class ResourceFailed(TqError):
+    """Something that handlers ask their worker for could not be made; nothing was claimed."""
+
+    code = "RESOURCE_FAILED"
+    fault = "caller"
+
+
 class ConfigError(TqError):
     """The configuration cannot be used; the message names the key and says what to write."""
 

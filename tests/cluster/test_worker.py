@@ -292,7 +292,7 @@ def test_a_worker_that_cannot_begin_says_why(ground: Ground) -> None:
     broker = ground.broker()
     cases = [
         ("no.such.module", [], "there is no module"),
-        ("tq.limits", [], "no HANDLERS or app"),
+        ("tq.limits", [], "no app or HANDLERS"),
         ("tq.samples", ["--queues", " , "], "no queue is named"),
         ("tq.samples", ["--log-level", "loud"], "log level 'loud'"),
     ]

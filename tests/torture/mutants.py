@@ -309,11 +309,11 @@ MUTANTS = (
         "the worker starts one in a hundred grants twice",
         (
             (
-                "tq/worker/core.py",
+                "tq/worker/jobs.py",
                 "            start(job)\n",
                 "            start(job)\n            if fence % 97 == 0:\n                start(job)\n",
             ),
-            ("tq/worker/core.py", "        del self.running[fence]\n", "        self.running.pop(fence, None)\n"),
+            ("tq/worker/jobs.py", "        del self.running[fence]\n", "        self.running.pop(fence, None)\n"),
         ),
     ),
     Mutant(

@@ -16,9 +16,7 @@ def add(app: typer.Typer) -> None:
 
 @told
 def run(
-    module: Annotated[
-        str, typer.Argument(metavar="MODULE[:NAME]", help="Where the handlers are, for example tq.samples.")
-    ],
+    module: Annotated[str, typer.Argument(metavar="MODULE[:APP]", help="Where the tasks are, for example tq.samples.")],
     brokers: Brokers = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, max=limits.SESSION_TASKS_MAX, help="Tasks at the same time.")
@@ -30,25 +28,37 @@ def run(
     drain: Annotated[
         float, typer.Option("--drain", min=0, help="Seconds that running tasks get to end after SIGTERM.")
     ] = limits.DRAIN_MS_DEFAULT / 1000,
+    max_tasks: Annotated[
+        int | None, typer.Option("--max-tasks", min=1, help="Begin anew after so many tasks: for code that leaks.")
+    ] = None,
+    max_memory: Annotated[
+        int | None, typer.Option("--max-memory-mb", min=1, help="Begin anew above so many MiB of memory.")
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Begin anew when your code changes: for development.")
+    ] = False,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
     log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
 ) -> None:
     """Claim tasks and run their handlers until SIGTERM or Ctrl-C; the second signal quits at once.
 
-    Example: tq worker tq.samples --concurrency 8 --queues mail,default
+    Example: tq worker mail:app --concurrency 8 --queues urgent,default
     """
     from tq.client.blocking import brokers_default
     from tq.protocol.addresses import parse, show
-    from tq.worker.run import main
+    from tq.worker.run import Options, main
 
-    code = main(
+    options = Options(
         module,
         brokers=",".join(show(address) for address in parse(brokers or brokers_default())),
         concurrency=concurrency,
-        queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        queues=list(dict.fromkeys(queue.strip() for queue in queues.split(",") if queue.strip())),
         name=name,
         drain_seconds=drain,
         log_level=log_level,
         log_format=log_format,
+        tasks_max=max_tasks,
+        memory_bytes_max=None if max_memory is None else max_memory * limits.MIB,
+        is_reloading=reload,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(main(options))

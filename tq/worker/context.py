@@ -1,9 +1,18 @@
-"""What a handler may know of its task and of its attempt."""
+"""What a handler may know of its task and of its attempt, and ``current()``, which finds it from anywhere below it.
+
+``current()`` goes by a context variable, which the frame round the handler sets in a context of the job's own
+(see ``frame``): so it is right in threads, child processes, trio and asyncio, in the tasks a handler starts there, and
+in what it runs by ``to_thread`` of trio, asyncio or anyio. A bare ``threading.Thread`` begins with an empty context.
+"""
 
 from __future__ import annotations
 
 import threading
 import uuid
+from contextvars import ContextVar
+from typing import Any, Final
+
+from tq.errors import NotInHandler
 
 
 class Context:
@@ -71,6 +80,10 @@ class Context:
         event.wait(timeout)
         return self.cancelled
 
+    def wait_by(self, event: Any) -> None:
+        """The worker's side, where time is not the machine's: wait on ``event``, which plays a ``threading.Event``."""
+        self._event = event
+
     def cancel(self, *, lost: bool = False) -> None:
         """The worker's side: tell the handler."""
         if lost:
@@ -79,3 +92,22 @@ class Context:
         event = self._event
         if event is not None:
             event.set()
+
+
+CURRENT: Final[ContextVar[Context]] = ContextVar("tq_current")
+"""Set by the frame round each handler, and by nobody else."""
+
+
+def current() -> Context:
+    """The context of the handler that runs here.
+
+    Raises:
+        NotInHandler: none does.
+    """
+    context = CURRENT.get(None)
+    if context is None:
+        raise NotInHandler(
+            "current() was called where no handler runs: it works within a handler, and in what a handler calls, "
+            "awaits or hands to to_thread(). A threading.Thread of your own begins without: hand it the context."
+        )
+    return context

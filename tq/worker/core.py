@@ -1,24 +1,17 @@
 """The worker without sockets, threads and time of its own: what to say to the broker, what to run, what to stop.
 
 Theory. The shell tells what happened (a connection opened or was lost, a message came, a handler ended, a signal)
-and then calls ``step``: it answers the messages to send now, and leaves the jobs to start, to stop and to kill in
-lists that the shell empties. ``wake_ms`` says when to call again though nothing happened. The clock is an argument.
+and then calls ``step``: it answers the messages to send now, and leaves orders to the executors in ``jobs``, which
+has what runs and what is held. ``wake_ms`` says when to call again though nothing happened. The clock is an argument.
 
 Rules
 - One claim at a time, for as many tasks as slots are free, and numbered. It is parked at the broker. If its
   connection is lost before the answer, the same number is sent again: what was granted and not seen comes then.
-- A slot is taken from the grant to the end of the handler, also while a handler that was told to stop does not. So
-  the worker never holds what it cannot run: concurrency is the bound, and nothing is fetched ahead.
 - Outcomes gather while requests are under way and leave in batches, before the claim, so that one entry of the log
   has both. They are sent again after a lost connection: the fence makes that safe.
-- A lease is ours until the broker answered the outcome, or says it is lost; ``held`` is what heartbeats renew.
 - SESSION_LOST: all leases are gone, so all handlers are told; a new session with a new id begins.
 - Draining: no claims; what a parked claim still brings goes back at once; with nothing left, or when the time is
   over, the session is closed, which gives back what is held without counting an attempt.
-- A time-out or a deadline is the broker's to decide, and it does so at the same moment. The worker stops the
-  handler and then says nothing: its word would come second, and be refused as stale.
-
-Jobs are plain objects with slots and grants are taken apart by position: this is the path of each task.
 
 Rejected: replacing the parked claim whenever a slot gets free (two claims may be granted both, and the worker holds
 more than it can run); an outcome message for each task (three times the work at both ends).
@@ -27,7 +20,7 @@ more than it can run); an outcome message for each task (three times the work at
 from __future__ import annotations
 
 import enum
-import heapq
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -43,17 +36,15 @@ from tq.errors import (
     from_wire,
 )
 from tq.protocol import messages as m
-from tq.spec import parse
-from tq.worker.context import Context
 from tq.worker.handlers import Handlers
-from tq.worker.job import Job, Why
-from tq.worker.outcomes import CANCELLED, COMPLETE, CRASHED, FAIL, RELEASE, STOPPED, Said, failed
+from tq.worker.job import Job
+from tq.worker.jobs import Jobs, Statistics
+from tq.worker.outcomes import Said
 from tq.worker.reports import Reports
 from tq.world import Clock, Random
 
 QUIET_MS_MIN: Final = 50  # after "not now"
 EMPTY_PAUSE_MS_MAX: Final = 100  # between claims that come back empty at once
-STOP_GRACE_MS: Final = 2_000  # for a handler whose task is over anyhow, before its process is killed
 PING_MS: Final = 5_000  # silence after which the broker is asked
 DEAD_MS: Final = 15_000  # silence after which the connection is given up
 PING_OTHERS_MS: Final = 1_000  # the same when there are other brokers
@@ -63,9 +54,6 @@ FOREVER_MS: Final = limits.DURATION_MS_MAX
 LEAVE_MS: Final = 1_000  # for what is in flight after GOAWAY
 RID_MAX: Final = (1 << 32) - 1
 CLOSE_MS: Final = 3_000  # for the last words
-GRACE: Final = 0  # kinds of timers
-TIMEOUT: Final = 1
-DEADLINE: Final = 2
 
 
 class State(enum.Enum):
@@ -86,22 +74,6 @@ class Settings:
 
 
 @attrs.define
-class Statistics:
-    """Counts since the start, and what is now."""
-
-    claimed: int = 0
-    completed: int = 0
-    failed: int = 0
-    stopped: int = 0
-    stale: int = 0
-    sessions: int = 0
-    connections: int = 0
-    running: int = 0
-    stuck: int = 0
-    unreported: int = 0
-
-
-@attrs.define
 class Claim:
     """One that is not answered. rid None: it must be sent (again)."""
 
@@ -119,16 +91,11 @@ class WorkerCore:
         self._ping_ms = PING_OTHERS_MS if settings.has_others else PING_MS
         self._dead_ms = DEAD_OTHERS_MS if settings.has_others else DEAD_MS
         self.statistics = Statistics()
-        self.held: dict[int, Job] = {}  # by fence; read by the heartbeat's thread too, which copies it first
-        self.running: dict[int, Job] = {}  # by fence: those that take a slot
         self.session: bytes | None = None  # open at the cluster
         self.told: m.RegisterReply | None = None
         self.failure: TqError | None = None  # why the worker cannot go on
         self.leader: str | None = None  # named by a broker that is not it
         self.answers = 0  # that were no errors; the shell sees from it that a broker serves us
-        self.to_start: list[Job] = []
-        self.to_stop: list[Job] = []
-        self.to_kill: list[Job] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []  # for the log: event, values
         self._settings = settings
         self._handlers = handlers
@@ -146,13 +113,12 @@ class WorkerCore:
         self._claim_after_ms = 0
         self._quiet_until_ms = 0
         self._reports = Reports()
+        self.jobs = Jobs(handlers, clock, self._reports, self.statistics, self._note)
+        self.finished: Callable[[Job, Said], None] = self.jobs.finished
         self._deregister_rid: int | None = None
         self._ping_rid: int | None = None
         self._heard_ms = 0
         self._drain_until_ms = 0
-        self._timers: list[tuple[int, int, int]] = []  # (when, fence, kind); may name jobs that are over
-        self._log_offset_ms = 0  # log time less our monotonic clock
-        self._wall_offset_ms = 0
         self._planned_ms = clock.monotonic_ms() + FOREVER_MS  # when ``step`` should come at the latest
 
     # ---- the connection ----------------------------------------------------------------------------
@@ -165,8 +131,7 @@ class WorkerCore:
         self._leave_ms = None
         self._heard_ms = now_ms
         self._quiet_until_ms = 0
-        self._log_offset_ms = hello.time_ms - now_ms
-        self._wall_offset_ms = self._clock.wall_ms() - now_ms
+        self.jobs.set_time(hello.time_ms)
         self.leader = None
         self.statistics.connections += 1
 
@@ -192,7 +157,7 @@ class WorkerCore:
             self._reported(message)  # type: ignore[arg-type]
         elif isinstance(message, m.CancelRunning):
             if message.session == self.session:
-                self._cancel(message.tasks)
+                self.jobs.cancel(message.tasks)
         elif isinstance(message, m.RegisterReply):
             self._registered(message)
         elif isinstance(message, m.ErrorReply):
@@ -215,12 +180,13 @@ class WorkerCore:
             # A handler held the loop, or the process stood still: the broker was not silent, we did not listen.
             self._heard_ms = now_ms
         self._planned_ms = now_ms + FOREVER_MS
-        if self._timers:
-            self._fire(now_ms)
+        jobs_ms = self.jobs.wake_ms
+        if jobs_ms is not None and jobs_ms <= now_ms:
+            self.jobs.fire(now_ms)
         if self.state is State.DRAINING:
             self._drain_on(now_ms)
         elif self.state is State.CLOSING and now_ms >= self._drain_until_ms:
-            self.notes.append(("could not take leave of the cluster", {"unreported": self.stats().unreported}))
+            self._note("could not take leave of the cluster", {"unreported": self.stats().unreported})
             self._over()
         if not self._is_connected or self._is_dropped:
             return []
@@ -244,8 +210,9 @@ class WorkerCore:
     def wake_ms(self) -> int | None:
         """When ``step`` must be called again though nothing happened (monotonic), or None."""
         times = []
-        if self._timers:
-            times.append(self._timers[0][0])
+        jobs_ms = self.jobs.wake_ms
+        if jobs_ms is not None:
+            times.append(jobs_ms)
         if self.state is State.DRAINING or self.state is State.CLOSING:
             times.append(self._drain_until_ms)
         if self._is_connected and not self._is_dropped:
@@ -284,8 +251,8 @@ class WorkerCore:
         if claim is None:
             if now_ms < self._claim_after_ms:
                 return
-            held_max = limits.SESSION_TASKS_MAX - len(self.held)
-            free = min(self._settings.concurrency - len(self.running), held_max)
+            held_max = limits.SESSION_TASKS_MAX - len(self.jobs.held)
+            free = min(self._settings.concurrency - len(self.jobs.running), held_max)
             if free <= 0:
                 return
             self._seq += 1
@@ -325,7 +292,7 @@ class WorkerCore:
 
     def _drop(self, event: str, **values: Any) -> None:
         self._is_dropped = True
-        self.notes.append((event, values))
+        self._note(event, values)
 
     # ---- sessions ----------------------------------------------------------------------------------
 
@@ -339,7 +306,7 @@ class WorkerCore:
         self._seq = 0
         self._claim = None
         self.statistics.sessions += 1
-        self.notes.append(("session opened", {"session": self.session.hex(), "lease_ms": reply.lease_ms}))
+        self._note("session opened", {"session": self.session.hex(), "lease_ms": reply.lease_ms})
 
     def session_lost(self, session: bytes) -> None:
         """The cluster has ended the session: its leases are gone, another may have its tasks by now."""
@@ -348,12 +315,11 @@ class WorkerCore:
         if self.state is State.CLOSING:  # our own good-bye, seen from the parked claim; or it comes to the same
             self._over()
             return
-        self.notes.append(("session lost", {"session": session.hex(), "running": len(self.running)}))
+        self._note("session lost", {"session": session.hex(), "running": len(self.jobs.running)})
         self.session = None
         self._new_session = self._random.bytes(limits.ID_BYTES)
         self._claim = None
-        for job in list(self.held.values()):
-            self._lose(job)
+        self.jobs.lose_all()
 
     # ---- grants ------------------------------------------------------------------------------------
 
@@ -361,7 +327,7 @@ class WorkerCore:
         self.answers += 1
         claim = self._claim
         if claim is None or reply.rid != claim.rid:
-            self._give_back(reply.grants)
+            self.jobs.give_back(reply.grants)
             return
         self._claim = None
         grants = reply.grants
@@ -370,21 +336,9 @@ class WorkerCore:
             return
         self._empty_claims = 0
         if self.state is not State.RUNNING:
-            self._give_back(grants)
+            self.jobs.give_back(grants)
             return
-        self.statistics.claimed += len(grants)
-        held, running, start = self.held, self.running, self.to_start.append
-        for raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms in grants:
-            if fence in held:
-                continue
-            job = self._job(raw, attempt, crashes, fence, deadline_ms)
-            if job is None:
-                continue
-            held[fence] = job
-            running[fence] = job
-            start(job)
-            if timeout_ms is not None or deadline_ms is not None:
-                self._limit(job, timeout_ms, deadline_ms)
+        self.jobs.take(grants)
 
     def _came_back_empty(self, claim: Claim) -> None:
         """Nothing was ready to the end of the wait, or others were faster: then pause, a little longer each time."""
@@ -397,153 +351,24 @@ class WorkerCore:
             pause_ms = min(1 << min(self._empty_claims, 10), EMPTY_PAUSE_MS_MAX)
             self._claim_after_ms = now_ms + pause_ms // 2 + self._random.below(pause_ms)
 
-    def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
-        try:
-            spec = parse(raw)
-        except TqError as error:
-            # Of a later version than ours. Without its id nothing can be said of it: its lease runs out, and another
-            # worker may know it.
-            self.notes.append(
-                ("granted a task that this version cannot read", {"fence": fence, "error": error.message})
-            )
-            return None
-        handler = self._handlers.get(spec.type)
-        if handler is None:
-            # The session names its types, so this is the broker's slip; another worker may have the type.
-            self.notes.append(("granted a type that was not registered", {"type": spec.type, "id": spec.id.hex()}))
-            self._reports.add([spec.id, fence, RELEASE, None])
-            return None
-        deadline = None
-        if deadline_ms is not None:
-            deadline = (deadline_ms - self._log_offset_ms + self._wall_offset_ms) / 1000
-        context = Context(spec.id, spec.type, spec.queue, attempt, crashes, fence, deadline, dict(spec.headers))
-        return Job(spec.id, fence, spec.payload, handler, context)
-
-    def _give_back(self, grants: list[Any]) -> None:
-        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms in grants:
-            job = self._job(raw, attempt, crashes, fence, deadline_ms)
-            if job is not None:
-                self._reports.add([job.id, fence, RELEASE, None])
-
-    # ---- the ends of handlers ----------------------------------------------------------------------
-
-    def finished(self, job: Job, said: Said) -> None:
-        """The handler is over and its slot is free."""
-        fence = job.fence
-        del self.running[fence]
-        job.is_ended = True
-        outcome = said[0]
-        if job.is_given_up:
-            self.statistics.stopped += 1
-            return
-        if outcome == COMPLETE:
-            self.statistics.completed += 1
-        elif outcome == STOPPED:
-            self.statistics.stopped += 1
-            if job.why is Why.CANCEL:
-                said = (CANCELLED, None)
-            elif job.why is Why.QUIT:
-                said = (RELEASE, None)
-            elif job.why is None:
-                said = failed("tq.verdicts.Stopped", "the handler stopped itself", "")
-            else:  # the broker knows
-                self.held.pop(fence, None)
-                return
-        elif outcome == CRASHED:
-            # Nobody renews its lease from here on: the broker will count a crash, of this attempt alone.
-            self.statistics.failed += 1
-            self.held.pop(fence, None)
-            values = {"id": job.context.id, "type": job.context.type, "error": said[1][1]}
-            self.notes.append(("a task's process crashed", values))
-            return
-        elif outcome == FAIL:
-            self.statistics.failed += 1
-            context, error = job.context, said[1][0]
-            values = {"id": context.id, "type": context.type, "attempt": context.attempt}
-            self.notes.append(("an attempt failed", {**values, "error": f"{error[0]}: {error[1][:200]}"}))
-        self._reports.add([job.id, fence, said[0], said[1]])
-
     def _reported(self, reply: m.ResultReply) -> None:
         self.answers += 1
         items = self._reports.answered(reply.rid)
-        held = self.held
+        answered = self.jobs.answered
         for item, answer in zip(items, reply.items, strict=True):
-            held.pop(item[1], None)
+            answered(item[1])
             if answer.__class__ is list:
                 self.statistics.stale += 1
-                self.notes.append(("an outcome came too late", {"id": item[0].hex(), "fence": item[1]}))
-
-    # ---- stopping handlers -------------------------------------------------------------------------
+                self._note("an outcome came too late", {"id": item[0].hex(), "fence": item[1]})
 
     def heard(self, session: bytes, reply: m.HeartbeatReply) -> None:
         """What the heartbeat's connection brought."""
         if session != self.session:
             return
-        for _id, fence in reply.lost:
-            job = self.held.get(fence)
-            if job is not None and not job.is_ended:
-                self._lose(job)
-        self._cancel(reply.cancel)
+        self.jobs.lost(reply.lost)
+        self.jobs.cancel(reply.cancel)
         if reply.drain:
             self.drain()
-
-    def _cancel(self, tasks: list[list[Any]]) -> None:
-        for _id, fence, grace_ms in tasks:
-            job = self.held.get(fence)
-            if job is not None and not job.is_ended and job.why is None:
-                self._stop(job, Why.CANCEL, grace_ms)
-
-    def _lose(self, job: Job) -> None:
-        self.held.pop(job.fence, None)
-        job.is_given_up = True
-        if not job.is_ended:
-            self._stop(job, Why.LOST, STOP_GRACE_MS)
-
-    def _stop(self, job: Job, why: Why, grace_ms: int) -> None:
-        """Tell the handler to end. It is told once."""
-        context = job.context
-        context.cancel(lost=why is Why.LOST)
-        if job.why is None:
-            job.why = why
-            self.to_stop.append(job)
-            heapq.heappush(self._timers, (self._clock.monotonic_ms() + grace_ms, job.fence, GRACE))
-            values = {"id": context.id, "type": context.type, "why": why.value}
-            self.notes.append(("told a handler to stop", values))
-
-    def _limit(self, job: Job, timeout_ms: int | None, deadline_ms: int | None) -> None:
-        now_ms = self._clock.monotonic_ms()
-        ends = []
-        if timeout_ms is not None:
-            ends.append((now_ms + timeout_ms, job.fence, TIMEOUT))
-        if deadline_ms is not None:
-            ends.append((deadline_ms - self._log_offset_ms, job.fence, DEADLINE))
-        timers = self._timers
-        if len(timers) > 2 * len(self.running) + 1_000:
-            timers[:] = [timer for timer in timers if timer[1] in self.running]
-            heapq.heapify(timers)
-        heapq.heappush(timers, min(ends))
-
-    def _fire(self, now_ms: int) -> None:
-        timers = self._timers
-        while timers and timers[0][0] <= now_ms:
-            _when, fence, kind = heapq.heappop(timers)
-            job = self.running.get(fence)
-            if job is None:
-                continue
-            if kind == GRACE:
-                self._give_up(job)
-            elif job.why is None:
-                self._stop(job, Why.DEADLINE if kind == DEADLINE else Why.TIMEOUT, STOP_GRACE_MS)
-
-    def _give_up(self, job: Job) -> None:
-        """It was told to stop, and its grace is over: a process is killed, a thread keeps its slot until it ends."""
-        if job.handler.executor == "process":
-            self.to_kill.append(job)
-            return
-        self.held.pop(job.fence, None)
-        job.is_given_up = True
-        values = {"id": job.context.id, "type": job.context.type, "executor": job.handler.executor}
-        self.notes.append(("a handler does not stop; it keeps its slot", values))
 
     # ---- the end -----------------------------------------------------------------------------------
 
@@ -553,22 +378,19 @@ class WorkerCore:
             return
         self.state = State.DRAINING
         self._drain_until_ms = self._clock.monotonic_ms() + self._settings.drain_ms
-        self.notes.append(("draining", {"running": len(self.running), "drain_ms": self._settings.drain_ms}))
+        self._note("draining", {"running": len(self.jobs.running), "drain_ms": self._settings.drain_ms})
 
     def _drain_on(self, now_ms: int) -> None:
         if now_ms >= self._drain_until_ms:
             self._quit()
-        elif not self.running and self._reports.is_empty:
+        elif not self.jobs.running and self._reports.is_empty:
             self._close()
 
     def _quit(self) -> None:
         """The time to drain is over: handlers are stopped, what they hold goes back with the session."""
-        for job in self.running.values():
-            if job.why is None:
-                self._stop(job, Why.QUIT, STOP_GRACE_MS)
-            self.to_kill.append(job)
-        if self.running:
-            self.notes.append(("gave back what did not end in time", {"tasks": len(self.running)}))
+        count = self.jobs.quit()
+        if count:
+            self._note("gave back what did not end in time", {"tasks": count})
         self._close()
 
     def _close(self) -> None:
@@ -626,7 +448,7 @@ class WorkerCore:
             return
         wait_ms = QUIET_MS_MIN if error.retry_after is None else max(round(error.retry_after * 1000), QUIET_MS_MIN)
         self._quiet_until_ms = self._clock.monotonic_ms() + wait_ms // 2 + self._random.below(wait_ms)
-        self.notes.append(("the broker asks to wait", {"error": error.message, "wait_ms": wait_ms}))
+        self._note("the broker asks to wait", {"error": error.message, "wait_ms": wait_ms})
         if isinstance(error, NotLeader):
             self.leader = error.leader
             self._drop("looking for the leader", leader=error.leader)
@@ -640,14 +462,18 @@ class WorkerCore:
         if item is not None:
             # One outcome that the broker will not take: its lease runs out, and the task is tried again.
             id, fence = item[0], item[1]
-            self.held.pop(fence, None)
-            self.notes.append(("an outcome was refused", {"id": id.hex(), "fence": fence, "error": error.message}))
+            self.jobs.answered(fence)
+            self._note("an outcome was refused", {"id": id.hex(), "fence": fence, "error": error.message})
+
+    def _note(self, event: str, values: dict[str, Any]) -> None:
+        self.notes.append((event, values))
 
     # ---- looking -----------------------------------------------------------------------------------
 
     def stats(self) -> Statistics:
         statistics = self.statistics
-        statistics.running = len(self.running)
-        statistics.stuck = sum(1 for job in self.running.values() if job.is_given_up)
+        running = self.jobs.running
+        statistics.running = len(running)
+        statistics.stuck = sum(1 for job in running.values() if job.is_given_up)
         statistics.unreported = len(self._reports)
         return statistics

@@ -80,12 +80,11 @@ class Coroutines:
             await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def _run_one(self, job: Job) -> None:
-        handler = job.handler
         said = SAID_STOPPED
         context = job.context
         if not context.cancelled:
             with trio.CancelScope() as scope:
                 job.handle = scope
-                said = await acall(handler.function, job.payload, context, handler.content_type, trio.Cancelled)
+                said = await acall(job.handler, job.payload, context, trio.Cancelled)
             job.handle = None
         self._done(job, said)

@@ -8,7 +8,8 @@
     def thumbnail(payload, ctx): ...
 
 A handler gets the payload and a Context, and returns bytes or None. ``def`` runs in a thread of the worker's pool,
-or in a process of its own; ``async def`` runs on the worker's event loop (trio) and must not block it.
+or in a process of its own; ``async def`` runs on the worker's event loop (trio) and must not block it, or with
+``executor="asyncio"`` on an asyncio loop, which has a thread to itself.
 """
 
 from __future__ import annotations
@@ -17,36 +18,53 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 
 from tq import limits
 from tq.errors import ConfigError
-from tq.worker.context import Context
+from tq.worker.asked import asked
 
-Executor = Literal["thread", "process", "async"]
-Function = Callable[[bytes, Context], Any]
+Executor = Literal["thread", "process", "async", "asyncio"]
+Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
-NAMES_LOOKED_FOR = ("HANDLERS", "app")
+EXECUTORS: tuple[str, ...] = get_args(Executor)
+EXECUTORS_ASYNC = ("async", "asyncio")
+NAMES_LOOKED_FOR = ("app", "HANDLERS")
 
 
 @attrs.frozen
 class Handler:
-    """content_type: of what the function returns."""
+    """function: called with payload, context and, by name, with the resources it asks for.
+    content_type: of what it returns. gives_up: whether what it raised is permanent, so that no other attempt is made.
+    asks: parameter -> resource.
+    """
 
     type: str
     function: Function
     executor: Executor
     content_type: str
+    gives_up: Callable[[BaseException], bool] | None = None
+    asks: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def is_async(self) -> bool:
+        return self.executor in EXECUTORS_ASYNC
 
 
 class Handlers:
     """A table of handlers. The worker claims the types that are in it, so all others stay queued."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, middleware: Sequence[Any] = (), resources: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        """middleware: round each handler, the outermost first (see ``middleware``).
+        resources: name -> what makes it, for the handlers that ask for it (see ``resources``)."""
+        self.worker_middleware = list(middleware)
+        self.resources = dict(resources or {})
         self._by_type: dict[str, Handler] = {}
 
     def register(
@@ -56,8 +74,13 @@ class Handlers:
         *,
         executor: Executor | None = None,
         content_type: str = "application/octet-stream",
+        gives_up: Callable[[BaseException], bool] | None = None,
+        asks: Mapping[str, str] | None = None,
     ) -> None:
-        """Add one. executor: by default "async" for ``async def``, else "thread".
+        """Add one.
+
+        executor: by default "async" for ``async def``, else "thread". gives_up: called with what the handler raised;
+        True means that another attempt cannot succeed. asks: parameter -> resource; by default what the signature says.
 
         Raises:
             ConfigError: the type is taken or no name, or the executor does not fit the function.
@@ -71,21 +94,32 @@ class Handlers:
         is_async = inspect.iscoroutinefunction(function)
         if executor is None:
             executor = "async" if is_async else "thread"
-        if executor not in ("thread", "process", "async"):
-            raise ConfigError(f'the handler of {type!r} has executor={executor!r}: use "thread", "process" or "async"')
-        if is_async != (executor == "async"):
-            fits = '"async"' if is_async else '"thread" or "process"'
+        if executor not in EXECUTORS:
+            one_of = _either(EXECUTORS)
+            raise ConfigError(f"the handler of {type!r} has executor={executor!r}: use {one_of}")
+        if is_async != (executor in EXECUTORS_ASYNC):
+            fits = _either(name for name in EXECUTORS if (name in EXECUTORS_ASYNC) == is_async)
             kind = "async def" if is_async else "def"
             raise ConfigError(f"the handler of {type!r} is {kind}: its executor is {fits}, not {executor!r}")
-        self._by_type[type] = Handler(type, function, executor, content_type)
+        asks = asked(function) if asks is None else dict(asks)
+        self.add(Handler(type, function, executor, content_type, gives_up, asks))
+
+    def add(self, handler: Handler) -> None:
+        """One that was judged already."""
+        self._by_type[handler.type] = handler
 
     def handler(
-        self, type: str, *, executor: Executor | None = None, content_type: str = "application/octet-stream"
+        self,
+        type: str,
+        *,
+        executor: Executor | None = None,
+        content_type: str = "application/octet-stream",
+        gives_up: Callable[[BaseException], bool] | None = None,
     ) -> Callable[[F], F]:
         """``register`` as a decorator; the function stays as it is."""
 
         def add(function: F) -> F:
-            self.register(type, function, executor=executor, content_type=content_type)
+            self.register(type, function, executor=executor, content_type=content_type, gives_up=gives_up)
             return function
 
         return add
@@ -100,12 +134,24 @@ class Handlers:
     def __len__(self) -> int:
         return len(self._by_type)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Handler]:
         return iter(self._by_type.values())
 
 
-def load(target: str) -> Handlers:
+@attrs.frozen
+class Loaded:
+    """What a worker finds in a module."""
+
+    handlers: Handlers
+    middleware: Sequence[Any] = ()
+    resources: Mapping[str, Callable[..., Any]] = attrs.field(factory=dict)
+
+
+def load(target: str) -> Loaded:
     """Import ``MODULE`` or ``MODULE:NAME`` and take its handlers. The present directory is searched first.
+
+    The name stands for a ``Handlers``, or for an object that has one as ``.handlers`` (an ``App``). Its attributes
+    ``worker_middleware`` and ``resources`` are taken along.
 
     Raises:
         ConfigError: no such module or name, or it holds no handlers. What the module itself raises passes through.
@@ -123,8 +169,15 @@ def load(target: str) -> Handlers:
     wanted = (attribute,) if attribute else NAMES_LOOKED_FOR
     for candidate in wanted:
         found = getattr(module, candidate, None)
-        if isinstance(found, Handlers):
-            if not len(found):
+        handlers = found if isinstance(found, Handlers) else getattr(found, "handlers", None)
+        if isinstance(handlers, Handlers):
+            if not len(handlers):
                 raise ConfigError(f"{name}.{candidate} has no handlers")
-            return found
-    raise ConfigError(f"module {name!r} has no {' or '.join(wanted)} that is a tq.worker.handlers.Handlers")
+            return Loaded(handlers, getattr(found, "worker_middleware", ()), getattr(found, "resources", {}))
+    raise ConfigError(f"module {name!r} has no {' or '.join(wanted)} that is a tq.App or a tq.worker.handlers.Handlers")
+
+
+def _either(names: Iterable[str]) -> str:
+    """'"a", "b" or "c"'"""
+    *first, last = (f'"{name}"' for name in names)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -9,6 +9,8 @@ Rules
 - One heartbeat is under way at a time. It is due every ``heartbeat_ms``, and at once when a session was opened.
 - After a lost connection the next one is tried at once, then with backoff; a beat that fails is sent again, since the
   broker counts time and not beats.
+- How long a broker may keep silent follows from the lease: a beat that is due must still find a broker when it meets dead
+  addresses on its way, each of which costs that time.
 - Nothing is decided here: what the broker answers goes to the core, on the loop's thread.
 """
 
@@ -29,7 +31,8 @@ from tq.protocol.addresses import Address, Addresses, backoff_ms
 from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed, State
 from tq.world import Clock, Random
 
-ANSWER_S: Final = 5.0  # for a connection, and for each answer
+ANSWER_S_MAX: Final = 5.0  # for a connection, and for each answer
+ANSWER_S_MIN: Final = 0.25
 READ_BYTES: Final = 64 * limits.KIB
 LATE_MS_MIN: Final = 1_000
 LATE_PARTS: Final = 4  # late: by a quarter of the time between two heartbeats
@@ -40,6 +43,7 @@ class Beat:
     """What a heartbeat says. running: types of the handlers that run, for the log."""
 
     session: bytes
+    lease_ms: int
     heartbeat_ms: int
     tasks: list[list[Any]]
     running: list[str]
@@ -126,10 +130,11 @@ class Heartbeats(threading.Thread):
 
     def _send(self, beat: Beat) -> None:
         wire = self._wire
+        answer_s = answer_seconds(beat, len(self._addresses))
         if wire is None:
-            wire = self._wire = Wire(self._addresses.take(), self._client)
+            wire = self._wire = Wire(self._addresses.take(), self._client, answer_s)
         self._rid = self._rid % 0xFFFF + 1
-        answer = wire.ask(m.Heartbeat(self._rid, beat.session, beat.tasks, self._stats()))
+        answer = wire.ask(answer_s, m.Heartbeat(self._rid, beat.session, beat.tasks, self._stats()))
         if isinstance(answer, m.HeartbeatReply):
             self._tell(beat.session, answer)
             return
@@ -159,29 +164,37 @@ class Heartbeats(threading.Thread):
             )
 
 
+def answer_seconds(beat: Beat, addresses: int) -> float:
+    """For each connection and each answer. Between a beat and the end of the leases it renews lie ``lease_ms`` less
+    ``heartbeat_ms``. An old connection that is dead and every address but one may use that up to two thirds at most."""
+    slack_s = max(0, beat.lease_ms - beat.heartbeat_ms) / 1000
+    return min(max(slack_s * 2 / 3 / addresses, ANSWER_S_MIN), ANSWER_S_MAX)
+
+
 class Wire:
     """A blocking connection with one request under way. Raises Lost."""
 
-    def __init__(self, address: Address, client: str) -> None:
+    def __init__(self, address: Address, client: str, answer_s: float) -> None:
         self._protocol = ClientConnection()
         try:
-            self._socket = socket.create_connection(address, ANSWER_S)
+            self._socket = socket.create_connection(address, answer_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise Lost(error.strerror or str(error)) from error
         try:
-            answer = self.ask(m.Hello(0, m.PROTOCOL_VERSION, m.PROTOCOL_VERSION, client))
+            answer = self.ask(answer_s, m.Hello(0, m.PROTOCOL_VERSION, m.PROTOCOL_VERSION, client))
             if isinstance(answer, m.ErrorReply):
                 raise Lost(from_wire(answer.error).message)
         except Lost:
             self.close()
             raise
 
-    def ask(self, request: m.Message) -> m.Message:
+    def ask(self, answer_s: float, request: m.Message) -> m.Message:
         """The reply, which may be an ErrorReply of this request."""
         if self._protocol.state is State.LEAVING:
             raise Lost("the broker stops")
         try:
+            self._socket.settimeout(answer_s)
             self._socket.sendall(self._protocol.send(request))
             while True:
                 self._protocol.receive_data(self._socket.recv(READ_BYTES))
@@ -189,7 +202,7 @@ class Wire:
                 if answer is not None:
                     return answer
         except TimeoutError as error:
-            raise Lost(f"no answer within {ANSWER_S:g} s") from error
+            raise Lost(f"no answer within {answer_s:.3g} s") from error
         except OSError as error:
             raise Lost(error.strerror or str(error)) from error
         except ProtocolError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any, Final
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, NamedTuple
 
 from tq import limits
-from tq.verdicts import Fatal, RetryAfter, Snooze
+from tq.verdicts import Fatal, RetryAfter, Snooze, Verdict
 
 Said = tuple[int, Any]
 
@@ -25,12 +27,22 @@ SAID_NOTHING: Final[Said] = (COMPLETE, ["", b""])
 
 CUT: Final = "\n… (cut)"
 MESSAGE_CHARS_MAX: Final = 4_096
+OURS: Final = ("tq.worker.", "tq.app.", "tq.testing.")  # modules whose frames stand before the handler's
+
+
+class Result(NamedTuple):
+    """What a handler may return instead of bytes: a result whose content type is its own."""
+
+    content_type: str
+    data: bytes
 
 
 def completed(content_type: str, result: object) -> Said:
-    """What a handler returned: bytes, or None for no result."""
+    """What a handler returned: bytes, a Result, or None for no result."""
     if result is None:
         return (COMPLETE, [content_type, b""])
+    if result.__class__ is Result:
+        content_type, result = result
     if result.__class__ is not bytes:
         if not isinstance(result, (bytes, bytearray, memoryview)):
             kind = type(result).__name__
@@ -42,8 +54,8 @@ def completed(content_type: str, result: object) -> Said:
     return (COMPLETE, [content_type, result])
 
 
-def raised(error: BaseException) -> Said:
-    """What a handler raised."""
+def raised(error: BaseException, gives_up: Callable[[BaseException], bool] | None = None) -> Said:
+    """What a handler raised. ``gives_up``: the handler's own word on whether no other attempt can succeed."""
     if isinstance(error, Snooze):
         return (SNOOZE, round(error.seconds * 1000))
     kind = type(error)
@@ -52,11 +64,23 @@ def raised(error: BaseException) -> Said:
         message = str(error)
     except Exception as second:  # noqa: BLE001 - still users' code: an exception whose __str__ raises
         message = f"(its text could not be made: {type(second).__name__})"
-    # The first frame is ours, which called the handler.
-    tb = error.__traceback__
-    lines = traceback.format_exception(kind, error, tb.tb_next if tb is not None and tb.tb_next is not None else tb)
     after_ms = round(error.seconds * 1000) if isinstance(error, RetryAfter) else None
-    return failed(name, message, "".join(lines), permanent=isinstance(error, Fatal), retry_after_ms=after_ms)
+    is_permanent = isinstance(error, Fatal)
+    if gives_up is not None and not isinstance(error, Verdict):
+        try:
+            is_permanent = bool(gives_up(error))
+        except Exception as second:  # noqa: BLE001 - users' code too; in doubt the task is tried again
+            message += f" (and whether to give up could not be told: {type(second).__name__}: {second})"
+    trace = "".join(traceback.format_exception(kind, error, _theirs(error.__traceback__)))
+    return failed(name, message, trace, permanent=is_permanent, retry_after_ms=after_ms)
+
+
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """Without the first frames, which are ours and called the handler; all of them if there are no others."""
+    at = trace
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+        at = at.tb_next
+    return trace if at is None else at
 
 
 def failed(type_: str, message: str, trace: str, *, permanent: bool = False, retry_after_ms: int | None = None) -> Said:

@@ -4,6 +4,9 @@ A child is started when a job finds none idle, by spawning a fresh interpreter (
 threads), and runs one job after the other. If it ends while it has a job, whatever ended it (a signal, ``os._exit``,
 the kernel for want of memory), that attempt is a crash, and only that. Children end when the worker does.
 
+A child that has lived long enough (``recycling``) is ended between two jobs. It closes its resources when its stream
+ends, and has END_S for that.
+
 They are spawned on the main thread on purpose: the kernel's "die with your parent" means the thread that spawned.
 """
 
@@ -14,22 +17,29 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Final
 
 import attrs
+import structlog
 import trio
 
+from tq.errors import ResourceFailed, TqError
 from tq.worker import pipe
 from tq.worker.job import Done, Job, Why
 from tq.worker.outcomes import SAID_STOPPED, Said, crashed, failed
+from tq.worker.recycling import Life, Recycling
+from tq.worker.usage import rss_bytes
+from tq.world import Random
 
-END_S = 1.0
+END_S: Final = 10.0  # for a child to close its resources
+WAIT_S: Final = 1.0  # for one whose stream is over
 
 
 @attrs.define(eq=False)
 class Child:
     process: subprocess.Popen[bytes]
     channel: socket.socket
+    life: Life
     unpacker: pipe.Unpacker = attrs.field(factory=pipe.Unpacker)
     frames: list[list[Any]] = attrs.field(factory=list)
     is_ready: bool = False
@@ -47,12 +57,31 @@ class ChildEnded(Exception):
 class Processes:
     """An executor. Its tasks live in ``nursery``; ``target`` is what children import."""
 
-    def __init__(self, done: Done, nursery: trio.Nursery, target: str) -> None:
+    def __init__(self, done: Done, nursery: trio.Nursery, target: str, recycling: Recycling, random: Random) -> None:
         self._done = done
         self._nursery = nursery
         self._target = target
+        self._recycling = recycling
+        self._random = random
         self._idle: list[Child] = []
         self._children: set[Child] = set()
+
+    async def warm(self) -> TqError | None:
+        """Start a first child, which makes its resources: they are there before anything is claimed. Why not, or None."""
+        try:
+            child = self._spawn()
+        except OSError as error:
+            return ResourceFailed(f"no child process could be started: {error.strerror}")
+        try:
+            failure = (await self._receive(child))[1]
+        except ChildEnded:
+            return ResourceFailed(f"a child process did not get ready: {_told(await self._forget(child))}")
+        if failure is not None:
+            await self._forget(child)
+            return ResourceFailed(f"in a child process: {failure[1]}")
+        child.is_ready = True
+        self._idle.append(child)
+        return None
 
     def start(self, job: Job) -> None:
         child = self._idle_child()
@@ -86,16 +115,13 @@ class Processes:
 
     def close(self) -> None:
         """End all children: idle ones by their stream, the others by force."""
-        for child in self._children:
+        children = list(self._children)
+        for child in children:
             if child not in self._idle:
                 child.kill()
             child.channel.close()
-        for child in self._children:
-            try:
-                child.process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.process.wait()
+        for child in children:
+            _see_end(child)
         self._children.clear()
         self._idle.clear()
 
@@ -124,8 +150,22 @@ class Processes:
             said = SAID_STOPPED if child.is_killed and job.why is not None else crashed("WorkerCrashed", _told(code))
             self._end(job, said)
             return
-        self._idle.append(child)
+        why = child.life.task_ended()
+        if why is None and child.life.is_measured:
+            why = child.life.grown(rss_bytes(child.process.pid))
+        if why is None:
+            self._idle.append(child)
+        else:
+            self._nursery.start_soon(self._retire, child, why)
         self._end(job, (outcome, body))
+
+    async def _retire(self, child: Child, why: str) -> None:
+        structlog.get_logger("tq.worker").info("a child process ends", pid=child.process.pid, why=why)
+        child.channel.close()
+        # In a thread, and to its end: nobody else sees to it.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_see_end, child)
+        self._children.discard(child)
 
     def _end(self, job: Job, said: Said) -> None:
         job.handle = None
@@ -151,13 +191,13 @@ class Processes:
                 ours.close()
                 raise
         ours.setblocking(False)
-        child = Child(process, ours)
+        child = Child(process, ours, Life(self._recycling, self._random))
         self._children.add(child)
         return child
 
     async def _forget(self, child: Child) -> int:
         """Its stream is over: see it end. Its exit code."""
-        with trio.move_on_after(END_S):
+        with trio.move_on_after(WAIT_S):
             await trio.to_thread.run_sync(child.process.wait, abandon_on_cancel=True)
         if child.process.poll() is None:
             child.process.kill()  # it closed the stream and lives on: its attempt has ended for us
@@ -179,6 +219,15 @@ class Processes:
                 raise ChildEnded
             child.frames = child.unpacker.feed(data)
         return child.frames.pop(0)
+
+
+def _see_end(child: Child) -> None:
+    """Its stream is closed: wait, then kill it. Blocks."""
+    try:
+        child.process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.process.wait()
 
 
 async def _send_all(channel: socket.socket, data: bytes) -> None:

@@ -106,18 +106,19 @@ class Shell:
         out = core.step()
         if out and self._connection is not None:
             self._connection.send(out)
-        if core.to_start:
-            jobs, core.to_start = core.to_start, []
+        jobs = core.jobs
+        if jobs.to_start:
+            orders, jobs.to_start = jobs.to_start, []
             executors = self.executors
-            for job in jobs:
+            for job in orders:
                 executors[job.handler.executor].start(job)
-        if core.to_stop:
-            jobs, core.to_stop = core.to_stop, []
-            for job in jobs:
+        if jobs.to_stop:
+            orders, jobs.to_stop = jobs.to_stop, []
+            for job in orders:
                 self.executors[job.handler.executor].stop(job)
-        if core.to_kill:
-            jobs, core.to_kill = core.to_kill, []
-            for job in jobs:
+        if jobs.to_kill:
+            orders, jobs.to_kill = jobs.to_kill, []
+            for job in orders:
                 self.executors[job.handler.executor].kill(job)
         if core.session is not self._session:
             self._session = core.session

@@ -102,8 +102,7 @@ class HandlerThread(threading.Thread):
             said = SAID_STOPPED
             try:
                 if self._enter(job):
-                    handler = job.handler
-                    said = call(handler.function, job.payload, job.context, handler.content_type)
+                    said = call(job.handler, job.payload, job.context)
                 self._leave()
             except Stopped:
                 self._leave()  # it came between the handler and the end of the region; a second one does not

@@ -10,6 +10,14 @@ import psutil
 from tq.worker.core import WorkerCore
 
 
+def rss_bytes(pid: int | None = None) -> int:
+    """Memory of a process, by default this one; 0 if it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return 0
+
+
 class Usage:
     """Called on the heartbeats' thread. Child processes are counted in, as long as they run."""
 
@@ -36,7 +44,7 @@ class Usage:
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 self._known.pop(pid, None)
         statistics = self._core.statistics
-        running = list(self._core.running.values())  # a copy in one step: the loop goes on meanwhile
+        running = list(self._core.jobs.running.values())  # a copy in one step: the loop goes on meanwhile
         return {
             "cpu_percent": round(cpu),
             "rss_bytes": rss,

@@ -90,9 +90,9 @@ class Rig:
         core = self.core
         out = core.step()
         for mine, theirs in (
-            (self.started, core.to_start),
-            (self.stopped, core.to_stop),
-            (self.killed, core.to_kill),
+            (self.started, core.jobs.to_start),
+            (self.stopped, core.jobs.to_stop),
+            (self.killed, core.jobs.to_kill),
             (self.notes, core.notes),
         ):
             mine.extend(theirs)  # type: ignore[arg-type]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+import tq
 from tests.unit.worker.jobs import a_context
+from tq.errors import NotInHandler
+from tq.worker.context import Context, current
+from tq.worker.frame import call
+from tq.worker.handlers import Handler
 
 
 def test_it_shows_the_id_as_text() -> None:
@@ -37,3 +44,30 @@ def test_waiting_ends_with_its_time() -> None:
     context = a_context()
     assert not context.wait_cancelled(0.001)
     assert not context.cancelled
+
+
+def test_current_says_that_no_handler_runs() -> None:
+    with pytest.raises(NotInHandler, match="where no handler runs"):
+        current()
+
+
+def test_a_bare_thread_begins_without() -> None:
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            current()
+        except NotInHandler as error:
+            found.append(error.code)
+
+    def handler(payload: bytes, ctx: Context) -> None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(20)
+
+    call(Handler("t", handler, "thread", ""), b"", a_context())
+    assert found == ["NOT_IN_HANDLER"]
+
+
+def test_it_is_found_at_the_front_door() -> None:
+    assert (tq.current, tq.Context) == (current, Context)

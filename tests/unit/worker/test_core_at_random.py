@@ -101,8 +101,8 @@ class Run:
     def turn(self, ms: int) -> None:
         self.requests += self.rig.after(ms)
         core = self.rig.core
-        assert len(core.running) <= SLOTS
-        assert set(core.running) >= {fence for fence, job in core.held.items() if not job.is_ended}
+        assert len(core.jobs.running) <= SLOTS
+        assert set(core.jobs.running) >= {fence for fence, job in core.jobs.held.items() if not job.is_ended}
         fences = [job.fence for job in self.rig.started]
         assert len(fences) == len(set(fences)), "a grant was begun twice"
         if core.wants_reconnect:
@@ -134,8 +134,8 @@ class Run:
                 core.heard(
                     core.session, m.HeartbeatReply(1, [[id_of(fence), fence, chance.choice([0, 3_000])]], [], False)
                 )
-            case 4 if core.session and core.held:
-                fence = chance.choice(list(core.held))
+            case 4 if core.session and core.jobs.held:
+                fence = chance.choice(list(core.jobs.held))
                 broker.leases.pop(fence, None)
                 core.heard(core.session, m.HeartbeatReply(1, [], [[id_of(fence), fence]], False))
             case _:
@@ -143,7 +143,7 @@ class Run:
 
     def finish(self) -> None:
         core, chance = self.rig.core, self.chance
-        for job in list(core.running.values()):
+        for job in list(core.jobs.running.values()):
             if chance.random() < 0.5:
                 if job.why is not None and chance.random() < 0.8:
                     core.finished(job, SAID_STOPPED)

@@ -16,11 +16,12 @@ from tq.protocol import messages as m
 from tq.protocol.addresses import Addresses, parse
 from tq.sim.clock import VirtualClock
 from tq.sim.random import SeededRandom
-from tq.worker.heartbeats import Beat, Heartbeats
+from tq.worker.heartbeats import ANSWER_S_MAX, Beat, Heartbeats, answer_seconds
+from tq.world import RealClock
 
 SESSION = b"S" * 16
 LONG_MS = 3_600_000
-GOOD = Beat(SESSION, LONG_MS, [[b"T" * 16, 5]], ["t"])
+GOOD = Beat(SESSION, 2 * LONG_MS, LONG_MS, [[b"T" * 16, 5]], ["t"])
 
 
 @attrs.define
@@ -81,7 +82,7 @@ def test_it_names_the_leases_and_takes_the_answer_to_the_loop(start: Start) -> N
 
 def test_it_goes_on_beating_on_one_connection(start: Start) -> None:
     with FakeBroker(fine) as broker:
-        rig = start(broker.address, Beat(SESSION, 1, [], []))
+        rig = start(broker.address, Beat(SESSION, 30_000, 1, [], []))
         for _ in range(5):
             rig.next_said()
         assert broker.connections == 1
@@ -150,7 +151,7 @@ def test_a_broker_that_is_not_there_is_tried_until_it_is(start: Start) -> None:
 
 def test_a_late_heartbeat_names_who_ran() -> None:
     """Without its thread: the time it was due is long past."""
-    beat = Beat(SESSION, 15_000, [], ["resize", "scan"])
+    beat = Beat(SESSION, 30_000, 15_000, [], ["resize", "scan"])
     clock = VirtualClock()
     heartbeats = Heartbeats(
         Addresses(parse("a:1")), "c", clock, SeededRandom(7), lambda: beat, lambda _s, _a: None, dict
@@ -162,3 +163,30 @@ def test_a_late_heartbeat_names_who_ran() -> None:
     (log,) = logs
     assert "late" in log["event"]
     assert (log["late_ms"], log["running"]) == (5_000, ["resize", "scan"])
+
+
+@pytest.mark.parametrize("addresses", [1, 3, 5, 7])
+@pytest.mark.parametrize(("lease_ms", "heartbeat_ms"), [(30_000, 15_000), (6_000, 2_000), (1_500, 400)])
+def test_a_beat_that_is_due_finds_a_broker_in_time_though_others_are_dead(
+    addresses: int, lease_ms: int, heartbeat_ms: int
+) -> None:
+    """The old connection and every other address say nothing, each to the end of its time."""
+    answer_s = answer_seconds(Beat(SESSION, lease_ms, heartbeat_ms, [], []), addresses)
+    if lease_ms == 30_000 or addresses <= 3:
+        assert heartbeat_ms + addresses * answer_s * 1000 < lease_ms
+    assert 0.2 < answer_s <= ANSWER_S_MAX
+
+
+def test_a_dead_address_among_three_costs_a_part_of_the_lease_alone(start: Start) -> None:
+    """Two brokers take the connection and say nothing, as one does that stands still."""
+    with (
+        FakeBroker(lambda request: None) as first,
+        FakeBroker(lambda request: None) as second,
+        FakeBroker(fine) as third,
+    ):
+        brokers = f"{first.address},{second.address},{third.address}"
+        begun = RealClock().monotonic_ms()
+        start(brokers, Beat(SESSION, 3_000, 1_000, [], [])).next_said()
+        assert RealClock().monotonic_ms() - begun < 2_000
+        assert first.requests
+        assert second.requests

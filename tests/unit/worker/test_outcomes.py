@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tq import limits
@@ -11,16 +13,14 @@ from tq.verdicts import Fatal, RetryAfter, Snooze
 from tq.worker.outcomes import COMPLETE, FAIL, SNOOZE, Said, completed, crashed, error_of, failed, raised
 
 
-def caught(error: BaseException) -> Said:
-    """As the frame sees it: one call below."""
-
+def caught(error: BaseException, gives_up: Any = None) -> Said:
     def handler() -> None:
         raise error
 
     try:
         handler()
     except BaseException as seen:  # noqa: BLE001 - as the frame does
-        return raised(seen)
+        return raised(seen, gives_up)
     raise AssertionError
 
 
@@ -45,12 +45,35 @@ def test_a_result_above_the_bound_fails_for_good() -> None:
     assert (outcome, error[0], permanent) == (FAIL, "ResultTooLarge", True)
 
 
-def test_an_exception_has_its_type_text_and_traceback_without_our_frames() -> None:
+def test_an_exception_has_its_type_text_and_traceback() -> None:
     outcome, (error, permanent, after_ms) = caught(ValueError("bad input"))
     assert (outcome, permanent, after_ms) == (FAIL, False, None)
     assert error[:2] == ["ValueError", "bad input"]
     assert "raise error" in error[2]
-    assert "in caught" not in error[2]
+
+
+def test_first_frames_of_ours_are_left_out_and_no_later_ones() -> None:
+    """As the frame calls a handler; ``exec`` gives a function another module."""
+    ours: dict[str, Any] = {"__name__": "tq.worker.frame"}
+    text = (
+        "def outer(f, raised):\n try: f()\n except ValueError as e: return raised(e)\ndef inner():\n raise ValueError"
+    )
+    exec(text, ours)
+
+    def handler() -> None:
+        ours["inner"]()
+
+    trace = ours["outer"](handler, raised)[1][0][2]
+    assert "in outer" not in trace
+    assert trace.index("in handler") < trace.index("in inner")
+
+
+def test_who_says_that_an_error_is_for_good_is_believed_and_may_fail() -> None:
+    assert caught(ValueError("x"), lambda error: str(error) == "x")[1][1] is True
+    assert caught(RetryAfter(5), lambda error: True)[1][1:] == [False, 5_000], "a verdict means what it says"
+    _outcome, (error, permanent, _after) = caught(ValueError("x"), lambda error: 1 / 0)
+    assert permanent is False
+    assert error[1] == "x (and whether to give up could not be told: ZeroDivisionError: division by zero)"
 
 
 def test_a_class_of_a_module_is_named_with_it() -> None:

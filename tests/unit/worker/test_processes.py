@@ -13,17 +13,19 @@ import trio
 
 from tests.unit.worker.jobs import Ends, a_job, tell
 from tests.unit.worker.process_handlers import HANDLERS
+from tq.sim.random import SeededRandom
 from tq.worker.job import Job, Why
 from tq.worker.outcomes import COMPLETE, CRASHED, FAIL, SAID_STOPPED
 from tq.worker.processes import Processes
+from tq.worker.recycling import NEVER, Recycling
 
 MODULE = "tests.unit.worker.process_handlers"
 
 
 class Rig:
-    def __init__(self, nursery: trio.Nursery, target: str) -> None:
+    def __init__(self, nursery: trio.Nursery, target: str, recycling: Recycling) -> None:
         self.ends = Ends()
-        self.processes = Processes(self.ends, nursery, target)
+        self.processes = Processes(self.ends, nursery, target, recycling, SeededRandom(7))
 
     def start(self, type: str, payload: bytes = b"", number: int = 1) -> Job:
         job = a_job(HANDLERS, type, payload, number)
@@ -49,11 +51,11 @@ async def until(look: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def a_rig(target: str = MODULE) -> AsyncIterator[Rig]:
+async def a_rig(target: str = MODULE, recycling: Recycling = NEVER) -> AsyncIterator[Rig]:
     processes: Processes | None = None
     try:
         async with trio.open_nursery() as nursery:
-            rig = Rig(nursery, target)
+            rig = Rig(nursery, target, recycling)
             processes = rig.processes
             yield rig
             nursery.cancel_scope.cancel()

@@ -20,7 +20,8 @@ from tq.protocol.addresses import parse
 from tq.worker import run
 from tq.worker.context import Context
 from tq.worker.core import Settings
-from tq.worker.handlers import Handlers
+from tq.worker.handlers import Handlers, Loaded
+from tq.worker.recycling import NEVER, Recycling
 from tq.worker.signals import LastResort
 
 
@@ -45,14 +46,23 @@ class Broker:
 class Worker:
     """``serve`` on the main thread, and the test beside it on another: signals need it so."""
 
-    def __init__(self, broker: FakeBroker, handlers: Handlers, *, slots: int = 4, drain_ms: int = 20_000) -> None:
+    def __init__(
+        self,
+        broker: FakeBroker,
+        handlers: Handlers,
+        *,
+        slots: int = 4,
+        drain_ms: int = 20_000,
+        recycling: Recycling = NEVER,
+    ) -> None:
         self._failures: list[BaseException] = []
-        self._arguments = (
+        self.worker = run.Worker(
             Settings("w-1", ["default"], slots, drain_ms, {"pid": os.getpid()}),
-            handlers,
+            Loaded(handlers, handlers.worker_middleware, handlers.resources),
             "tests.unit.worker.process_handlers",
             parse(broker.address),
-            LastResort(60, lambda code: self._failures.append(AssertionError("the worker did not end"))),
+            recycling=recycling,
+            last_resort=lambda wait_s: LastResort(60, lambda code: self._failures.append(AssertionError("no end"))),
         )
 
     def run(self, beside: Callable[[], None]) -> int:
@@ -67,7 +77,7 @@ class Worker:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            code = trio.run(run.serve, *self._arguments)
+            code = trio.run(self.worker.serve)
         finally:
             thread.join(30)
         if self._failures:

@@ -22,6 +22,13 @@ from tq.world import RealClock
 
 
 @attrs.define
+class Orders:
+    to_start: list[Any] = attrs.field(factory=list)
+    to_stop: list[Any] = attrs.field(factory=list)
+    to_kill: list[Any] = attrs.field(factory=list)
+
+
+@attrs.define
 class Core:
     """Says what the test puts into ``out``, once; ``steps`` counts the turns."""
 
@@ -32,9 +39,7 @@ class Core:
     wants_reconnect: bool = False
     wakes: int | None = None
     out: list[m.Message] = attrs.field(factory=list)
-    to_start: list[Any] = attrs.field(factory=list)
-    to_stop: list[Any] = attrs.field(factory=list)
-    to_kill: list[Any] = attrs.field(factory=list)
+    jobs: Orders = attrs.field(factory=Orders)
     notes: list[Any] = attrs.field(factory=list)
     ended: list[Any] = attrs.field(factory=list)
     heard: list[m.Message] = attrs.field(factory=list)
@@ -103,12 +108,12 @@ async def test_jobs_go_to_their_executors_in_order(nursery: trio.Nursery) -> Non
     core = Core()
     shell = a_shell(core)
     job = a_job(some_handlers(), "t")
-    core.to_start, core.to_stop, core.to_kill = [job], [job], [job]
+    core.jobs = Orders([job], [job], [job])
     nursery.start_soon(shell.run)
     await trio.testing.wait_all_tasks_blocked()
     recorder: Any = shell.executors["thread"]
     assert recorder.calls == [("start", job), ("stop", job), ("kill", job)]
-    assert (core.to_start, core.to_stop, core.to_kill) == ([], [], [])
+    assert core.jobs == Orders()
 
 
 async def test_a_burst_of_ends_is_one_turn(nursery: trio.Nursery) -> None:
@@ -243,7 +248,7 @@ def test_what_is_told_loudly_is_what_the_core_says() -> None:
     """A note that was renamed in the core would be told as a whisper."""
     import inspect
 
-    from tq.worker import core
+    from tq.worker import core, jobs
 
-    source = inspect.getsource(core)
+    source = inspect.getsource(core) + inspect.getsource(jobs)
     assert [event for event in LOUD | QUIET if f'"{event}"' not in source] == []

@@ -22,7 +22,7 @@ def test_it_counts_the_worker_and_its_children() -> None:
         both = usage()
         assert (both["slots"], both["running"], both["claimed"], both["processes"]) == (4, 2, 2, 2)
         assert both["stuck"] == 0
-        rig.core.running[1].is_given_up = True
+        rig.core.jobs.running[1].is_given_up = True
         assert usage()["stuck"] == 1
         assert both["rss_bytes"] > 10_000_000
         assert both["rss_bytes"] > alone["rss_bytes"]
