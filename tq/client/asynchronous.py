@@ -112,9 +112,11 @@ class AsyncClient(ClientBase, Runs[Verbs]):
     stats = verb(Verbs.stats)
     cluster_status = verb(Verbs.cluster_status)
 
-    async def list_all(self, *, limit: int | None = None, **filter: Unpack[Filters]) -> AsyncIterator[TaskInfo]:
+    async def list_all(
+        self, *, limit: int | None = None, oldest_first: bool = False, **filter: Unpack[Filters]
+    ) -> AsyncIterator[TaskInfo]:
         """All tasks that meet a filter, page by page as ``list``, at most ``limit``."""
-        pages = Pages(self._verbs, limit, filter)
+        pages = Pages(self._verbs, limit, filter, oldest_first=oldest_first)
         while pages.goes_on:
             for task in await self._run(pages.take()):
                 yield task

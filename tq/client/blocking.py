@@ -98,9 +98,11 @@ class Client(ClientBase, Runs[Verbs]):
     stats = verb(Verbs.stats)
     cluster_status = verb(Verbs.cluster_status)
 
-    def list_all(self, *, limit: int | None = None, **filter: Unpack[Filters]) -> Iterator[TaskInfo]:
+    def list_all(
+        self, *, limit: int | None = None, oldest_first: bool = False, **filter: Unpack[Filters]
+    ) -> Iterator[TaskInfo]:
         """All tasks that meet a filter, page by page as ``list``, at most ``limit``."""
-        pages = Pages(self._verbs, limit, filter)
+        pages = Pages(self._verbs, limit, filter, oldest_first=oldest_first)
         while pages.goes_on:
             yield from self._run(pages.take())
 

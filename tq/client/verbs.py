@@ -36,6 +36,7 @@ PARTS_ALL = 7
 PARTS_END = 6  # result and history
 JOB_POLL_MS_MIN = 50
 JOB_POLL_MS_MAX = 1_000
+LIST_SPARE_MS = 5_000  # of the time for a page, left for its last request
 ListOf = list
 
 
@@ -193,19 +194,33 @@ class Verbs(Submits):
         *,
         limit: int = 100,
         cursor: bytes | None = None,
+        oldest_first: bool = False,
         min_index: int = 0,
         linearizable: bool = False,
         timeout: float | None = None,
         **filter: Unpack[Filters],
     ) -> Verb[Page]:
-        """One page of the tasks that meet a filter (see ``Filters``), without payloads; give ``cursor`` back for the next."""
+        """One page of the tasks that meet a filter (see ``Filters``), without payloads; give ``cursor`` back for the next.
+
+        The order is by id, that is by the time of submission; by the time of the end if only ended tasks are asked for. The
+        newest come first unless ``oldest_first``. A page that has fewer than ``limit`` tasks and a cursor took as long as it may
+        (``timeout``). A task that meets the filter all the while and keeps its place in the order is seen once on the way through all
+        pages; what changes meanwhile may be seen or not.
+        """
         asked = filter_of(self.clock, filter)
-        reply = yield from self.ask(
-            lambda rid: m.ListTasks(rid, asked, limit, cursor, self.seen(min_index), linearizable),
-            m.ListReply,
-            timeout,
-        )
-        return Page([records.task_info(row, reply.index) for row in reply.tasks], reply.cursor, reply.index)
+        end_ms = self.deadline_ms(timeout)
+        tasks: list[TaskInfo] = []
+        while True:  # a broker looks at a bounded number of tasks for one reply
+
+            def make(rid: int, left: int = limit - len(tasks), cursor: bytes | None = cursor) -> m.Message:
+                return m.ListTasks(rid, asked, left, cursor, self.seen(min_index), linearizable, oldest_first)
+
+            reply = expect((yield Ask(make, end_ms)), m.ListReply)
+            tasks += [records.task_info(row, reply.index) for row in reply.tasks]
+            cursor = reply.cursor
+            is_late = self.clock.monotonic_ms() + LIST_SPARE_MS >= end_ms
+            if cursor is None or len(tasks) >= limit or is_late:
+                return Page(tasks, cursor, reply.index)
 
     def retry_where(
         self,
@@ -291,8 +306,9 @@ class Verbs(Submits):
 class Pages:
     """All tasks of a filter, page by page, at most ``limit``."""
 
-    def __init__(self, verbs: Verbs, limit: int | None, filter: Filters) -> None:
+    def __init__(self, verbs: Verbs, limit: int | None, filter: Filters, *, oldest_first: bool = False) -> None:
         self._verbs = verbs
+        self._is_oldest_first = oldest_first
         self._left = limit
         self._filter = filter
         self._cursor: bytes | None = None
@@ -304,7 +320,9 @@ class Pages:
 
     def take(self) -> Verb[list[TaskInfo]]:
         count = limits.LIST_TASKS_MAX if self._left is None else min(self._left, limits.LIST_TASKS_MAX)
-        page = yield from self._verbs.list(limit=count, cursor=self._cursor, **self._filter)
+        page = yield from self._verbs.list(
+            limit=count, cursor=self._cursor, oldest_first=self._is_oldest_first, **self._filter
+        )
         self._is_first = False
         self._cursor = page.cursor
         if self._left is not None:

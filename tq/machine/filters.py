@@ -37,6 +37,8 @@ STATE_NAMES: Final = {state.name.lower(): state for state in State}
 _STATE_BOUND: Final = f"must be of {', '.join(STATE_NAMES)}, or a group: {', '.join(GROUPS)}"
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,32}")
 _ID_TEXT: Final = re.compile(r"[0-9a-f]{32}")
+_NONE: Final = bytes(4)
+_HAS_WORKER: Final = bytes((State.RUNNING, State.COMPLETED))
 
 
 @attrs.frozen
@@ -141,6 +143,8 @@ class Matcher:
         if wanted.worker is not None and _ID_TEXT.fullmatch(wanted.worker):
             self._session = bytes.fromhex(wanted.worker)
             self._worker = session_name(txn, self._session)  # None: it is over, and only headers know its id
+        self._is_of_worker = wanted.worker is not None
+        self._worker_bytes = b"" if self._worker is None else self._worker.encode()
         self._is_deep = wanted.worker is not None or wanted.error is not None or wanted.tag is not None
 
     def matches(self, id: bytes, raw: bytes) -> bool:
@@ -160,10 +164,19 @@ class Matcher:
             return False
         if self._prefix is not None and not id.hex().startswith(self._prefix):
             return False
-        return not self._is_deep or self._matches_deep(t.unpack(id, raw))
+        return not self._is_deep or (self._may_match(raw) and self._matches_deep(t.unpack(id, raw)))
+
+    def _may_match(self, raw: bytes) -> bool:
+        """What the header tells before it is unpacked."""
+        has_past = raw[t.HISTORY_AT : t.HISTORY_AT + 4] != _NONE
+        if self._error is not None and not has_past:
+            return False
+        if self._is_of_worker and raw[t.STATE_AT] in _HAS_WORKER:
+            return raw.endswith(self._worker_bytes)
+        return has_past or not self._is_of_worker
 
     def _matches_deep(self, task: t.Task) -> bool:
-        if (self._worker is not None or self._session is not None) and not self._ran_at(task):
+        if self._is_of_worker and not self._ran_at(task):
             return False
         if self._error is not None and not self._failed_with(task):
             return False

@@ -111,6 +111,7 @@ HEADER_BYTES: Final = WHOLE.size
 STATE_AT: Final = 1  # where some fields stand, for who looks at many headers
 QUEUE_AT: Final = struct.calcsize(">BBHBB")
 TYPE_AT: Final = QUEUE_AT + 4
+HISTORY_AT: Final = struct.calcsize(">BBHBBIIHHH")
 ENDED_AT: Final = struct.calcsize(">BBHBBIIHHHIQQ")
 CREATED_AT: Final = FRONT_BYTES + struct.calcsize(">HH")
 BAND: Final = bytes(0 if priority < 100 else 1 if priority < 200 else 2 for priority in range(256))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.client.fake_broker import FakeBroker
 from tests.unit.client.machine_broker import MachineBroker
-from tq import Client, Retry, Session, TaskSpec, Unique
+from tq import Client, Retry, Session, TaskSpec, Unique, limits
 from tq.errors import (
     BatchRefused,
     Conflict,
@@ -174,6 +174,49 @@ def test_jobs_lists_and_queues(client: Client, session: Session) -> None:
     page = client.list(limit=3)
     assert len(page.tasks) == 3
     assert page.cursor is not None
+
+
+def test_a_page_is_filled_from_replies_that_are_short(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker looks at few tasks for one reply; the client asks on."""
+    monkeypatch.setattr(limits, "LIST_HEADERS_MAX", 3)
+    ids = [client.submit("echo", tags=["x"] if n % 5 == 0 else []).id for n in range(20)]
+    page = client.list(tag="x", limit=3)
+    assert [task.id for task in page.tasks] == ids[15::-5][:3]
+    assert page.cursor is not None
+    assert [task.id for task in client.list(tag="x", cursor=page.cursor).tasks] == ids[:1]
+    oldest_first = client.list(tag="x", limit=2, oldest_first=True)
+    assert [task.id for task in oldest_first.tasks] == ids[0:10:5]
+    assert [task.id for task in client.list_all(tag="x", oldest_first=True, limit=3)] == ids[0:15:5]
+
+
+def test_a_page_whose_time_is_short_is_one_reply(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_HEADERS_MAX", 3)
+    for _ in range(9):
+        client.submit("echo")
+    page = client.list(tag="x", timeout=4)
+    assert (page.tasks, page.cursor is None) == ([], False)
+
+
+def test_a_list_takes_every_word_of_a_filter(client: Client, session: Session) -> None:
+    task = client.submit("echo", queue="default")
+    (grant,) = session.claim()
+    session.fail(grant, ValueError("no"), permanent=True)
+    for given in (
+        {"state": "failed"},
+        {"state": ["dead", "expired"]},
+        {"id_prefix": task.id[:13]},
+        {"worker": session.name},
+        {"worker": session.id},
+        {"error": ValueError},
+        {"created_since": 0, "created_until": 1 << 33},
+        {"ended_since": 0.5, "ended_until": 1 << 33},
+    ):
+        assert [found.id for found in client.list(type="echo", **given).tasks] == [task.id], given
+    for given in ({"state": "live"}, {"error": KeyError}, {"worker": "nobody"}, {"ended_until": 1}):
+        assert client.list(type="echo", **given).tasks == [], given
+    with pytest.raises(InvalidRequest, match="state"):
+        client.list(state="gone")
+    assert client.retry_where(error="ValueError", worker=session.name).done == 1
 
 
 def test_explain(client: Client) -> None:
