@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
-    "cli": LEAVES | {"protocol", "client", "config", "version", "broker", "worker", "bench"},
+    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench"},
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
@@ -102,7 +102,7 @@ DOORS: dict[str, list[str]] = {
     "random.Random": ["tq/sim/random.py"],  # seeded: plays the one above
     "os.urandom": ["tq/world.py"],
     "uuid.uuid4": BENCH,
-    "datetime": ["tq/cli/show.py", "tq/client/specs.py"],  # moments that users read and write; never now()
+    "datetime": ["tq/cli/times.py", "tq/client/specs.py"],  # moments that users read and write; never now()
     # files, the process
     "os": ["tq/world.py", *BENCH],
     "fcntl": ["tq/world.py"],
@@ -111,6 +111,7 @@ DOORS: dict[str, list[str]] = {
     "pathlib": ["tq/config.py", "tq/cli/*", *BENCH],
     "tempfile": BENCH,
     "shutil": BENCH,
+    "shutil.get_terminal_size": ["tq/cli/base.py"],
     "os.pipe2": ["tq/store/lmdb_copy.py"],  # LMDB writes a copy of itself into a pipe
     "os.read": ["tq/store/lmdb_copy.py"],
     "os.close": ["tq/store/lmdb_copy.py"],
@@ -136,7 +137,7 @@ DOORS: dict[str, list[str]] = {
     "os.O_WRONLY": ["tq/cli/base.py"],
     "sys": BENCH,
     "sys.path": ["tq/worker/handlers.py"],
-    "sys.argv": ["tq/worker/child.py", *BENCH],
+    "sys.argv": ["tq/worker/child.py", "tq/cli/reference.py", *BENCH],
     "sys.executable": ["tq/worker/processes.py", "tq/worker/reload.py", *BENCH],
     "sys.platform": ["tq/worker/*"],
     "sys.stderr": ["tq/worker/child.py", "tq/worker/reload.py", "tq/logs.py", "tq/broker/run.py"],
@@ -185,7 +186,7 @@ DOORS: dict[str, list[str]] = {
     "structlog.get_logger": [*BROKER_SHELL, *PEERS_SHELL, "tq/broker/broker.py", "tq/worker/*"],
     "logging": ["tq/logs.py"],
     "typer": ["tq/cli/*"],
-    "rich": ["tq/cli/show.py"],
+    "rich": ["tq/cli/table.py", "tq/cli/queues.py"],
     "yaml": ["tq/cli/show.py"],
     # tools
     "argparse": BENCH,

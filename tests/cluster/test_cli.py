@@ -173,8 +173,8 @@ def test_purge_by_id_and_by_filter(run: Any, client: Client, queue: str) -> None
     assert "purged" in gone.stderr
     assert run("purge", ids[3], "--yes").returncode == 1, "it waits"
     done = run("purge", "--queue", queue, "--yes", "--limit", "1")
-    assert (done.returncode, done.stdout) == (0, "purged 1 tasks\n")
-    assert run("purge", "--queue", queue, "--yes").stdout == "purged 1 tasks\n"
+    assert (done.returncode, done.stdout) == (0, "purged 1 task\n")
+    assert run("purge", "--queue", queue, "--yes").stdout == "purged 1 task\n"
     assert [info.id for info in client.list_all(queue=queue)] == [ids[3]]
 
 

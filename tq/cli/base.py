@@ -9,15 +9,17 @@ from __future__ import annotations
 import enum
 import functools
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import attrs
 import typer
 
 from tq import errors
+from tq.cli import times
 
 if TYPE_CHECKING:
     from tq.client.blocking import Client
@@ -34,6 +36,10 @@ INTERRUPTED = 130
 
 REACH_SECONDS = 3.0
 """So long a command looks for a broker before it says that there is none."""
+
+
+WATCH_SECONDS = 1.0
+WATCH_SECONDS_MIN = 0.2
 
 
 class Format(enum.StrEnum):
@@ -53,7 +59,12 @@ Brokers = Annotated[
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How the answer is printed.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a request may take.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="How long a request may take.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")]
+Every = Annotated[
+    str | None,
+    typer.Option("--every", metavar="DURATION", help="With --watch: how often, as in 5s or 1m [default: 1s]."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -62,6 +73,12 @@ def new_client(brokers: str | None, timeout: float) -> Client:
     from tq.client.blocking import Client
 
     return Client(brokers, timeout=timeout, reach=REACH_SECONDS, name=f"tq-cli/{os.getpid()}")
+
+
+def _now() -> float:
+    from tq.world import RealClock
+
+    return RealClock().wall_ms() / 1000
 
 
 @attrs.define
@@ -73,7 +90,16 @@ class World:
     is_interactive: Callable[[], bool] = sys.stdin.isatty
     pause: Callable[[float], object] = threading.Event().wait
     """Let so many seconds pass: for ``--watch``."""
+    now: Callable[[], float] = _now
+    """Epoch seconds."""
+    size: Callable[[], tuple[int, int]] = shutil.get_terminal_size
+    """Columns and lines of the terminal."""
+    environ: Mapping[str, str] = os.environ
     verbose: bool = False
+
+    def has_colour(self) -> bool:
+        """Colour is for terminals that have it, and for people who want it (https://no-color.org)."""
+        return self.is_terminal() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
 
 def world(context: typer.Context) -> World:
@@ -145,7 +171,10 @@ def explain(error: errors.TqError) -> str:
     if isinstance(error, errors.BatchRefused):
         text += "".join(f"\n  {item.id} {item.outcome}" for item in error.items[:10])
     if isinstance(error, errors.BrokerUnavailable) and not error.detail.get("sent"):
-        text += "\nIs a broker running? Start one: tq broker --config FILE. Is it elsewhere? --brokers HOST:PORT or TQ_BROKERS."
+        text += (
+            "\nIs a broker running? To try tq: tq dev. To serve: tq broker --config FILE."
+            "\nIs it elsewhere? --brokers HOST:PORT, or TQ_BROKERS."
+        )
     elif isinstance(error, errors.NotFound) and error.detail.get("purged"):
         text += "\nIt ended and was purged; only its id is remembered."
     elif isinstance(error, errors.WaitTimeout):
@@ -153,6 +182,16 @@ def explain(error: errors.TqError) -> str:
     elif error.retry_after is not None:
         text += f"\nTry again in {error.retry_after:g} s."
     return text
+
+
+def every_seconds(watch: bool, every: str | None) -> float | None:
+    """How often to look; None: once. ``--every`` alone is a wish to watch, too."""
+    if every is None:
+        return WATCH_SECONDS if watch else None
+    found = times.seconds("--every", every)
+    if found is None or found < WATCH_SECONDS_MIN:
+        raise typer.BadParameter(f"{every!r}: at least {WATCH_SECONDS_MIN:g}s", param_hint="--every")
+    return found
 
 
 def plain_options(**values: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``tq workers``, ``tq stats``, ``tq cluster-status``: the cluster itself."""
+"""``tq cluster-status`` and ``tq cluster``: the nodes."""
 
 from __future__ import annotations
 
@@ -6,96 +6,50 @@ from typing import Annotated, Any
 
 import typer
 
-from tq.cli import show
-from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, connect, say, told, world
+from tq.cli import show, times
+from tq.cli.base import (
+    FAILED,
+    Brokers,
+    Every,
+    Format,
+    Output,
+    Timeout,
+    Verbose,
+    Watch,
+    World,
+    connect,
+    every_seconds,
+    fail,
+    say,
+    told,
+    world,
+)
+from tq.cli.watch import look
 from tq.errors import BrokerUnavailable, NotLeader
 
-WATCH_SECONDS = 1.0
-CLEAR_SCREEN = "\x1b[H\x1b[2J"
-
-NODE_COLUMNS = (
-    "id",
-    "role",
-    "reachable",
-    "term",
-    "leader",
-    "last",
-    "commit",
-    "applied",
-    "checkpointed",
-    "lag",
-    "disk_free",
-    "sync_p99",
-    "clock_offset",
-    "uptime",
-    "version",
-    "address",
-)
-WORKER_COLUMNS = (
-    "name",
-    "running",
-    "stuck",
-    "types",
-    "queues",
-    "opened_at",
-    "heard_at",
-    "draining",
-    "cpu_percent",
-    "rss_bytes",
-)
+COLUMNS = (
+    "id", "role", "reachable", "term", "leader", "last", "commit", "applied", "checkpointed", "lag", "disk_free", "sync_p99",
+    "clock_offset", "uptime", "version", "address",
+)  # fmt: skip
+SHOWN = (
+    "id", "role", "address", "lag", "disk_free", "sync_p99", "clock_offset", "uptime", "applied", "commit", "last",
+    "checkpointed", "term", "leader", "version",
+)  # fmt: skip
+READY_POLL_S = 0.2
 
 
 def add(app: typer.Typer) -> None:
-    app.command("workers")(workers)
-    app.command("stats")(stats)
     app.command("cluster-status")(status)
-
-
-@told
-def workers(
-    context: typer.Context,
-    brokers: Brokers = None,
-    output: Output = Format.TABLE,
-    verbose: Verbose = False,
-    timeout: Timeout = 30.0,
-) -> None:
-    """The workers that have a session: what they run, when they were last heard.
-
-    Example: tq workers
-    """
-    with connect(context, brokers, timeout, verbose) as client:
-        found = [show.plain(worker) for worker in client.workers()]
-    if output is Format.TABLE:
-        found = [{**row.get("stats", {}), **row} for row in found]
-        if not found:
-            say("no workers: start one with tq worker MODULE")
-    show.rows(world(context), output, found, WORKER_COLUMNS)
-
-
-@told
-def stats(
-    context: typer.Context,
-    brokers: Brokers = None,
-    output: Output = Format.TABLE,
-    verbose: Verbose = False,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Numbers of the node that answers, since its start.
-
-    Example: tq stats --output json
-    """
-    with connect(context, brokers, timeout, verbose) as client:
-        found = show.plain(client.stats())
-    if output is not Format.TABLE:
-        show.document(found, output)
-        return
-    show.record(world(context), output, _flat(found))
+    group = typer.Typer(help="Act on the nodes of a cluster.", no_args_is_help=True, rich_markup_mode=None)
+    group.command("wait-ready")(wait_ready)
+    app.add_typer(group, name="cluster")
 
 
 @told
 def status(
     context: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second, until Ctrl-C.")] = False,
+    watch: Watch = False,
+    every: Every = None,
     brokers: Brokers = None,
     output: Output = Format.TABLE,
     verbose: Verbose = False,
@@ -103,37 +57,79 @@ def status(
 ) -> None:
     """The nodes: who leads, how far each has come, what is wrong, and how many may be lost.
 
-    Any node answers for all of them. Example: tq cluster-status --watch
+    Any node answers for all of them.
+
+    Example: tq cluster-status --watch
     """
+    here = world(context)
+    every_s = every_seconds(watch, every)
     with connect(context, brokers, timeout, verbose) as client:
-        if not watch:
-            _show(context, output, show.plain(client.cluster_status()))
-            return
+        look(
+            here, output, every_s, client.cluster_status, show.plain,
+            lambda found, _lines_max: _draw(here, show.plain(found)),
+        )  # fmt: skip
+
+
+@told
+def wait_ready(
+    context: typer.Context,
+    within: Annotated[str, typer.Option("--within", metavar="DURATION", help="So long at most.")] = "1m",
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", metavar="N", min=1, help="So many nodes are enough [default: all of the cluster]."),
+    ] = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Wait until a leader serves, and all nodes are reachable and have what it has; exit code 1 if that takes too long.
+
+    Example: tq cluster wait-ready --within 30s
+    """
+    here = world(context)
+    patience = times.seconds("--within", within) or 0.0
+    end = here.now() + patience
+    missing, told_of = "no broker was reached", ""
+    with connect(context, brokers, timeout, verbose) as client:
         while True:
             try:
                 found = show.plain(client.cluster_status())
+                missing = _missing(found, nodes)
             except (BrokerUnavailable, NotLeader) as error:
-                say(f"tq: {error.message}")  # to see it come back is what one watches for
-            else:
-                _show(context, output, found, again=True)
-            world(context).pause(WATCH_SECONDS)
-
-
-def _show(context: typer.Context, output: Format, found: dict[str, Any], *, again: bool = False) -> None:
-    if output is Format.JSON and again:
-        show.line(found)
-        return
-    if output is not Format.TABLE:
-        if again:
-            typer.echo("---")
+                missing = error.message
+            if not missing:
+                break
+            if verbose and missing != told_of:
+                say(missing)
+                told_of = missing
+            if here.now() >= end:
+                fail(f"not ready within {times.span(patience)}: {missing}", FAILED)
+            here.pause(READY_POLL_S)
+    if output is Format.TABLE:
+        say(_headline(found))
+    else:
         show.document(found, output)
-        return
-    if again and world(context).is_terminal():
-        typer.echo(CLEAR_SCREEN, nl=False, color=True)
+
+
+def _missing(found: dict[str, Any], wanted: int | None) -> str:
+    """What keeps the cluster from being ready; empty: nothing."""
+    nodes = found.get("nodes", [])
+    if not (found.get("cluster") or {}).get("leader"):
+        return "no node leads"
+    usable = [node for node in nodes if node.get("reachable") and not node.get("lag")]
+    count = len(nodes) if wanted is None else wanted
+    if len(usable) >= count:
+        return ""
+    late = [node["id"] for node in nodes if node not in usable]
+    return f"{len(usable)} of {count} nodes are there and up to date; not {', '.join(late)}"
+
+
+def _draw(here: World, found: dict[str, Any]) -> None:
     nodes = found.get("nodes", [])
     down = {node["id"] for node in nodes if not node.get("reachable")}
     say(_headline(found))
-    show.rows(world(context), output, [_row(node) for node in nodes], NODE_COLUMNS)
+    show.rows(here, Format.TABLE, [_row(node) for node in nodes], COLUMNS, SHOWN)
     for node in nodes:
         for trouble in _troubles(node, down):
             say(f"{node['id']}: {trouble}")
@@ -160,6 +156,8 @@ def _more_nodes(count: int) -> str:
 def _row(node: dict[str, Any]) -> dict[str, Any]:
     """As a table has it: with units."""
     row = dict(node)
+    if not node.get("reachable"):
+        row["role"] = node.get("role") or "down"
     if node.get("disk_free_bytes") is not None:
         row["disk_free"] = f"{node['disk_free_bytes'] / 2**30:.1f} GiB"
     if node.get("sync_p99_ms") is not None:
@@ -167,20 +165,8 @@ def _row(node: dict[str, Any]) -> dict[str, Any]:
     if node.get("clock_offset_ms") is not None:
         row["clock_offset"] = f"{node['clock_offset_ms']:+d} ms"
     if node.get("uptime_ms") is not None:
-        row["uptime"] = _span(node["uptime_ms"] // 1000)
+        row["uptime"] = times.span(node["uptime_ms"] // 1000)
     return row
-
-
-def _span(seconds: int) -> str:
-    """The two largest units: 3 d 4 h, 5 h 10 min, 7 min 2 s, 9 s."""
-    parts = [
-        (seconds // 86_400, "d"),
-        (seconds // 3_600 % 24, "h"),
-        (seconds // 60 % 60, "min"),
-        (seconds % 60, "s"),
-    ]
-    first = next((at for at, (count, _unit) in enumerate(parts) if count), len(parts) - 1)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
 
 
 def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
@@ -203,15 +189,4 @@ def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
             found.append(f"refuses {peer}: {way['refused']}")
         elif way.get("reachable") is False:
             found.append(f"cannot reach {peer}: {way.get('reason')}")
-    return found
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    found: dict[str, Any] = {}
-    for name, item in value.items():
-        if isinstance(item, dict):
-            found.update(_flat(item, f"{prefix}{name}."))
-        else:
-            found[prefix + name] = item
     return found

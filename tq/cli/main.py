@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from tq.cli import bench, broker, cluster, config, queues, tasks, worker
+from tq.cli import (
+    bench,
+    broker,
+    bulk,
+    cluster,
+    config,
+    events,
+    explain,
+    queues,
+    stats,
+    submit,
+    tasks,
+    worker,
+    workers,
+)
 from tq.cli.base import World
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach the cluster, 4 not allowed."
@@ -44,7 +58,9 @@ def new_app() -> typer.Typer:
         if context.obj is None:
             context.obj = World()
 
-    for noun in (broker, worker, tasks, queues, cluster, bench, config):
+    for noun in (
+        submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, bench
+    ):  # fmt: skip
         noun.add(app)
     return app
 

@@ -1,54 +1,335 @@
-"""``tq queue-depth``: what waits where."""
+"""``tq queues``, and what can be set of a queue; ``tq queue-depth``: what waits where."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from tq.cli import show
-from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, connect, say, told, world
+from tq.cli import show, times
+from tq.cli.base import (
+    Brokers,
+    Every,
+    Format,
+    Output,
+    Timeout,
+    Verbose,
+    Watch,
+    World,
+    connect,
+    every_seconds,
+    say,
+    told,
+    world,
+)
+from tq.cli.watch import look
+
+DEPTH_COLUMNS = ("name", *show.BANDS, "pending_total", "scheduled", "waiting", "running", "oldest_ready_age")
+DEPTH_SHOWN = ("pending_total", *show.BANDS, "running", "oldest", "scheduled", "waiting")
+"""Behind the name and before the bar."""
+NO_QUEUES = "no queues yet: they come to be with their first task"
+DEFAULT_WORD = "default"
+"""In place of a value: what holds without a setting."""
+
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 
 
 def add(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+    group.callback()(queues)
+    group.command("pause")(pause)
+    group.command("resume")(resume)
+    group.command("set")(set_queue)
+    app.add_typer(group, name="queues")
     app.command("queue-depth")(depth)
+
+
+# ---- list ----------------------------------------------------------------------------------------------
+
+LIST_COLUMNS = (
+    "name", "pending_total", "running", "scheduled", "waiting", "completed", "dead", "paused", "max_length", "timeout",
+    "expires_in", "result_ttl", "retry", "finished_keep", "dead_keep",
+)  # fmt: skip
+LIST_SHOWN = (
+    "name", "pending_total", "running", "scheduled", "dead", "paused", "max_length", "waiting", "retry", "timeout", "expires_in",
+    "result_ttl", "finished_keep", "dead_keep", "completed",
+)  # fmt: skip
+DURATIONS = ("timeout", "expires_in", "result_ttl", "finished_keep", "dead_keep")
+
+
+def queues(
+    context: typer.Context,
+    watch: Watch = False,
+    every: Every = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """The queues and their settings: list, pause, resume, set.
+
+    Example: tq queues
+
+    Example: tq queues --watch
+    """
+    if context.invoked_subcommand is None:
+        _queues(context, watch, every, brokers, output, verbose, timeout)
+
+
+@told
+def _queues(
+    context: typer.Context,
+    watch: bool,
+    every: str | None,
+    brokers: str | None,
+    output: Format,
+    verbose: bool,
+    timeout: float,
+) -> None:
+    here = world(context)
+    every_s = every_seconds(watch, every)
+    with connect(context, brokers, timeout, verbose) as client:
+        look(
+            here, output, every_s, client.queues, lambda found: [_plain(queue) for queue in found],
+            lambda found, lines_max: _draw(here, found, lines_max),
+        )  # fmt: skip
+
+
+def _plain(queue: Any) -> dict[str, Any]:
+    return {**show.plain(queue), "pending_total": queue.pending_total}
+
+
+def _draw(here: World, found: list[Any], lines_max: int | None) -> None:
+    rows = [_plain(queue) for queue in found]
+    for row in rows:
+        row["paused"] = _paused(row.get("paused"))
+        for name in DURATIONS:
+            if row.get(name) is not None:
+                row[name] = times.span(row[name])
+        row["retry"] = _retry(row.get("retry"))
+    if rows or not here.is_terminal():
+        show.rows(here, Format.TABLE, rows, LIST_COLUMNS, LIST_SHOWN, lines_max)
+    if not rows:
+        say(NO_QUEUES)
+
+
+def _paused(value: Any) -> str:
+    if not value:
+        return ""
+    by, reason = value.get("by"), value.get("reason")
+    return f"by {by}" + (f": {reason}" if reason else "")
+
+
+def _retry(value: Any) -> str:
+    """Attempts, and the waits between them."""
+    if not value:
+        return ""
+    if isinstance(value, dict):
+        value = [value[name] for name in ("max_attempts", "backoff_base", "factor", "cap")]
+        attempts, base, factor, cap = value
+    else:
+        attempts, base, factor, cap = value[0], value[1] / 1000, value[2] / 1000, value[3] / 1000
+    return f"{attempts} attempts, {times.span(base)} x{factor:g} up to {times.span(cap)}"
+
+
+# ---- change --------------------------------------------------------------------------------------------
+
+
+@told
+def pause(
+    context: typer.Context,
+    queue: Name,
+    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Why; shown to who asks what is wrong.")] = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Give no more tasks of a queue to workers. What runs goes on; submitting goes on.
+
+    Example: tq queues pause mail --reason "provider is down"
+    """
+    with connect(context, brokers, timeout, verbose) as client:
+        done = client.pause(queue, reason=reason)
+    _changed(world(context), output, done, f"{queue} is paused; tq queues resume {queue} ends it")
+
+
+@told
+def resume(
+    context: typer.Context,
+    queue: Name,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Give the tasks of a paused queue to workers again.
+
+    Example: tq queues resume mail
+    """
+    with connect(context, brokers, timeout, verbose) as client:
+        done = client.resume(queue)
+    _changed(world(context), output, done, f"{queue} is not paused")
+
+
+@told
+def set_queue(
+    context: typer.Context,
+    queue: Name,
+    max_length: Annotated[
+        str | None,
+        typer.Option("--max-length", metavar="N|default", help="More waiting tasks are refused: QUEUE_FULL."),
+    ] = None,
+    attempt_timeout: Annotated[
+        str | None, typer.Option("--attempt-timeout", metavar="DURATION|default", help="Of tasks that name none.")
+    ] = None,
+    expires_in: Annotated[
+        str | None, typer.Option("--expires-in", metavar="DURATION|default", help="Of tasks that name none.")
+    ] = None,
+    result_ttl: Annotated[
+        str | None, typer.Option("--result-ttl", metavar="DURATION|default", help="Of tasks that name none.")
+    ] = None,
+    max_attempts: Annotated[
+        str | None,
+        typer.Option("--max-attempts", metavar="N|default", help="Of tasks that have no retry policy of their own."),
+    ] = None,
+    keep_finished: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-finished", metavar="DURATION|default", help="So long tasks that ended are kept, but dead ones."
+        ),
+    ] = None,
+    keep_dead: Annotated[
+        str | None, typer.Option("--keep-dead", metavar="DURATION|default", help="So long dead tasks are kept.")
+    ] = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Change settings of a queue; the word "default" takes one back. Tasks that were submitted before keep what they have.
+
+    Example: tq queues set mail --max-length 10000 --max-attempts 8
+
+    Example: tq queues set mail --max-length default
+    """
+    from tq.client.specs import Retry
+
+    settings: dict[str, Any] = {}
+    for name, option, text in (
+        ("timeout", "--attempt-timeout", attempt_timeout),
+        ("expires_in", "--expires-in", expires_in),
+        ("result_ttl", "--result-ttl", result_ttl),
+        ("finished_keep", "--keep-finished", keep_finished),
+        ("dead_keep", "--keep-dead", keep_dead),
+    ):
+        if text is not None:
+            settings[name] = None if text == DEFAULT_WORD else times.seconds(option, text)
+    if max_length is not None:
+        settings["max_length"] = _whole("--max-length", max_length)
+    if max_attempts is not None:
+        count = _whole("--max-attempts", max_attempts)
+        settings["retry"] = None if count is None else Retry(max_attempts=count)
+    if not settings:
+        raise typer.BadParameter("say what to set, as in --max-length 10000; tq queues shows what is set")
+    with connect(context, brokers, timeout, verbose) as client:
+        done = client.set_queue(queue, **settings)
+    _changed(world(context), output, done, f"{queue} is set; tq queues shows what holds")
+
+
+def _whole(option: str, text: str) -> int | None:
+    if text == DEFAULT_WORD:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise typer.BadParameter(f"{text!r}: write a whole number, or {DEFAULT_WORD}", param_hint=option)
+    return int(text)
+
+
+def _changed(here: World, output: Format, done: Any, said: str) -> None:
+    if output is Format.TABLE:
+        typer.echo(said)
+    else:
+        show.document(show.plain(done), output)
+
+
+# ---- depth ---------------------------------------------------------------------------------------------
 
 
 @told
 def depth(
     context: typer.Context,
+    watch: Watch = False,
+    every: Every = None,
     brokers: Brokers = None,
     output: Output = Format.TABLE,
     verbose: Verbose = False,
     timeout: Timeout = 30.0,
-    watch: Annotated[float | None, typer.Option("--watch", min=0.2, help="Print again each so many seconds.")] = None,
 ) -> None:
     """Waiting tasks of each queue, as bars by band: █ high, ▓ normal, ░ low.
 
-    Example: tq queue-depth --watch 2
+    Example: tq queue-depth --watch --every 2s
     """
-    with connect(context, brokers, timeout, verbose) as client:
-        while True:
-            found = client.queues()
-            _print(context, output, found, watch is not None)
-            if watch is None:
-                return
-            world(context).pause(watch)
-
-
-def _print(context: typer.Context, output: Format, found: list[Any], is_stream: bool) -> None:
-    rows = [{**show.plain(queue), "pending_total": queue.pending_total} for queue in found]
-    if output is Format.JSON and is_stream:
-        show.line(rows)
-        return
     here = world(context)
-    largest = max((queue.pending_total for queue in found), default=0)
-    if output is Format.TABLE:
-        for row, queue in zip(rows, found, strict=True):
-            row.update({band: queue.pending.get(band, 0) for band in show.BANDS})
-            if here.is_terminal():
-                row["depth"] = show.bar(queue.pending, largest)
-        if not rows:
-            say("no queues yet: they come to be with their first task")
-    columns = ["name", *show.BANDS, "pending_total", "scheduled", "waiting", "running", "oldest_ready_age"]
-    show.rows(here, output, rows, [*columns, "depth"] if here.is_terminal() else columns)
+    every_s = every_seconds(watch, every)
+    with connect(context, brokers, timeout, verbose) as client:
+        look(
+            here, output, every_s, client.queues, lambda found: [_plain(queue) for queue in found],
+            lambda found, lines_max: _draw_depth(here, found, lines_max),
+        )  # fmt: skip
+
+
+def _draw_depth(here: World, found: list[Any], lines_max: int | None) -> None:
+    rows = [_plain(queue) for queue in found]
+    for row, queue in zip(rows, found, strict=True):
+        row.update({band: queue.pending.get(band, 0) for band in show.BANDS})
+    if not here.is_terminal():
+        show.rows(here, Format.TABLE, rows, DEPTH_COLUMNS)
+    elif rows:
+        _bars(here, rows, lines_max)
+    if not rows:
+        say(NO_QUEUES)
+
+
+BAR_CELLS_MIN = 16
+"""Numbers make room for it."""
+NAME_CELLS_MAX = 24
+LEGEND_CELLS = 22
+
+
+def _bars(here: World, rows: list[dict[str, Any]], lines_max: int | None) -> None:
+    from rich.cells import cell_len
+
+    from tq.cli.table import Cell, Column, draw, shortened
+
+    marks = show.band_marks(getattr(sys.stdout, "encoding", None))
+    cut = rows if lines_max is None else rows[: max(1, lines_max - 2)]
+    width = here.size()[0]
+    for row in cut:
+        row["oldest"] = times.span(row["oldest_ready_age"]) if row["pending_total"] else ""
+    columns = [Column("queue")] + [Column(name.replace("_total", ""), to_right=True) for name in DEPTH_SHOWN]
+    cells = [
+        [
+            Cell(shortened(show.safe(row["name"]), min(NAME_CELLS_MAX, width // 3))),
+            *(Cell("" if row[name] in (0, "") else show.cell(name, row[name])) for name in DEPTH_SHOWN),
+        ]
+        for row in cut
+    ]
+    drawn = draw(columns, cells, max(1, width - BAR_CELLS_MIN - 2))
+    used = sum(cell_len(piece.text) for piece in drawn.lines[0])
+    largest = max(row["pending_total"] for row in cut)
+    room = max(show.BAR_CELLS_MIN, width - used - 2 - len(show.BANDS))
+    legend = " ".join(f"{show.painted(here, marks[band], show.BAND_COLOURS[band])} {band}" for band in show.BANDS)
+    is_beside = room >= LEGEND_CELLS
+    for at, line in enumerate(drawn.lines):
+        text = "".join(show.painted(here, piece.text, None, bold=piece.style == "bold") for piece in line)
+        if at == 0:
+            show.put(here, f"{text}  {legend}" if is_beside else text.rstrip())
+            continue
+        bar = show.bar(cut[at - 1]["pending"], largest, room, marks)
+        drawn_bar = "".join(show.painted(here, part, show.BAND_COLOURS[band]) for band, part in bar)
+        show.put(here, f"{text}  {drawn_bar}".rstrip())
+    if not is_beside:
+        show.put(here, legend)
+    if len(cut) < len(rows):
+        say(f"and {len(rows) - len(cut)} more that have no room here")

@@ -1,23 +1,30 @@
 """How an answer is printed: a table for people, TSV for pipes, one JSON or YAML document for programs.
 
 Bytes in JSON and YAML: ``{"text": ...}`` where they are UTF-8, else ``{"base64": ...}``. Fences are text there, because
-they grow beyond what JavaScript can count. Times are epoch seconds; in tables, UTC.
+they grow beyond what JavaScript can count. Times are epoch seconds; in pipes UTC; on a terminal, how long ago.
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
 import json
-import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 
-from tq.cli.base import Format, World
+from tq.cli import times
+from tq.cli.base import Format, World, say
 
 Row = dict[str, Any]
+
+STATE_COLOURS = {
+    "pending": "yellow", "scheduled": "blue", "waiting": "blue", "running": "cyan", "cancelling": "magenta",
+    "completed": "green", "dead": "red", "cancelled": "magenta", "expired": "magenta", "skipped": "magenta",
+}  # fmt: skip
+VALUE_CELLS_MAX = 400
+"""More of a payload or result is not shown on a terminal."""
 
 
 def document(value: Any, form: Format) -> None:
@@ -35,18 +42,28 @@ def line(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
 
 
-def rows(world: World, form: Format, found: Sequence[Row], columns: Sequence[str], note: str = "") -> None:
-    """A list of records. ``columns`` are those of the table; JSON and YAML have all of each record."""
+def rows(
+    world: World,
+    form: Format,
+    found: Sequence[Row],
+    columns: Sequence[str],
+    shown: Sequence[str] | None = None,
+    lines_max: int | None = None,
+) -> None:
+    """A list of records.
+
+    columns: of the lines in a pipe; JSON and YAML have all of each record. shown: those of the table on a terminal, in
+    the order of their weight (``table.py``). lines_max: so many lines of a terminal it may take.
+    """
     if form is not Format.TABLE:
         document(list(found), form)
-        return
-    cells = [[cell(name, row.get(name)) for name in columns] for row in found]
-    if world.is_terminal():
-        _rich_table(columns, cells, note)
-        return
-    typer.echo("\t".join(columns))
-    for line_ in cells:
-        typer.echo("\t".join(text.replace("\t", " ").replace("\n", " ") for text in line_))
+    elif world.is_terminal():
+        _table(world, found, shown or columns, lines_max)
+    else:
+        typer.echo("\t".join(columns))
+        for row in found:
+            cells = [cell(name, row.get(name)) for name in columns]
+            typer.echo("\t".join(text.replace("\t", " ").replace("\n", " ") for text in cells))
 
 
 def record(world: World, form: Format, value: Row, names: Sequence[str] | None = None) -> None:
@@ -54,11 +71,31 @@ def record(world: World, form: Format, value: Row, names: Sequence[str] | None =
     if form is not Format.TABLE:
         document(value, form)
         return
-    shown = [(name, cell(name, value.get(name))) for name in names or list(value)]
-    shown = [(name, text) for name, text in shown if text != ""]
-    width = max((len(name) for name, _text in shown), default=0)
-    for name, text in shown:
-        typer.echo(f"{name:<{width}}  {text}" if world.is_terminal() else f"{name}\t{text}")
+    on_terminal = world.is_terminal()
+    fields = [(name, cell(name, value.get(name))) for name in names or list(value)]
+    fields = [(name, text) for name, text in fields if text != "" and not (on_terminal and value[name] is False)]
+    width = max((len(name) for name, _text in fields), default=0)
+    for name, text in fields:
+        if not on_terminal:
+            typer.echo(f"{name}\t{text}")
+            continue
+        item = value[name]
+        since = f"  ({_when(item, world)})" if name.endswith("_at") and isinstance(item, float) else ""
+        colour = STATE_COLOURS.get(text) if name == "state" else None
+        put(world, f"{name:<{width}}  {painted(world, _short(text), colour)}{since}")
+
+
+def _when(epoch: float, world: World) -> str:
+    text = times.ago(epoch, world.now())
+    return text if text.startswith("in ") else f"{text} ago"
+
+
+def _short(text: str) -> str:
+    """What a terminal bears of it."""
+    cut = safe(text[: VALUE_CELLS_MAX + 1])
+    if len(text) <= VALUE_CELLS_MAX:
+        return cut
+    return f"{cut[:VALUE_CELLS_MAX]}… ({len(text):,} characters; all of it: --output json)"
 
 
 def cell(name: str, value: Any) -> str:
@@ -68,7 +105,7 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and name.endswith("_at"):
-        return moment(value)
+        return times.moment(value)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict) and set(value) == {"text"}:
@@ -82,9 +119,21 @@ def cell(name: str, value: Any) -> str:
     return str(value)
 
 
-def moment(epoch: float) -> str:
-    when = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+def safe(text: str) -> str:
+    """For a terminal: what tasks carry must not move its cursor. Line ends and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found.group())[1:-1], text)
+
+
+def put(world: World, text: str = "", *, nl: bool = True) -> None:
+    """A line of the answer, with its colours."""
+    typer.echo(text, nl=nl, color=world.is_terminal())
+
+
+def painted(world: World, text: str, colour: str | None, *, bold: bool = False) -> str:
+    """In colour, where that is wanted."""
+    if not world.has_colour() or (colour is None and not bold):
+        return text
+    return typer.style(text, fg=colour, bold=bold or None)
 
 
 def octets(value: bytes | None) -> Any:
@@ -122,35 +171,78 @@ def plain(value: Any, name: str = "") -> Any:
     return value
 
 
-def _rich_table(columns: Sequence[str], cells: list[list[str]], note: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", caption=note or None, caption_justify="left", pad_edge=False)
-    for name in columns:
-        table.add_column(name.replace("_", " "), no_wrap=True)
-    for line_ in cells:
-        table.add_row(*map(Text, line_))
-    console = Console(no_color="NO_COLOR" in os.environ)
-    # Too wide for the terminal: lines that it breaks can still be read and copied, columns that are cut cannot.
-    natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-    console.width = max(console.width, natural)
-    console.print(table)
+# ---- tables on a terminal ----------------------------------------------------------------------------
 
 
-BAR_CELLS = 40
+def _table(world: World, found: Sequence[Row], names: Sequence[str], lines_max: int | None) -> None:
+    from tq.cli.table import Cell, Column, draw
+
+    cut = found if lines_max is None else found[: max(1, lines_max - 1)]
+    cells = [[Cell(*_terminal_cell(world, name, row.get(name))) for name in names] for row in cut]
+    columns = [_column(name, [row.get(name) for row in cut]) for name in names]
+    drawn = draw([Column(*column) for column in columns], cells, world.size()[0])
+    for pieces in drawn.lines:
+        texts = [piece.text for piece in pieces]
+        texts[-1] = texts[-1].rstrip()
+        styles = [piece.style for piece in pieces]
+        put(world, "".join(_styled(world, text, style) for text, style in zip(texts, styles, strict=True)))
+    if len(cut) < len(found):
+        say(f"and {len(found) - len(cut):,} more that have no room here")
+    if drawn.hidden:
+        say(f"no room for {', '.join(drawn.hidden)}: widen the terminal, or --output json")
+
+
+def _styled(world: World, text: str, style: str | None) -> str:
+    return painted(world, text, None, bold=True) if style == "bold" else painted(world, text, style)
+
+
+def _column(name: str, values: Sequence[Any]) -> tuple[str, bool, bool]:
+    """Title, whether it is a text that may be shortened, whether it is of numbers."""
+    is_number = all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in values if value is not None
+    )
+    is_text = not is_number and name != "state"
+    return (
+        name.removesuffix("_at").removesuffix("_total").replace("_", " "),
+        is_text,
+        is_number and not name.endswith("_at"),
+    )
+
+
+def _terminal_cell(world: World, name: str, value: Any) -> tuple[str, str | None]:
+    if isinstance(value, float) and name.endswith("_at"):
+        return times.ago(value, world.now()), None
+    if value == 0 and name == "crashes":
+        return "", None
+    text = safe(cell(name, value))
+    return text, STATE_COLOURS.get(text) if name == "state" else None
+
+
+# ---- bars ----------------------------------------------------------------------------------------------
+
+BAR_CELLS_MIN = 10
 BANDS = ("high", "normal", "low")
 BAND_MARKS = {"high": "█", "normal": "▓", "low": "░"}
+BAND_MARKS_ASCII = {"high": "#", "normal": "=", "low": "-"}
+BAND_COLOURS = {"high": "red", "normal": "blue", "low": "cyan"}
 
 
-def bar(pending: dict[str, int], largest: int) -> str:
-    """Waiting tasks by band, high first; the longest bar has BAR_CELLS cells, and what is not zero has at least one."""
+def band_marks(encoding: str | None) -> dict[str, str]:
+    """Those that the terminal's encoding has."""
+    try:
+        "".join(BAND_MARKS.values()).encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return BAND_MARKS_ASCII
+    return BAND_MARKS
+
+
+def bar(pending: dict[str, int], largest: int, cells: int, marks: dict[str, str]) -> list[tuple[str, str]]:
+    """Waiting tasks by band, high first, as (band, marks); the longest bar has ``cells``, what is not zero at least one."""
     if largest <= 0:
-        return ""
+        return []
     parts = []
     for band in BANDS:
         count = pending.get(band, 0)
-        cells = round(BAR_CELLS * count / largest)
-        parts.append(BAND_MARKS[band] * (max(1, cells) if count else 0))
-    return "".join(parts)
+        if count:
+            parts.append((band, marks[band] * max(1, round(cells * count / largest))))
+    return parts

@@ -9,10 +9,14 @@ from typer.testing import CliRunner, Result
 
 from tq.cli.base import World
 from tq.cli.main import new_app
-from tq.client.models import Changed, Explanation, Job, QueueInfo, Submitted, TaskEvent, TaskInfo, WorkerInfo
+from tq.client.models import Changed, Explanation, Job, Page, QueueInfo, Submitted, TaskEvent, TaskInfo, WorkerInfo
 
 ID = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c90"
 RAW = bytes.fromhex(ID.replace("-", ""))
+NOW = 1_000_000.0
+FACTS: dict[str, Any] = {
+    "id": ID, "type": "echo", "queue": "default", "state": "pending", "created_at": NOW - 60, "attempt": 0, "history": [],
+}  # fmt: skip
 
 
 def task(**fields: Any) -> TaskInfo:
@@ -36,13 +40,17 @@ class FakeClient:
             "submit": Submitted(RAW),
             "wait": task(state="completed", result=b"done"),
             "get": task(),
+            "list": Page([task()], None),
             "list_all": [task()],
             "cancel_many": [Changed(ID, "cancelled")],
             "retry_many": [Changed(ID, "pending")],
             "purge_many": [Changed(ID, "dead")],
             "retry_where": Job(ID, "retry", 7, 7, True),
             "purge_where": Job(ID, "purge", 7, 7, True),
-            "explain": Explanation("pending: first in line", {"ahead": 0}),
+            "explain": Explanation("pending: first in line", {**FACTS, "ahead": 0}),
+            "pause": QueueInfo("mail"),
+            "resume": QueueInfo("mail"),
+            "set_queue": QueueInfo("mail"),
             "queues": [QueueInfo("mail", pending={"low": 1, "normal": 2, "high": 5}, running=3)],
             "workers": [WorkerInfo(ID, "w1", ("echo",), ("default",), 2, 1.5, 2.5, False, {}, {"cpu_percent": 12.5})],
             "stats": {"node": "n1", "tasks": {"pending": 4}},
@@ -90,14 +98,25 @@ def run(
     interactive: bool = False,
     text: str = "",
     pause: Callable[[float], object] | None = None,
+    size: tuple[int, int] = (160, 50),
+    colour: bool = False,
+    now: Callable[[], float] = lambda: NOW,
 ) -> Result:
-    """Without ``pause``, a command that lets time pass fails."""
+    """Without ``pause``, a command that lets time pass fails. It is always ``NOW``."""
 
     def connect(brokers: str | None, timeout: float) -> FakeClient:
         client.where = (brokers, timeout)
         return client
 
-    world = World(connect, lambda: terminal, lambda: interactive, pause or _never)
+    world = World(
+        connect,
+        lambda: terminal,
+        lambda: interactive,
+        pause or _never,
+        now,
+        lambda: size,
+        {} if colour else {"NO_COLOR": "1"},
+    )
     return CliRunner().invoke(new_app(), list(args), input=text or None, obj=world, catch_exceptions=False)
 
 

@@ -1,4 +1,4 @@
-"""The commands about queues, workers and nodes."""
+"""tq cluster-status and tq cluster: the nodes."""
 
 from __future__ import annotations
 
@@ -8,49 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from tests.unit.cli.fake import FakeClient, run
-from tq.cli import show
-from tq.client.models import QueueInfo
+from tests.unit.cli.fake import NOW, FakeClient, run
 from tq.errors import BrokerUnavailable
-
-
-def test_queue_depth_draws_bars_by_band() -> None:
-    result = run(FakeClient(), "queue-depth", terminal=True)
-    bar = next(line for line in result.stdout.splitlines() if line.startswith("mail")).split()[-1]
-    assert bar == "█" * 25 + "▓" * 10 + "░" * 5
-
-
-def test_queue_depth_in_a_pipe_has_numbers_only() -> None:
-    header, line = run(FakeClient(), "queue-depth").stdout.splitlines()
-    row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
-    assert (row["name"], row["high"], row["normal"], row["low"], row["pending_total"], row["running"]) == (
-        "mail", "5", "2", "1", "8", "3"
-    )  # fmt: skip
-    assert json.loads(run(FakeClient(), "queue-depth", "-o", "json").stdout)[0]["pending"]["high"] == 5
-
-
-def test_no_queues_is_said() -> None:
-    result = run(FakeClient(queues=[]), "queue-depth")
-    assert "no queues yet" in result.stderr
-
-
-def test_a_bar_shows_what_is_not_zero() -> None:
-    assert show.bar({"high": 1, "low": 10_000}, 10_001).count("█") == 1
-    assert show.bar({}, 0) == ""
-    assert QueueInfo("q").pending_total == 0
-
-
-def test_workers() -> None:
-    header, line = run(FakeClient(), "workers").stdout.splitlines()
-    row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
-    assert (row["name"], row["running"], row["types"], row["cpu_percent"]) == ("w1", "2", "echo", "12.5")
-    assert row["heard_at"] == "1970-01-01T00:00:02.500Z"
-    assert "tq worker" in run(FakeClient(workers=[]), "workers").stderr
-
-
-def test_stats() -> None:
-    assert "tasks.pending\t4" in run(FakeClient(), "stats").stdout.splitlines()
-    assert json.loads(run(FakeClient(), "stats", "-o", "json").stdout) == {"node": "n1", "tasks": {"pending": 4}}
 
 
 def test_cluster_status() -> None:
@@ -88,19 +47,10 @@ def test_cluster_status_has_units_for_people_and_plain_numbers_for_programs() ->
     header, line, *_ = result.stdout.splitlines()
     row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
     assert (row["disk_free"], row["sync_p99"], row["clock_offset"], row["uptime"], row["lag"]) == (
-        "1.5 GiB", "1.2 ms", "-12 ms", "1 h 1 min", "0"
+        "1.5 GiB", "1.2 ms", "-12 ms", "1h1m", "0"
     )  # fmt: skip
     assert result.stderr == "cluster tq (c1): n1 leads term 3; may lose 1 more node\n"
     assert json.loads(status(three(), "-o", "json").stdout) == three()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0 s"), (9, "9 s"), (422, "7 min 2 s"), (3_600, "1 h 0 min"), (273_600, "3 d 4 h")]
-)
-def test_a_span_has_its_two_largest_units(seconds: int, shown: str) -> None:
-    assert run(FakeClient(cluster_status=three(n1={"uptime_ms": seconds * 1_000})), "cluster-status").stdout.count(
-        shown
-    )
 
 
 @pytest.mark.parametrize(
@@ -128,39 +78,73 @@ def test_without_a_majority_or_a_leader_that_comes_first() -> None:
     assert "NO LEADER now" in status(leaderless).stderr
 
 
-def watch(*answers: Any, output: str = "json", terminal: bool = False) -> Result:
-    """Ctrl-C after as many looks as there are answers."""
-    left = list(answers)
-
-    def answer() -> Any:
-        if isinstance(left[0], Exception):
-            raise left.pop(0)
-        return left.pop(0)
-
-    def pause(seconds: float) -> None:
-        assert seconds == 1
-        if not left:
-            raise KeyboardInterrupt
-
-    client = FakeClient(cluster_status=answer)
-    return run(client, "cluster-status", "--watch", "-o", output, terminal=terminal, pause=pause)
-
-
-def test_watch_prints_a_line_a_look_and_bears_that_nobody_answers() -> None:
-    result = watch(three(), BrokerUnavailable("no broker answers"), three(n3={"applied": 10}))
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [three(), three(n3={"applied": 10})]
-    assert "no broker answers" in result.stderr
-    assert result.exit_code == 130
-
-
-def test_watch_on_a_terminal_draws_anew() -> None:
-    result = watch(three(), three(), output="table", terminal=True)
-    assert result.stdout.count("\x1b[H\x1b[2J") == 2
-    assert result.stderr.count("n1 leads term 3") == 2
-    assert watch(three(), three(), output="yaml").stdout.count("---") == 2
-
-
 def test_that_a_dead_node_cannot_be_reached_is_told_once() -> None:
     lost = {"n3": {"refused": "Connection refused", "reachable": False, "reason": "Connection refused"}}
     found = three(n1={"peers": lost}, n2={"peers": lost}, n3={"reachable": False, "reason": "Connection refused"})
     assert status(found).stderr.count("Connection refused") == 1
+
+
+# ---- on a terminal ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_breaks_in_a_terminal(width: int) -> None:
+    result = run(FakeClient(cluster_status=three()), "cluster-status", terminal=True, size=(width, 24))
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["n1", "leader"], ["n2", "follower"], ["n3", "follower"]]
+    assert max(map(len, lines)) <= width
+    assert ("no room for" in result.stderr) == (width < 200)
+
+
+def test_a_node_that_is_down_has_that_for_a_role() -> None:
+    down = {"id": "n3", "reachable": False, "reason": "Connection refused", "role": None}
+    result = run(FakeClient(cluster_status=three(n3=down)), "cluster-status", terminal=True)
+    assert result.stdout.splitlines()[3].split()[:2] == ["n3", "down"]
+
+
+# ---- wait-ready -----------------------------------------------------------------------------------------
+
+
+def wait_ready(*answers: Any, args: tuple[str, ...] = ()) -> tuple[Result, list[float]]:
+    """Time passes with the pauses. The last answer stays."""
+    left, paused = list(answers), []
+
+    def answer() -> Any:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    client = FakeClient(cluster_status=answer)
+    result = run(client, "cluster", "wait-ready", *args, pause=paused.append, now=lambda: NOW + sum(paused))
+    return result, paused
+
+
+def test_wait_ready_waits_for_a_leader_and_for_all_nodes() -> None:
+    leaderless = three()
+    leaderless["cluster"]["leader"] = None
+    lagging, down = three(n2={"lag": 7}), three(n3={"reachable": False})
+    result, paused = wait_ready(
+        BrokerUnavailable("no broker answers"), leaderless, lagging, down, three(), args=("-v",)
+    )
+    assert (result.exit_code, len(paused)) == (0, 4)
+    assert result.stderr.splitlines() == [
+        "no broker answers",
+        "no node leads",
+        "2 of 3 nodes are there and up to date; not n2",
+        "2 of 3 nodes are there and up to date; not n3",
+        "cluster tq (c1): n1 leads term 3; may lose 1 more node",
+    ]
+
+
+def test_wait_ready_says_what_is_missing_when_the_time_is_over() -> None:
+    result, paused = wait_ready(three(n3={"reachable": False}), args=("--within", "5s"))
+    assert result.exit_code == 1
+    assert "not ready within 5s: 2 of 3 nodes are there and up to date; not n3" in result.stderr
+    assert 5 <= sum(paused) < 6
+
+
+def test_wait_ready_is_content_with_fewer_nodes_if_asked() -> None:
+    result, paused = wait_ready(three(n3={"reachable": False}), args=("--nodes", "2", "-o", "json"))
+    assert (result.exit_code, paused) == (0, [])
+    assert json.loads(result.stdout)["cluster"]["leader"] == "n1"

@@ -1,0 +1,254 @@
+"""``tq retry`` and ``tq purge``: by id, or all of a filter.
+
+By filter the broker does the work in the background, as one job; this waits for it and says how far it is. Before that it
+says how many tasks it will be, and asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from tq.cli import filters, show, times
+from tq.cli.base import (
+    INTERRUPTED,
+    Brokers,
+    DryRun,
+    Format,
+    Output,
+    Timeout,
+    Verbose,
+    World,
+    Yes,
+    confirm,
+    connect,
+    say,
+    told,
+    world,
+)
+from tq.cli.changes import changes
+from tq.cli.filters import Given
+from tq.cli.tasks import LIST_COLUMNS, LIST_SHOWN
+from tq.errors import TqError
+
+COUNT_MAX = 10_000
+"""More are not counted for a question; who asks with --dry-run gets them all."""
+SHOWN_MAX = 20
+PAST = {"retry": "retried", "purge": "purged"}
+
+
+def add(app: typer.Typer) -> None:
+    app.command("retry")(retry)
+    app.command("purge")(purge)
+
+
+@told
+def retry(
+    context: typer.Context,
+    ids: filters.SomeIds = None,
+    state: filters.States = None,
+    type: filters.Type = None,
+    queue: filters.Queue = None,
+    tag: filters.Tag = None,
+    id: filters.IdPrefix = None,
+    worker: filters.Worker = None,
+    error: filters.Error = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    ended_since: filters.EndedSince = None,
+    older_than: filters.OlderThan = None,
+    limit: filters.Limit = None,
+    delay: Annotated[
+        str | None, typer.Option("--delay", metavar="DURATION", help="They do not run before that: 30s, 10m, 2h.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Run dead, cancelled, expired or skipped tasks again: by id, or all of a filter.
+
+    Example: tq retry --state dead --queue mail --ended-since 2h --dry-run
+    """
+    given = Given(state, type, queue, tag, id, worker, error, since, until, ended_since, older_than)
+    delay_s = times.seconds("--delay", delay) or 0.0
+    with connect(context, brokers, timeout, verbose) as client:
+        bulk = _Bulk(world(context), output, client, "retry")
+        if ids:
+            filters.only_ids(given, limit)
+            if dry_run:
+                bulk.show_ids(ids)
+            else:
+                changes(world(context), output, client.retry_many(ids, delay=delay_s))
+            return
+        filters.need_filter(given)
+        fields = given.fields(world(context))
+        if dry_run:
+            bulk.show_what(fields, limit)
+            return
+        bulk.ask(context, given, fields, limit, yes)
+        with bulk.progress() as tell:
+            job = client.retry_where(limit=limit, delay=delay_s, progress=tell, **fields)
+    bulk.finished(job)
+
+
+@told
+def purge(
+    context: typer.Context,
+    ids: filters.SomeIds = None,
+    state: filters.States = None,
+    type: filters.Type = None,
+    queue: filters.Queue = None,
+    tag: filters.Tag = None,
+    id: filters.IdPrefix = None,
+    worker: filters.Worker = None,
+    error: filters.Error = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    ended_since: filters.EndedSince = None,
+    older_than: filters.OlderThan = None,
+    limit: filters.Limit = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Forget ended tasks, payload and result: by id, or all of a filter. This cannot be undone.
+
+    Example: tq purge --state completed --older-than 1h --dry-run
+    """
+    given = Given(state, type, queue, tag, id, worker, error, since, until, ended_since, older_than)
+    with connect(context, brokers, timeout, verbose) as client:
+        bulk = _Bulk(world(context), output, client, "purge")
+        if ids:
+            filters.only_ids(given, limit)
+            if dry_run:
+                bulk.show_ids(ids)
+                return
+            confirm(context, yes, f"Purge {len(ids)} task{'' if len(ids) == 1 else 's'}?")
+            changes(world(context), output, client.purge_many(ids))
+            return
+        filters.need_filter(given)
+        fields = given.fields(world(context))
+        if dry_run:
+            bulk.show_what(fields, limit)
+            return
+        bulk.ask(context, given, fields, limit, yes)
+        with bulk.progress() as tell:
+            job = client.purge_where(limit=limit, progress=tell, **fields)
+    bulk.finished(job)
+
+
+class _Bulk:
+    """A change of many tasks, and what is told of it."""
+
+    def __init__(self, world: World, output: Format, client: Any, verb: str) -> None:
+        self.world = world
+        self.output = output
+        self.client = client
+        self.verb = verb
+
+    def show_ids(self, ids: list[str]) -> None:
+        """What a change by ids would touch."""
+        rows = []
+        for id in ids:
+            try:
+                rows.append(show.plain(self.client.get(id, parts=0)))
+            except TqError as error:
+                rows.append({"id": id, "state": error.message})
+        show.rows(self.world, self.output, rows, LIST_COLUMNS, LIST_SHOWN)
+        say("nothing was done")
+
+    def show_what(self, fields: dict[str, Any], limit: int | None) -> None:
+        """What a change by filter would touch: count all, show the first."""
+        shown: list[dict[str, Any]] = []
+        count = 0
+        for info in self._touched(fields):
+            if limit is not None and count == limit:
+                break
+            count += 1
+            if len(shown) < SHOWN_MAX:
+                shown.append(show.plain(info))
+        if self.output is not Format.TABLE:
+            show.document({"would": self.verb, "count": count, "first": shown}, self.output)
+        elif shown:
+            show.rows(self.world, self.output, shown, LIST_COLUMNS, LIST_SHOWN)
+        more = f", of which the first {len(shown)} are shown" if count > len(shown) else ""
+        say(f"would {self.verb} {_tasks(count)}{more}; nothing was done")
+
+    def ask(self, context: typer.Context, given: Given, fields: dict[str, Any], limit: int | None, yes: bool) -> None:
+        """Whether it may be done; of how many tasks, if somebody is there to read it."""
+        if yes or not self.world.is_interactive():
+            confirm(context, yes, f"{self.verb.capitalize()} all ended tasks with {given}?")
+            return
+        bound = COUNT_MAX if limit is None else min(limit, COUNT_MAX)
+        count = sum(1 for _at, _info in zip(range(bound + 1), self._touched(fields), strict=False))
+        if count == 0:
+            say(f"no task with {given} can be {PAST[self.verb]}")
+            raise typer.Exit
+        many = (
+            _tasks(count)
+            if count <= bound
+            else f"the first {limit:,} tasks"
+            if limit == bound
+            else f"more than {bound:,} tasks"
+        )
+        confirm(context, yes, f"{self.verb.capitalize()} {many} with {given}?")
+
+    def progress(self) -> _Progress:
+        return _Progress(PAST[self.verb], self.world)
+
+    def finished(self, job: Any) -> None:
+        if self.output is Format.TABLE:
+            typer.echo(f"{PAST[self.verb]} {_tasks(job.done)}")
+        else:
+            show.document(show.plain(job), self.output)
+
+    def _touched(self, fields: dict[str, Any]) -> Iterable[Any]:
+        """A retry leaves live and completed tasks alone, a purge live ones."""
+        from tq.client.models import ENDS
+
+        for info in self.client.list_all(**fields):
+            if info.state in ENDS and not (self.verb == "retry" and info.state == "completed"):
+                yield info
+
+
+class _Progress:
+    """Tells on standard error how far a job is, when there is something new to tell. Left by Ctrl-C, the job goes on."""
+
+    def __init__(self, verb: str, world: World) -> None:
+        self._verb = verb
+        self._done = 0
+        self._is_drawn = False
+        self._is_live = world.is_interactive() and world.is_terminal()
+
+    def __call__(self, job: Any) -> None:
+        if job.done == self._done or job.finished:
+            return
+        self._done = job.done
+        text = f"{self._verb} {job.done:,} so far"
+        if self._is_live:
+            typer.echo(f"\r{text}", nl=False, err=True)
+            self._is_drawn = True
+        else:
+            say(text)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        if self._is_drawn:
+            say("")
+        if kind is KeyboardInterrupt:
+            say(f"not waited for any longer; the broker goes on: {self._done:,} {self._verb} so far")
+            raise typer.Exit(INTERRUPTED)
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} task{'' if count == 1 else 's'}"

@@ -1,0 +1,116 @@
+"""Which tasks a command means: by id, or by a filter. The same options for ``list``, ``retry`` and ``purge``.
+
+All that is given must be met; ``--state`` may be repeated, and names groups too. What is asked of the end of a task
+(``--ended-since``, ``--older-than`` ...) is met by ended tasks only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+from tq.cli import times
+from tq.cli.base import World
+
+STATE_NAMES = ("waiting", "scheduled", "pending", "running", "completed", "cancelled", "expired", "skipped", "dead")
+GROUP_NAMES = ("queued", "live", "ended", "failed")
+
+
+def _states(begun: str) -> list[str]:
+    """For the shell's completion."""
+    return [name for name in (*STATE_NAMES, *GROUP_NAMES) if name.startswith(begun)]
+
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
+SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks; or give a filter.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        "-s",
+        metavar="STATE",
+        help="Only in this state, or group of states: queued, live, ended, failed; may be repeated.",
+        autocompletion=_states,
+    ),
+]
+Type = Annotated[str | None, typer.Option("--type", "-t", help="Only of this type.")]
+Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Only of this queue.")]
+Tag = Annotated[str | None, typer.Option("--tag", help="Only with this tag.")]
+IdPrefix = Annotated[str | None, typer.Option("--id", metavar="PREFIX", help="Only those whose id begins so.")]
+Worker = Annotated[
+    str | None, typer.Option("--worker", metavar="NAME", help="Only those that this worker runs, or ran last.")
+]
+Error = Annotated[
+    str | None, typer.Option("--error", metavar="CLASS", help="Only those whose last error is of this class.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Only those submitted since then: 10m, 2h (ago), or ISO 8601."),
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only those submitted before then.")]
+EndedSince = Annotated[
+    str | None, typer.Option("--ended-since", metavar="TIME", help="Only those that ended since then.")
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option("--older-than", metavar="TIME", help="Only those that ended before then: 10m, 2d (ago), or ISO 8601."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many tasks.")]
+
+
+@attrs.frozen
+class Given:
+    """The filter as it was typed."""
+
+    state: list[str] | None = None
+    type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    id: str | None = None
+    worker: str | None = None
+    error: str | None = None
+    since: str | None = None
+    until: str | None = None
+    ended_since: str | None = None
+    older_than: str | None = None
+
+    def fields(self, world: World) -> dict[str, Any]:
+        """As the client takes it. Raises BadParameter: a time is none."""
+        now = world.now()
+        states = [name.strip() for text in self.state or [] for name in text.split(",") if name.strip()]
+        values = {
+            "state": states[0] if len(states) == 1 else states or None,
+            "type": self.type,
+            "queue": self.queue,
+            "tag": self.tag,
+            "id_prefix": self.id,
+            "worker": self.worker,
+            "error": self.error,
+            "created_since": times.past("--since", self.since, now),
+            "created_until": times.past("--until", self.until, now),
+            "ended_since": times.past("--ended-since", self.ended_since, now),
+            "ended_until": times.past("--older-than", self.older_than, now),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def __str__(self) -> str:
+        """As one would type it, without the dashes."""
+        parts = []
+        for field in attrs.fields(Given):
+            value = getattr(self, field.name)
+            if value:
+                parts.append(f"{field.name.replace('_', '-')} {','.join(value) if isinstance(value, list) else value}")
+        return ", ".join(parts)
+
+
+def only_ids(given: Given, limit: int | None) -> None:
+    if str(given) or limit is not None:
+        raise typer.BadParameter("give ids or a filter, not both")
+
+
+def need_filter(given: Given) -> None:
+    if not str(given):
+        raise typer.BadParameter("give ids, or a filter such as --state dead --queue NAME")

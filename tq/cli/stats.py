@@ -1,0 +1,49 @@
+"""``tq stats``: what a node has counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from tq.cli import show
+from tq.cli.base import Brokers, Every, Format, Output, Timeout, Verbose, Watch, connect, every_seconds, told, world
+from tq.cli.watch import look
+
+
+def add(app: typer.Typer) -> None:
+    app.command("stats")(stats)
+
+
+@told
+def stats(
+    context: typer.Context,
+    watch: Watch = False,
+    every: Every = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Numbers of the node that answers, since its start.
+
+    Example: tq stats --output json
+    """
+    here = world(context)
+    every_s = every_seconds(watch, every)
+    with connect(context, brokers, timeout, verbose) as client:
+        look(
+            here, output, every_s, client.stats, show.plain,
+            lambda found, _lines_max: show.record(here, Format.TABLE, flat(show.plain(found))),
+        )  # fmt: skip
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found.update(flat(item, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = item
+    return found
