@@ -198,6 +198,14 @@ def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
     return ids, kinds
 
 
+def options_of(raw: bytes) -> frozenset[int]:
+    """Numbers of the options that the bytes of a valid task name, also with the value that they have unnamed."""
+    if raw[:1] in _HEADS_WITHOUT_OPTIONS:
+        return frozenset()
+    _fields, options = _read_by_hand(raw)
+    return frozenset(options[::2])
+
+
 def check_name(field: str, value: object, chars_max: int = limits.NAME_CHARS_MAX) -> str:
     """A name as types, queues, workers and tags have: not empty, no control characters, no space at the ends."""
     text = _check_text(field, value, chars_max)
@@ -259,7 +267,8 @@ _RETRY_FIELDS = (
 )
 
 
-def _check_retry(value: Any) -> Retry:
+def check_retry(value: Any) -> Retry:
+    """The five numbers of option RETRY. Raises InvalidRequest, naming the one that is wrong."""
     if type(value) is not list or len(value) != len(_RETRY_FIELDS):
         raise InvalidRequest.of("retry", value, "[attempts_max, base_ms, factor_milli, cap_ms, jitter_milli]")
     return Retry(*[check(item) for check, item in zip(_RETRY_FIELDS, value, strict=True)])
@@ -306,7 +315,7 @@ _OPTIONS: tuple[tuple[Option, Callable[[Any], Any], Callable[[Any], Any] | None]
     (Option.EXPIRES_IN_MS, _whole("expires_in_ms", 1, limits.DURATION_MS_MAX), None),
     (Option.TIMEOUT_MS, _whole("timeout_ms", 1, limits.DURATION_MS_MAX), None),
     (Option.DEADLINE_MS, _whole("deadline_ms", 1, limits.DURATION_MS_MAX), None),
-    (Option.RETRY, _check_retry, None),
+    (Option.RETRY, check_retry, None),
     (Option.UNIQUE, _check_unique, None),
     (Option.IDEMPOTENCY_KEY, _text("idempotency_key", limits.KEY_CHARS_MAX), None),
     (Option.TAGS, _check_tags, None),

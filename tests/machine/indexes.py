@@ -98,7 +98,7 @@ def _check_counts(txn: ReadTxn, tasks: dict[bytes, t.Task]) -> None:
         wanted[keys.count_state(task.queue, task.state, band)] += 1
         if task.state is State.PENDING:
             wanted[keys.count_ready(task.queue, task.type)] += 1
-        if task.state in ENDS and task.state is not State.DEAD:
+        if task.state in ENDS and task.state is not State.DEAD and not task.flags & t.KEPT:
             wanted[keys.COUNT_FINISHED] += 1
     stored = {key: keys.unpack_u64(value) for key, value in rows(txn, Table.COUNTS)}
     assert {key: n for key, n in stored.items() if n} == dict(wanted), "counts differ from a recount"

@@ -15,6 +15,8 @@ moves log time before the entry. Several items of one command stand apart by ``|
     job retry|purge OPERATION [state= type= queue= tag= before=+5s limit= delay=]  ·  step OPERATION [limit=500]
     advance due|expires|deadline|timeout|grace|result_ttl|retention|tombstone|operation [limit=500]
     form CLUSTER
+    queue NAME [by=ana paused=yes|no|default reason= max_length= timeout= expires= result_ttl= attempts= finished_keep= dead_keep=
+           op= OTHER=]                                             default: back to it
 
 Not entries: ``show NAME ...``, ``history NAME``, ``counts``, ``restart``.
 """
@@ -153,6 +155,8 @@ class Reader:
                 return self.job(names, words)
             case "step":
                 return c.JobStep(ids[0], int(words.take("limit", "500")))
+            case "queue":
+                return self.queue(names[0], words)
             case "form":
                 return c.ClusterForm(ids[0], names[0])
         raise AssertionError(f"unknown command: {verb}")
@@ -222,6 +226,22 @@ class Reader:
     def operation(self, words: Words) -> bytes:
         self.operations += 1
         return name_id(words.take("op", f"op{self.operations}"))
+
+    def queue(self, name: str, words: Words) -> c.QueueSet:
+        operation, by = self.operation(words), words.take("by", "ana")
+        return c.QueueSet(operation, name, by, [self.setting(key, words.take(key)) for key in sorted(words.pairs)])
+
+    def setting(self, key: str, text: str) -> list[object]:
+        name = {"expires": "expires_in_ms", "attempts": "retry"}.get(key, f"{key}_ms")
+        if key in ("timeout", "expires", "result_ttl", "finished_keep", "dead_keep"):
+            return [name, None if text == "default" else duration_ms(text)]
+        if text == "default":
+            return ["retry" if key == "attempts" else key, None]
+        if key == "attempts":
+            return ["retry", [int(text), 1_000, 2_000, 60_000, 0]]
+        if key == "paused":
+            return [key, text == "yes"]
+        return [key, text if key == "reason" else int(text)]
 
     def job(self, names: list[str], words: Words) -> c.JobStart:
         from harness import job_filter  # its form is the machine's

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import cbor2
+
 from tq import limits
 from tq.errors import (
     Conflict,
@@ -23,6 +25,7 @@ from tq.errors import (
     NotDone,
     NotFound,
     PayloadTooLarge,
+    QueueFull,
     SessionLost,
     TqError,
     Unsupported,
@@ -31,11 +34,18 @@ from tq.machine import commands as c
 from tq.machine.answers import ReportOutcome, SubmitOutcome
 from tq.machine.commands import Outcome, Timer
 from tq.machine.states import ENDS, State
-from tq.spec import UNIQUE_PENDING, Spec, parse
+from tq.spec import UNIQUE_PENDING, Retry, Spec, parse
 
 PURGE = 1  # the other verb of a job
 IDLE = (State.WAITING, State.SCHEDULED, State.PENDING)  # accepted, not running, not ended
 REFUSALS = (SubmitOutcome.CONFLICT, SubmitOutcome.QUEUE_FULL, SubmitOutcome.TOO_LARGE, SubmitOutcome.INVALID)
+GIVEN = {
+    5: "timeout_ms",
+    4: "expires_in_ms",
+    7: "retry",
+    12: "result_ttl_ms",
+}  # options that a queue gives to its tasks
+SETTINGS = ("max_length", *GIVEN.values(), "finished_keep_ms", "dead_keep_ms")
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Task:
     spec: Spec
     raw: bytes
     created: int
+    rules: Spec  # what holds for it: its own options, and its queue's where it says none
     state: State = State.PENDING
     attempt: int = 0
     crashes: int = 0
@@ -62,6 +73,8 @@ class Task:
     result: tuple[str, bytes] | None = None
     result_until: int | None = None
     ended: int | None = None
+    kept_until: int | None = None  # by a rule of its queue
+    passed: bool = False  # the common retention leaves it alone
     history: list[tuple[int, int, str]] = field(default_factory=list)  # (fence, attempt, what became of it)
     said: dict[int, Outcome] = field(default_factory=dict)  # fence -> the outcome its worker reported
 
@@ -102,6 +115,7 @@ class Model:
         self.sessions: dict[bytes, Session] = {}
         self.operations: dict[bytes, tuple[int, str, Any]] = {}  # -> (forgotten at, kind, answer)
         self.jobs: dict[bytes, Job] = {}
+        self.queues: dict[str, dict[str, Any]] = {}  # settings that are not the default
         self.cluster: bytes | None = None
         self.ordinal = 0  # of tasks entering pending, in the entry
         self.grants = 0  # in the entry
@@ -154,6 +168,8 @@ class Model:
                 return self.job_start(command)
             case c.JobStep():
                 return self.job_step(command.operation, command.limit)
+            case c.QueueSet():
+                return self.queue_set(command)
             case c.ClusterForm():
                 self.cluster = self.cluster or command.cluster_id
                 return self.cluster
@@ -195,7 +211,13 @@ class Model:
         if spec.unique is not None:
             for id in self.holders(spec.unique[0]):
                 return [SubmitOutcome.DUPLICATE, self.tasks[id].state, id, None]
+        if self.length(spec.queue) >= self.settings(spec.queue).get("max_length", limits.QUEUE_LENGTH_MAX):
+            return [SubmitOutcome.QUEUE_FULL, None, None, QueueFull("")]
         return self._create(spec, raw)
+
+    def length(self, queue: str) -> int:
+        """Tasks that were accepted and do not run yet, or again."""
+        return sum(1 for task in self.tasks.values() if task.spec.queue == queue and task.state in IDLE)
 
     def holders(self, key: str) -> list[bytes]:
         """The tasks that hold a unique key now."""
@@ -208,16 +230,24 @@ class Model:
         ]
 
     def _create(self, spec: Spec, raw: bytes) -> Any:
-        task = self.tasks[spec.id] = Task(spec, raw, self.time)
+        task = self.tasks[spec.id] = Task(spec, raw, self.time, self._with_given(spec, raw))
         if spec.idempotency_key is not None:
             self.idempotency[spec.idempotency_key] = spec.id
         due = self.time + spec.delay_ms if spec.not_before_ms is None else spec.not_before_ms
         self._begin(task, due)
         return 0 if task.state is State.PENDING else [SubmitOutcome.CREATED, task.state, spec.id, None]
 
+    def _with_given(self, spec: Spec, raw: bytes) -> Spec:
+        settings, fields = self.settings(spec.queue), cbor2.loads(raw)
+        said = fields[5] if len(fields) == 6 else {}
+        given = {name: settings[name] for option, name in GIVEN.items() if option not in said and name in settings}
+        if "retry" in given:
+            given["retry"] = Retry(*given["retry"])
+        return spec._replace(**given)
+
     def _begin(self, task: Task, due: int) -> None:
         """A task, new or retried, starts its life: relative times are resolved in log time."""
-        spec = task.spec
+        spec = task.rules
         task.expires = None if spec.expires_in_ms is None else self.time + spec.expires_in_ms
         task.deadline = None if spec.deadline_ms is None else self.time + spec.deadline_ms
         if due > self.time:
@@ -240,6 +270,9 @@ class Model:
         task.state, task.reason, task.ended = state, reason, self.time
         task.cancelling = False
         task.due = task.due_bounds = task.expires = task.deadline = None
+        keep = self.settings(task.spec.queue).get("dead_keep_ms" if state is State.DEAD else "finished_keep_ms")
+        task.kept_until = None if keep is None else self.time + keep
+        task.passed = False
 
     def let_go(self, task: Task, what: str) -> None:
         """The grant is over, whatever the task becomes; its line stands in the history."""
@@ -283,7 +316,10 @@ class Model:
         ready = [
             task
             for task in self.tasks.values()
-            if task.state is State.PENDING and task.spec.queue in queues and task.spec.type in session.types
+            if task.state is State.PENDING
+            and task.spec.queue in queues
+            and task.spec.type in session.types
+            and "paused" not in self.settings(task.spec.queue)
         ]
         ready.sort(key=lambda task: (-task.spec.priority, queues.index(task.spec.queue), task.entered))
         if not ready[: max(room, 0)]:
@@ -304,11 +340,11 @@ class Model:
         task.attempt += 1
         task.fence = self.index * limits.FENCE_ORDINALS + self.grants
         task.expires = None  # it started
-        task.timeout = None if task.spec.timeout_ms is None else self.time + task.spec.timeout_ms
+        task.timeout = None if task.rules.timeout_ms is None else self.time + task.rules.timeout_ms
         self.grants += 1
 
     def grant(self, task: Task) -> list[Any]:
-        spec = task.spec
+        spec = task.rules
         return [
             task.raw,
             task.attempt,
@@ -339,8 +375,9 @@ class Model:
             self.let_go(task, "completed")
             self.end(task, State.COMPLETED)
             task.result = (body[0], body[1])
-            if task.spec.result_ttl_ms < limits.FINISHED_KEEP_MS_DEFAULT:  # else the task goes no later itself
-                task.result_until = self.time + task.spec.result_ttl_ms
+            keep = self.settings(task.spec.queue).get("finished_keep_ms", limits.FINISHED_KEEP_MS_DEFAULT)
+            if task.rules.result_ttl_ms < keep:  # else the task goes no later itself
+                task.result_until = self.time + task.rules.result_ttl_ms
         elif outcome is Outcome.FAIL:
             _error, permanent, retry_after = body
             self.fail(task, "failed", permanent=permanent, retry_after=retry_after)
@@ -353,12 +390,12 @@ class Model:
         self.let_go(task, what)
         if task.cancelling:
             self.end(task, State.CANCELLED)
-        elif permanent or task.attempt >= task.spec.retry.attempts_max:
+        elif permanent or task.attempt >= task.rules.retry.attempts_max:
             self.end(task, State.DEAD, "permanent" if permanent else "attempts")
         elif retry_after is not None:
             self.scheduled(task, self.time + retry_after)
         else:
-            least, most = backoff_bounds(task.spec, task.attempt)
+            least, most = backoff_bounds(task.rules, task.attempt)
             known = self.time + least if least == most else None
             self.scheduled(task, known, None if known is not None else (self.time + least, self.time + most))
 
@@ -434,7 +471,9 @@ class Model:
         elif kind is Timer.RESULT_TTL:
             found = [(t.result_until, id) for id, t in tasks]
         elif kind is Timer.RETENTION:
-            found = [(t.ended and t.ended + keep_ms(t.state), id) for id, t in tasks]
+            found = [(t.ended and t.ended + keep_ms(t.state), id) for id, t in tasks if not t.passed]
+        elif kind is Timer.KEPT:
+            found = [(t.kept_until, id) for id, t in tasks]
         elif kind is Timer.TOMBSTONE:
             found = [(t.until, id) for id, t in self.tombstones.items()]
         else:
@@ -455,8 +494,13 @@ class Model:
             self.idempotency = {key: first for key, first in self.idempotency.items() if first != id}
         elif kind is Timer.OPERATION:
             del self.operations[id]
-        elif kind is Timer.RETENTION:
+        elif kind is Timer.KEPT:
             self._bury(id)
+        elif kind is Timer.RETENTION:
+            if self.tasks[id].kept_until is None:
+                self._bury(id)
+            else:
+                self.tasks[id].passed = True
         elif kind is Timer.RESULT_TTL:
             self.tasks[id].result = self.tasks[id].result_until = None
         elif kind is Timer.DUE:
@@ -499,7 +543,8 @@ class Model:
         if task.state not in ENDS or task.state is State.COMPLETED:
             return [task.state, InvalidState("")]
         task.attempt = task.crashes = task.snoozes = 0
-        task.reason = task.ended = None
+        task.reason = task.ended = task.kept_until = None
+        task.passed = False
         self._begin(task, self.time + delay)
         return [task.state, None]
 
@@ -511,6 +556,42 @@ class Model:
             return [task.state, InvalidState("")]
         self._bury(id)
         return [task.state, None]
+
+    # ---- queues ------------------------------------------------------------------------------------
+
+    def settings(self, queue: str) -> dict[str, Any]:
+        return self.queues.get(queue, {})
+
+    def queue_set(self, command: c.QueueSet) -> Any:
+        """Settings are what was said last of each; null takes one away. What is refused is not remembered."""
+        known = self._remembered(command.operation, "queue")
+        if known is not None:
+            return known
+        now = dict(self.settings(command.queue))
+        changes = dict(command.changes)  # type: ignore[arg-type]
+        for name, value in changes.items():
+            if name not in (*SETTINGS, "paused", "reason"):
+                return Unsupported("")
+            if name == "max_length" and value is not None and value < 0:  # type: ignore[operator]
+                return InvalidRequest("")
+        if changes.get("reason") is not None and not changes.get("paused"):
+            return InvalidRequest("")
+        for name in SETTINGS:
+            if name in changes:
+                now[name] = changes[name]
+        if "paused" in changes:
+            told = {"by": command.by, "since_ms": self.time, "reason": changes.get("reason")}
+            was = now.get("paused") or {}
+            if (was.get("by"), was.get("reason")) == (told["by"], told["reason"]):
+                told = was
+            now["paused"] = told if changes["paused"] else None
+        self.queues[command.queue] = {name: value for name, value in now.items() if value is not None}
+        if not self.queues[command.queue]:
+            del self.queues[command.queue]
+        return self.once(command.operation, "queue", lambda: self.shown(command.queue))
+
+    def shown(self, queue: str) -> dict[str, Any]:
+        return {name: self.settings(queue).get(name) for name in ("paused", *SETTINGS)}
 
     # ---- bulk jobs ---------------------------------------------------------------------------------
 

@@ -39,7 +39,8 @@ def _check_task(shown: dict[str, Any], task: Task) -> None:
     assert (shown["queue"], shown["type"], shown["priority"]) == (task.spec.queue, task.spec.type, task.spec.priority)
     assert (shown["attempt"], shown["crashes"], shown["fence"]) == (task.attempt, task.crashes, task.fence)
     assert (shown["due_ms"], shown["created_ms"], shown["ended_ms"]) == (task.due, task.created, task.ended)
-    assert shown["timeout_ms"] == task.spec.timeout_ms
+    assert shown["timeout_ms"] == task.rules.timeout_ms
+    assert shown["attempts_max"] == task.rules.retry.attempts_max
     result = None if shown["result"] is None else (shown["result_content_type"], shown["result"])
     assert result == task.result
     assert (shown["worker"] is not None) == (task.state in (State.RUNNING, State.COMPLETED))
@@ -65,7 +66,10 @@ def _check_numbers(txn: ReadTxn, model: Model) -> None:
     assert {name: n for name, n in queries.counts(txn).items() if n} == dict(states)
     pending = [task.spec for task in model.tasks.values() if task.state is State.PENDING]
     assert {pair: n for pair, n in queries.ready(txn).items() if n} == dict(Counter((s.queue, s.type) for s in pending))
-    for row in queries.queues(txn, queries.log_time_ms(txn)):
+    rows = queries.queues(txn, queries.log_time_ms(txn))
+    assert {row["name"] for row in rows} == {task.spec.queue for task in model.tasks.values()} | model.queues.keys()
+    for row in rows:
+        assert row["settings"] == model.shown(row["name"])
         mine = [task for task in model.tasks.values() if task.spec.queue == row["name"]]
         assert row["running"] == sum(task.state is State.RUNNING for task in mine)
         assert sum(row["pending"].values()) == sum(task.state is State.PENDING for task in mine)

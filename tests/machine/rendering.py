@@ -12,7 +12,7 @@ from language import duration_text, fence_text, id_name, name_id, state_text
 from tq import spec
 from tq.errors import TqError
 from tq.machine import commands as c
-from tq.machine.answers import Applied, EventKind, ReportOutcome, SubmitOutcome
+from tq.machine.answers import QUEUE_EVENTS, Applied, EventKind, ReportOutcome, SubmitOutcome
 from tq.machine.commands import Outcome
 
 
@@ -39,7 +39,9 @@ class Printer:
         lines += [f"> over {id_name(id)} {fence_text(fence)}" for id, fence in applied.released]
         return lines
 
-    def event(self, kind: int, id: bytes, _queue: int, _type: int, fence: int, extra: object) -> str:
+    def event(self, kind: int, id: bytes, queue: int, _type: int, fence: int, extra: object) -> str:
+        if kind in QUEUE_EVENTS:
+            return f"* {EventKind(kind).name} {self.pair.machine.queue_name(queue)} {extra}"
         shown = "" if extra is None else f" {extra}"
         if kind == EventKind.STALE_REFUSED:
             shown = f" said under {fence_text(extra)}"  # type: ignore[arg-type]
@@ -63,12 +65,21 @@ class Printer:
                 operation, verb, done, matched, finished = answer
                 verb_text = ("retry", "purge")[verb]
                 return [f"job {id_name(operation)} {verb_text} done={done} matched={matched} finished={finished}"]
+            case c.QueueSet():
+                shown = [f"{name}={value}" for name, value in self.settings(answer).items() if value is not None]
+                return [f"queue {command.queue} " + (" ".join(shown) or "as any")]
             case c.ClusterForm():
                 return [f"cluster {id_name(answer)}"]
             case c.Advance():
                 return [f"handled {answer}"]
             case _:
                 return ["ok" if answer is None else repr(answer)]
+
+    def settings(self, answer: dict[str, Any]) -> dict[str, Any]:
+        pause = answer["paused"]
+        if pause is None:
+            return answer
+        return {**answer, "paused": f"{at(pause['since_ms'])} by={pause['by']} reason={pause['reason']}"}
 
     def submitted(self, raw: bytes, item: Any) -> str:
         if item == 0:

@@ -236,6 +236,9 @@ odd = st.recursive(
 )  # fmt: skip
 
 
+SETTINGS = ("paused", "reason", "max_length", "retry", "timeout_ms", "dead_keep_ms", "rate")
+
+
 @st.composite
 def odd_commands(draw: st.DrawFn) -> Any:
     """A right command with some fields replaced by anything at all."""
@@ -255,6 +258,7 @@ def odd_commands(draw: st.DrawFn) -> Any:
         Op.JOB_STEP: [number_id(4), 1],
         Op.CLUSTER_FORM: [number_id(5), "n"],
         Op.SETTINGS_SET: [1_000, 3, 1_000, 10, 1_000, 1_000],
+        Op.QUEUE_SET: [number_id(6), "default", "ana", [[draw(st.sampled_from(SETTINGS)), draw(odd)]]],
     }
     op = draw(st.sampled_from(Op))
     fields = right[op]

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import cbor2
 from harness import START_MS, Pair, job_filter, state_digest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -69,7 +70,16 @@ def specs(draw: st.DrawFn) -> bytes:
             fields["not_before_ms"] = START_MS + draw(st.sampled_from([0, 5_000, 60_000]))
     if draw(st.integers(0, 19)) == 0:
         fields["priority"] = 256
+    if draw(st.integers(0, 4)) == 0:
+        return written_out(spec.Spec(**fields))
     return spec.encode(spec.Spec(**fields))
+
+
+def written_out(task: spec.Spec) -> bytes:
+    """With time to live and retry rules said, whatever they are: no default of a queue is for this one."""
+    array = cbor2.loads(spec.encode(task._replace(tags=("said",))))
+    array[5] |= {12: task.result_ttl_ms, 7: list(task.retry)}
+    return cbor2.dumps(array)
 
 
 def bodies(outcome: Outcome) -> st.SearchStrategy[Any]:
@@ -81,6 +91,29 @@ def bodies(outcome: Outcome) -> st.SearchStrategy[Any]:
     if outcome is Outcome.SNOOZE:
         return st.sampled_from([1, 5_000])
     return st.none()
+
+
+SETTINGS = {
+    "paused": st.sampled_from([True, True, False, None]),
+    "max_length": st.sampled_from([0, 1, 2, 5, None, -1]),
+    "timeout_ms": optional_durations,
+    "expires_in_ms": optional_durations,
+    "result_ttl_ms": st.none() | st.sampled_from([1_000, 2 * 86_400_000]),
+    "retry": st.none() | st.sampled_from([[1, 0, 1_000, 0, 0], [2, 1_000, 1_500, 20_000, 1_000]]),
+    "finished_keep_ms": st.none() | st.sampled_from([0, 5_000, 7 * 86_400_000]),
+    "dead_keep_ms": st.none() | st.sampled_from([5_000]),
+    "rate": st.just("100/s"),
+}
+
+
+@st.composite
+def queue_changes(draw: st.DrawFn) -> list[list[object]]:
+    """One or two settings; mostly good ones."""
+    names = draw(st.lists(st.sampled_from(sorted(SETTINGS)), min_size=1, max_size=2, unique=True))
+    changes: list[list[object]] = [[name, draw(SETTINGS[name])] for name in names]
+    if ["paused", True] in changes and draw(st.booleans()):
+        changes.append(["reason", "deploy"])
+    return changes
 
 
 filters = st.fixed_dictionaries(
@@ -258,6 +291,25 @@ class MachineAgainstModel(RuleBasedStateMachine):
     @rule(operation=st.sampled_from(OPERATIONS), limit=st.sampled_from([1, 2, 500]))
     def job_step(self, operation: bytes, limit: int) -> None:
         self.issue(c.JobStep(operation, limit))
+
+    @rule(
+        queue=st.sampled_from(QUEUES),
+        changes=queue_changes(),
+        by=st.sampled_from(["ana", "ben"]),
+        operation=st.none() | st.sampled_from(OPERATIONS),
+        alone=st.booleans(),
+    )
+    def queue_set(self, queue: str, changes: list[list[object]], by: str, operation: bytes | None, alone: bool) -> None:
+        own = b"queue".ljust(8, b"\0") + (1_000 * self.pair.index + len(self.waiting)).to_bytes(8, "big")
+        self.issue(c.QueueSet(operation or own, queue, by, changes), alone)
+
+    @rule(alone=st.booleans())
+    def queues_as_any(self, alone: bool) -> None:
+        """So that a run does not end with all of it paused and full."""
+        for n, queue in enumerate(QUEUES):
+            own = b"as-any".ljust(8, b"\0") + (1_000 * self.pair.index + 10 * len(self.waiting) + n).to_bytes(8, "big")
+            changes: list[list[object]] = [[name, None] for name in sorted(SETTINGS) if name != "rate"]
+            self.issue(c.QueueSet(own, queue, "ana", changes), alone=alone and n == len(QUEUES) - 1)
 
     # ---- at the end: the same bytes again --------------------------------------------------------
 

@@ -45,7 +45,7 @@ from tq.broker.waits import Waits
 from tq.config import Config
 from tq.errors import NotLeader
 from tq.machine import commands, queries
-from tq.machine.answers import Applied, EventKind
+from tq.machine.answers import QUEUE_EVENTS, Applied, EventKind
 from tq.machine.apply import Machine, Settings
 from tq.protocol import messages as m
 from tq.raft.node import Node
@@ -569,6 +569,8 @@ class Broker:
             counts[key] = counts.get(key, 0) + 1
         totals = self.counters.events
         for (queue, kind), count in counts.items():
+            if kind in QUEUE_EVENTS:
+                continue  # of no task
             name = (self._queue_name(queue), EventKind(kind).name.lower())
             totals[name] = totals.get(name, 0) + count
             if kind == EventKind.CRASHED:

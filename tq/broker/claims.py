@@ -3,6 +3,7 @@
 Rules
 - A claim is proposed only when this leader sees a ready task for it, or when it repeats the number of the
   session's last grant (its reply may be lost); what is granted is decided by the log.
+- A paused queue is to a claim as an empty one: it is not proposed for, not woken for, and waits on.
 - Tasks that become ready wake parked claims in the order in which those were parked, and exactly as many as
   the tasks can feed.
 - A parked claim dies with its connection and at its time. A session has one parked claim; a second one (after a
@@ -50,6 +51,7 @@ class ReadyView(Protocol):
     @property
     def ready(self) -> Mapping[tuple[int, int], int]: ...
     def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool: ...
+    def is_paused(self, queue: int) -> bool: ...
     def queue_name(self, number: int) -> str: ...
     def type_name(self, number: int) -> str: ...
 
@@ -106,7 +108,7 @@ class Claims:
             self._park(waiting, wait_ms)
 
     def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
-        """``{(queue, type): tasks}`` entered pending."""
+        """``{(queue, type): tasks}`` that can be claimed now, and could not before."""
         machine = self._machine()
         for (queue, type_), count in ready.items():
             self._wake(machine.queue_name(queue), machine.type_name(type_), count)
@@ -118,6 +120,8 @@ class Claims:
             return
         machine = self._machine()
         for (queue_number, type_number), count in list(machine.ready.items()):
+            if machine.is_paused(queue_number):
+                continue
             queue = machine.queue_name(queue_number)
             if queue in self._by_queue:
                 type_ = machine.type_name(type_number)

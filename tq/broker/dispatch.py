@@ -53,6 +53,7 @@ LEADER_ONLY = frozenset(
         m.CancelTask,
         m.RetryTasks,
         m.PurgeTasks,
+        m.SetQueue,
         m.Workers,
     }
 )
@@ -140,6 +141,7 @@ class Dispatch:
             m.PurgeTasks: self._purge,
             m.ExplainTask: self._explain,
             m.Queues: self._queues,
+            m.SetQueue: self._set_queue,
             m.Workers: self._workers,
             m.Stats: self._stats,
             m.ClusterStatus: self._cluster_status,
@@ -255,6 +257,19 @@ class Dispatch:
             self._write(
                 connection, rid, command, len(ids), size, lambda answer, index: reply(rid, index, answer, None)
             )  # fmt: skip
+
+    def _set_queue(self, connection: Connection, message: m.SetQueue) -> None:
+        rid = message.rid
+        changes: list[list[object]] = [[name, message.changes[name]] for name in sorted(message.changes)]
+        size = 64 + _text_bytes([message.queue, message.by]) + sum([_change_bytes(*change) for change in changes])
+        self._write(
+            connection,
+            rid,
+            commands.QueueSet(message.operation, message.queue, message.by, changes),
+            1,
+            size,
+            lambda answer, index: m.SetQueueReply(rid, index, answer),  # type: ignore[arg-type]
+        )
 
     # ---- workers -----------------------------------------------------------------------------------
 
@@ -561,6 +576,11 @@ def _bounded(field: str, value: int, low: int, high: int) -> None:
 
 def _text_bytes(texts: list[str]) -> int:
     return sum([len(text.encode()) + 2 for text in texts])
+
+
+def _change_bytes(name: object, value: object) -> int:
+    """At most, of one setting in a command."""
+    return 64 + len(str(name).encode()) + (len(value.encode()) if isinstance(value, str) else 0)
 
 
 def _one_selection(ids: list[bytes] | None, filter_: dict[str, Any] | None) -> None:

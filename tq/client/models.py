@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from tq.client.ids import to_text
+from tq.client.specs import Retry
 from tq.errors import TqError, from_wire
 from tq.spec import Spec
 
@@ -23,6 +24,7 @@ ENDS: Final = frozenset(STATES[4:])
 EVENT_KINDS: Final = (
     "created", "ready", "scheduled", "started", "completed", "failed", "released", "snoozed", "crashed",
     "cancelling", "cancelled", "expired", "dead", "retried", "purged", "timed_out", "stale_refused",
+    "queue_paused", "queue_resumed", "queue_set",
 )  # fmt: skip
 SUBMIT_OUTCOMES: Final = ("created", "duplicate", "conflict", "queue_full", "too_large", "invalid", "not_done")
 Outcome = Literal["applied", "already"]
@@ -199,7 +201,8 @@ class Explanation:
 
 @attrs.frozen
 class TaskEvent:
-    """One change of a task. (index, ordinal) is its id, the same on every node; ``after=`` takes it."""
+    """One change of a task, or of a queue (id and type are empty then). (index, ordinal) is its id, the same on every node;
+    ``after=`` takes it."""
 
     index: int
     ordinal: int
@@ -219,7 +222,7 @@ class TaskEvent:
     def of(cls, row: Sequence[Any]) -> TaskEvent:
         index, ordinal, kind, task, time_ms, queue, type_, fence, extra = row[:9]
         name = EVENT_KINDS[kind] if kind < len(EVENT_KINDS) else str(kind)
-        return cls(index, ordinal, name, to_text(task), time_ms / 1000, queue, type_, fence, extra)
+        return cls(index, ordinal, name, to_text(task) if any(task) else "", time_ms / 1000, queue, type_, fence, extra)
 
 
 # ---- workers ---------------------------------------------------------------------------------------
@@ -318,11 +321,43 @@ class WorkerInfo:
 
 
 @attrs.frozen
+class QueuePause:
+    """by: who, as they named themselves. since: epoch seconds."""
+
+    by: str
+    since: float
+    reason: str | None = None
+
+
+@attrs.frozen
+class QueueSettings:
+    """What was decided for a queue. None: the default. Times are seconds.
+
+    Attributes:
+        paused: who paused it, since when and why; None: it is not paused.
+        max_length: so many tasks may wait in it.
+        timeout, expires_in, result_ttl, retry: what tasks get that do not say them.
+        finished_keep: how long completed, cancelled and expired tasks are kept. dead_keep: the same of dead ones.
+        more: settings that this version of the client does not know.
+    """
+
+    paused: QueuePause | None = None
+    max_length: int | None = None
+    timeout: float | None = None
+    expires_in: float | None = None
+    result_ttl: float | None = None
+    retry: Retry | None = None
+    finished_keep: float | None = None
+    dead_keep: float | None = None
+    more: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class QueueInfo:
     """How many tasks stand where in one queue.
 
     pending: by band (low, normal, high). oldest_ready_age: seconds the task that has been ready longest waits.
-    Ended tasks are counted as long as they are kept.
+    settings: what was decided for the queue. Ended tasks are counted as long as they are kept.
     """
 
     name: str
@@ -337,8 +372,14 @@ class QueueInfo:
     dead: int = 0
     oldest_ready_at: float | None = None
     oldest_ready_age: float = 0.0
+    settings: QueueSettings = QueueSettings()
     more: dict[str, Any] = attrs.field(factory=dict)
 
     @property
     def pending_total(self) -> int:
         return sum(self.pending.values())
+
+    @property
+    def length(self) -> int:
+        """What ``max_length`` bounds: tasks that wait, for whatever."""
+        return self.waiting + self.scheduled + self.pending_total

@@ -7,11 +7,24 @@ from typing import Any
 import attrs
 
 from tq.client.ids import to_text
-from tq.client.models import Attempt, Explanation, Grant, QueueInfo, TaskInfo, WorkerInfo, seconds, state_name
+from tq.client.models import (
+    Attempt,
+    Explanation,
+    Grant,
+    QueueInfo,
+    QueuePause,
+    QueueSettings,
+    TaskInfo,
+    WorkerInfo,
+    seconds,
+    state_name,
+)
+from tq.client.specs import Retry
 from tq.spec import parse
 
 _TASK = {field.name for field in attrs.fields(TaskInfo)}
 _ATTEMPT = {field.name for field in attrs.fields(Attempt)}
+_SETTINGS = {field.name for field in attrs.fields(QueueSettings)}
 _QUEUE = {field.name for field in attrs.fields(QueueInfo)}
 _WORKER = {field.name for field in attrs.fields(WorkerInfo)}
 _MOMENTS = {"created", "due", "started", "ended", "expires", "deadline", "opened", "heard", "oldest_ready"}
@@ -68,7 +81,21 @@ def explanation(why: str, row: dict[str, Any]) -> Explanation:
 
 
 def queue_info(row: dict[str, Any]) -> QueueInfo:
-    return QueueInfo(**_known(_renamed(row), _QUEUE))
+    values = _known(_renamed(row), _QUEUE)
+    values["settings"] = queue_settings(values.get("settings") or {})
+    return QueueInfo(**values)
+
+
+def queue_settings(row: dict[str, Any]) -> QueueSettings:
+    """The settings of a queue, of QUEUES or SET_QUEUE."""
+    values = _known(_renamed(row), _SETTINGS)
+    pause, retry = values.get("paused"), values.get("retry")
+    if pause is not None:
+        values["paused"] = QueuePause(pause["by"], pause["since_ms"] / 1000, pause["reason"])
+    if retry is not None:
+        attempts, *waits = retry[:5]
+        values["retry"] = Retry(attempts, *[value / 1000 for value in waits])
+    return QueueSettings(**values)
 
 
 def worker_info(row: dict[str, Any]) -> WorkerInfo:

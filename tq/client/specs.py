@@ -166,7 +166,7 @@ def _encoded(spec: TaskSpec) -> dict[int, Any]:
         if seconds is not None:
             options[option] = to_ms(name, seconds)
     if spec.retry is not None:
-        options[Option.RETRY] = _retry(spec.retry)
+        options[Option.RETRY] = retry_fields(spec.retry)
     if spec.unique is not None:
         options[Option.UNIQUE] = _unique(spec.unique)
     if spec.idempotency_key is not None:
@@ -190,7 +190,8 @@ _DURATIONS = (
 )
 
 
-def _retry(retry: Retry) -> list[int]:
+def retry_fields(retry: Retry) -> list[int]:
+    """As on the wire. Raises InvalidRequest for what is not a number."""
     return [
         _whole("retry.max_attempts", retry.max_attempts),
         to_ms("retry.backoff_base", retry.backoff_base),

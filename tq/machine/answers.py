@@ -16,11 +16,14 @@ CancelItem, RetryItem, PurgeItem
     ``[state | None, error | None]``: state after the command (for a purged task the one it ended in).
 JobStatus
     ``[operation, verb, done, matched, finished]``.
+QueueSettings
+    a map with every setting, see ``tq.machine.queue_settings``.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -61,6 +64,14 @@ class EventKind(enum.IntEnum):
     PURGED = 14
     TIMED_OUT = 15  # an attempt
     STALE_REFUSED = 16
+    QUEUE_PAUSED = 17  # of a queue, as those below: no task, type or fence. extra: [by, reason]
+    QUEUE_RESUMED = 18  # extra: [by]
+    QUEUE_SET = 19  # other settings. extra: [by, {name: value}]
+
+
+QUEUE_EVENTS: Final = frozenset({EventKind.QUEUE_PAUSED, EventKind.QUEUE_RESUMED, EventKind.QUEUE_SET})
+NO_TASK: Final = bytes(16)
+NO_TYPE: Final = -1
 
 
 @attrs.frozen
@@ -70,7 +81,9 @@ class Applied:
     answers: one per command, or a TqError for a command that is refused as a whole.
     events: ``(EventKind, id, queue number, type number, fence, extra)`` in order; the n-th is event (index, n).
         ``extra`` depends on the kind: the end's reason, the wait in ms, the attempt's error ..., or None.
-    ready: ``{(queue number, type number): tasks that entered pending}``, for the leader's parked claims.
+        Those of a queue (QUEUE_EVENTS) have NO_TASK, NO_TYPE and fence 0.
+    ready: ``{(queue number, type number): tasks that can be claimed now and could not before}``, for the leader's parked
+        claims: they entered pending, or their queue was resumed.
     granted: ``[(id, fence, session)]`` leases begun. released: ``[(id, fence)]`` leases over, for whatever reason.
     cancels: ``[(id, fence, session, grace_ms)]`` running tasks to be told.
     sessions_opened, sessions_ended: session ids.

@@ -22,10 +22,9 @@ import attrs
 
 from tq import cbor
 from tq.errors import TqError
-from tq.machine import bulk, cancel, claim, jobs, leases, report, sessions, submit, timers
-from tq.machine.answers import Applied
+from tq.machine import bulk, cancel, claim, jobs, leases, queue_set, report, sessions, submit, timers
+from tq.machine.answers import NO_TYPE, Applied
 from tq.machine.commands import (
-    FORMAT,
     Advance,
     Cancel,
     Claim,
@@ -35,6 +34,7 @@ from tq.machine.commands import (
     JobStep,
     LeasesExpire,
     Purge,
+    QueueSet,
     Report,
     Retry,
     SessionClose,
@@ -47,12 +47,15 @@ from tq.machine.counts import Counts
 from tq.machine.decode import decode, encode
 from tq.machine.entry import Entry
 from tq.machine.names import Names
+from tq.machine.queue_settings import QueueRules
 from tq.machine.ready import Ready
 from tq.machine.session import load_sessions
 from tq.machine.settings import Settings
 from tq.machine.settings import store as settings_store
 from tq.machine.settings import stored as settings_stored
-from tq.machine.version import check_format
+from tq.machine.version import check_format, format_of
+from tq.machine.version import store as format_store
+from tq.machine.version import stored as format_stored
 from tq.store import keys
 from tq.store.tables import Table
 from tq.store.txn import Txn
@@ -64,19 +67,22 @@ _SETTINGS_DEFAULT: Final = Settings()
 
 def encode_entry(time_ms: int, commands: Iterable[Command]) -> bytes:
     """The bytes of a log entry. ``time_ms``: log time, by the leader."""
-    return cbor.dumps([FORMAT, time_ms, [encode(command) for command in commands]])
+    commands = list(commands)
+    return cbor.dumps([format_of(commands), time_ms, [encode(command) for command in commands]])
 
 
 class Machine:
     """On one transaction of a store. ``settings``: in force until the log sets others. ``ready``: {(queue number, type number): tasks that are ready to run}."""
 
     def __init__(self, txn: Txn, settings: Settings = _SETTINGS_DEFAULT) -> None:
+        self._format = format_stored(txn)
         self.settings = settings_stored(txn) or settings
         self.index = 0  # of the last entry that this object applied
         self.time_ms = keys.unpack_u64(txn.get(Table.META, keys.LOG_TIME))
         self._txn = txn
         self._queues = Names(txn, keys.KIND_QUEUE)
         self._types = Names(txn, keys.KIND_TYPE)
+        self._rules = QueueRules(txn)
         self._counts = Counts(txn)
         self._ready = Ready(txn, self._counts)
         self._sessions = load_sessions(txn)
@@ -86,36 +92,50 @@ class Machine:
         return self._queues.texts[number]
 
     def type_name(self, number: int) -> str:
-        return self._types.texts[number]
+        """Empty for NO_TYPE, which events of a queue have."""
+        return self._types.texts[number] if number != NO_TYPE else ""
 
     def number_of_queue(self, name: str) -> int | None:
-        """None: no task was ever in it."""
+        """None: no task was ever in it, and no settings."""
         return self._queues.numbers.get(name)
 
     def number_of_type(self, name: str) -> int | None:
         return self._types.numbers.get(name)
 
     def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool:
-        """Whether a task of one of these types is ready to run in one of these queues."""
+        """Whether a task of one of these types may be claimed from one of these queues now."""
         if not self.ready:
             return False
-        queue_numbers = [number for name in queues if (number := self._queues.numbers.get(name)) is not None]
+        paused = self._rules.paused
+        queue_numbers = [
+            number
+            for name in queues
+            if (number := self._queues.numbers.get(name)) is not None and number not in paused
+        ]  # fmt: skip
         type_numbers = {number for name in types if (number := self._types.numbers.get(name)) is not None}
         return bool(self._ready.candidates(queue_numbers, type_numbers))
+
+    def is_paused(self, queue: int) -> bool:
+        """Nothing is claimed from it."""
+        return queue in self._rules.paused
 
     def apply(self, index: int, data: bytes) -> Applied:
         """Apply one entry, made by ``encode_entry``."""
         assert index > self.index, f"entry {index} is not above {self.index}"
         format_, time_ms, arrays = cbor.loads_entry(data)
         check_format(format_, index)
+        if format_ > self._format:
+            self._format = format_
+            format_store(self._txn, format_)
         self.index = index
         if time_ms > self.time_ms:
             self.time_ms = time_ms
             self._txn.put(Table.META, keys.LOG_TIME, keys.pack_u64(time_ms))
         entry = Entry(
-            self._txn, self.settings, index, self.time_ms, self._queues, self._types, self._counts, self._ready, self._sessions
+            self._txn, self.settings, index, self.time_ms, self._queues, self._types, self._rules, self._counts, self._ready,
+            self._sessions,
         )  # fmt: skip
-        answers = [_command(entry, array) for array in arrays]
+        answers = [_command(entry, array, format_) for array in arrays]
         self.settings = entry.settings
         self._counts.flush(self._txn)
         return Applied(
@@ -123,7 +143,7 @@ class Machine:
             self.time_ms,
             answers,
             entry.events,
-            entry.entered,
+            self._rules.claimable(entry.entered),
             entry.granted,
             entry.released,
             entry.cancels,
@@ -132,8 +152,8 @@ class Machine:
         )
 
 
-def _command(entry: Entry, array: Any) -> object:
-    command = decode(array)
+def _command(entry: Entry, array: Any, format_: int) -> object:
+    command = decode(array, format_)
     return command if isinstance(command, TqError) else _HANDLERS[command.__class__](entry, command)
 
 
@@ -167,4 +187,5 @@ _HANDLERS: Final[dict[type[Command], Callable[[Entry, Any], object]]] = {
     JobStep: jobs.job_step,
     ClusterForm: _cluster_form,
     SettingsSet: _settings_set,
+    QueueSet: queue_set.queue_set,
 }

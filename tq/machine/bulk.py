@@ -41,7 +41,9 @@ def retry_task(entry: Entry, task: Task, delay_ms: int) -> None:
     emit(entry, EventKind.RETRIED, task)
     task.attempt = task.crashes = task.snoozes = 0
     task.reason = Reason.NONE
-    begin(entry, task, spec_of(entry, task.id), Event.RETRY, entry.time_ms + delay_ms)
+    spec = spec_of(entry, task.id)
+    expires_in_ms = spec.expires_in_ms if task.given is None else task.given.expires_in_ms or None
+    begin(entry, task, expires_in_ms, spec.deadline_ms, Event.RETRY, entry.time_ms + delay_ms)
 
 
 # ---- operations ---------------------------------------------------------------------------------------

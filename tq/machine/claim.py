@@ -4,6 +4,8 @@ The order is: highest priority, then the order in which the claim names the queu
 pending, over all types that the session runs. READY is ordered so within one (queue, type); a claim over several
 merges them, and looks only at pairs that have tasks and that it may run.
 
+Nothing is taken from a paused queue, only what was granted before is told again.
+
 A claim that grants nothing writes nothing, so the broker may park it and propose the same number again. The same
 number as the last one that granted gets what is still held of that grant; a lower one gets nothing.
 
@@ -37,7 +39,7 @@ _CHUNK: Final = 64
 _STARTED: Final = int(EventKind.STARTED)
 _PENDING: Final = int(State.PENDING)
 _RUNNING: Final = int(State.RUNNING)
-_GENERAL: Final = t.HAS_UNIQUE | t.HAS_TIMERS
+_GENERAL: Final = t.HAS_UNIQUE | t.HAS_TIMERS | t.HAS_GIVEN
 _PAIR_BYTES: Final = keys.READY_PAIR.size
 
 
@@ -61,6 +63,9 @@ def claim(entry: Entry, command: Claim) -> list[Grant] | TqError:
     numbers = entry.queues.numbers
     names = dict.fromkeys(command.queues or session.queues)
     queues = [numbers[name] for name in names if name in numbers]
+    paused = entry.rules.paused
+    if paused:
+        queues = [number for number in queues if number not in paused]
     types = session.type_numbers(entry.types)
     ranked = entry.ready.candidates(queues, types)
     if not ranked:

@@ -1,7 +1,7 @@
 """The commands of the log, and what applying each one answers.
 
-An entry is ``[FORMAT, time_ms, [command, ...]]`` in CBOR; a command is an array whose first item is its
-number below. Commands are made by the leader's broker out of requests (or by its services) and judged only
+An entry is ``[format, time_ms, [command, ...]]`` in CBOR; a command is an array whose first item is its
+number below. The format is the least that has all of the entry's commands (``tq.machine.version``). Commands are made by the leader's broker out of requests (or by its services) and judged only
 by ``tq.machine.apply``: what is wrong with one is in its answer, equal on every node.
 
 Draws of chance stand in the command (``draw``); no node draws while it applies.
@@ -14,7 +14,8 @@ from typing import ClassVar
 
 import attrs
 
-FORMAT = 1
+FORMAT = 2
+"""The newest. 1: the beginning. 2: QUEUE_SET."""
 
 
 class Op(enum.IntEnum):
@@ -33,6 +34,7 @@ class Op(enum.IntEnum):
     JOB_STEP = 13
     CLUSTER_FORM = 14
     SETTINGS_SET = 15
+    QUEUE_SET = 16
 
 
 class Outcome(enum.IntEnum):
@@ -60,11 +62,18 @@ class Timer(enum.IntEnum):
     RETENTION = 6  # ended tasks -> tombstone (walks Table.ENDED, not TIMERS)
     TOMBSTONE = 7  # forget the tombstone and its keys
     OPERATION = 8  # forget an operation's answer
+    KEPT = 9  # an ended task of a queue with a retention of its own -> tombstone
 
 
 @attrs.frozen
 class Command:
+    """``format``: the least format of an entry that may carry it."""
+
     OP: ClassVar[Op]
+
+    @property
+    def format(self) -> int:
+        return 1
 
 
 @attrs.frozen
@@ -212,3 +221,22 @@ class SettingsSet(Command):
     finished_keep_tasks: int
     dead_keep_ms: int
     tombstone_keep_ms: int
+
+
+@attrs.frozen
+class QueueSet(Command):
+    """Change settings of a queue. Answer: all of them as a map (``QueueSettings.shown``); Conflict, Invalid, Unsupported.
+
+    ``operation``: 16 bytes, remembered; the same again answers the same. ``changes``: [name, value] each, see
+    ``tq.machine.queue_settings``; null: back to the default. ``by``: who asks, for people.
+    """
+
+    OP = Op.QUEUE_SET
+    operation: bytes
+    queue: str
+    by: str
+    changes: list[list[object]]
+
+    @property
+    def format(self) -> int:
+        return 2

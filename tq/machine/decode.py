@@ -14,6 +14,7 @@ import attrs
 from tq import limits
 from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
 from tq.machine.commands import (
+    FORMAT,
     Advance,
     Cancel,
     Claim,
@@ -24,6 +25,7 @@ from tq.machine.commands import (
     LeasesExpire,
     Outcome,
     Purge,
+    QueueSet,
     Report,
     Retry,
     SessionClose,
@@ -38,11 +40,11 @@ from tq.machine.settings import CRASHES_BOUND
 Check = Callable[[Any], bool]
 
 
-def decode(array: Any) -> Command | TqError:
-    """One item of an entry's list of commands."""
+def decode(array: Any, format_: int = FORMAT) -> Command | TqError:
+    """One item of the list of commands of an entry of this format."""
     if array.__class__ is not list or not array or array[0].__class__ is not int:
         return InvalidRequest("a command is an array that begins with its number")
-    cls = _BY_OP.get(array[0])
+    cls = _BY_OP[format_].get(array[0])
     if cls is None:
         return Unsupported(f"this version does not know command {array[0]}")
     checks = _CHECKS[cls]
@@ -113,6 +115,12 @@ _IDS_BOUND: Final = f"must be up to {_TASKS} ids of {limits.ID_BYTES} bytes"
 _TEXTS_BOUND: Final = "must be a list of texts"
 _U32_BOUND: Final = "must be 32 bits of chance"
 _U32: Final = _is_int(0, (1 << 32) - 1)
+_CHANGES: Final = 64  # settings of a queue in one command
+
+
+def _is_change(value: Any) -> bool:
+    return value.__class__ is list and len(value) == 2 and _is_text(value[0])
+
 
 _CHECKS: Final[dict[type[Command], tuple[tuple[str, Check, str], ...]]] = {
     Submit: (
@@ -167,9 +175,20 @@ _CHECKS: Final[dict[type[Command], tuple[tuple[str, Check, str], ...]]] = {
         ("dead_keep_ms", _DURATION, _DURATION_BOUND),
         ("tombstone_keep_ms", _DURATION, _DURATION_BOUND),
     ),
+    QueueSet: (
+        ("operation", _is_id, _ID_BOUND),
+        ("queue", _is_text, "must be text"),
+        ("by", _is_text, "must be text"),
+        ("changes", _is_list(_is_change, _CHANGES), f"must be up to {_CHANGES} settings, [name, value] each"),
+    ),
 }  # fmt: skip
 
-_BY_OP: Final[dict[int, type[Command]]] = {int(cls.OP): cls for cls in _CHECKS}
+_SINCE: Final[dict[type[Command], int]] = {QueueSet: 2}
+"""Command -> the first format that has it; all others are of the first one."""
+
+_BY_OP: Final[dict[int, dict[int, type[Command]]]] = {
+    format_: {int(cls.OP): cls for cls in _CHECKS if _SINCE.get(cls, 1) <= format_} for format_ in range(1, FORMAT + 1)
+}
 _FIELDS: Final[dict[type[Command], tuple[str, ...]]] = {
     cls: tuple(field.name for field in attrs.fields(cls)) for cls in _CHECKS
 }  # fmt: skip

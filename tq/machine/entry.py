@@ -5,6 +5,7 @@ from __future__ import annotations
 from tq import limits
 from tq.machine.counts import Counts
 from tq.machine.names import Names
+from tq.machine.queue_settings import QueueRules
 from tq.machine.ready import Ready
 from tq.machine.session import Session
 from tq.machine.settings import Settings
@@ -21,7 +22,7 @@ class Entry:
 
     __slots__ = (
         "cancels", "counts", "entered", "events", "granted", "grants", "index", "ordinal", "queues", "read_bytes", "ready", "released",
-        "sessions", "sessions_ended", "sessions_opened", "settings", "time_ms", "txn", "types",
+        "rules", "sessions", "sessions_ended", "sessions_opened", "settings", "time_ms", "txn", "types",
     )  # fmt: skip
 
     def __init__(
@@ -32,6 +33,7 @@ class Entry:
         time_ms: int,
         queues: Names,
         types: Names,
+        rules: QueueRules,
         counts: Counts,
         ready: Ready,
         sessions: dict[bytes, Session],
@@ -42,6 +44,7 @@ class Entry:
         self.time_ms = time_ms
         self.queues = queues
         self.types = types
+        self.rules = rules
         self.counts = counts
         self.ready = ready
         self.sessions = sessions

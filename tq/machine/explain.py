@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from tq.machine import history
+from tq.machine import history, queue_settings
 from tq.machine import task as t
 from tq.machine.cancel import missing
 from tq.machine.show import PART_HISTORY, names_of, show
@@ -43,6 +43,8 @@ def explain(
         why = _running(task, now_ms)
     else:
         why = _ended(task, facts)
+    if state in queue_settings.LENGTH_STATES:
+        why = _with_queue(txn, task, now_ms, why, facts)
     return why, facts
 
 
@@ -73,6 +75,26 @@ def _pending(txn: ReadTxn, task: Task, workers: AbstractSet[tuple[str, str]] | N
         return f"pending: first in line of type {pair[1]!r} in queue {pair[0]!r}"
     many = f"more than {AHEAD_MAX}" if ahead > AHEAD_MAX else str(ahead)
     return f"pending: in line behind {many} of type {pair[1]!r} in queue {pair[0]!r}"
+
+
+def _with_queue(txn: ReadTxn, task: Task, now_ms: int, why: str, facts: dict[str, Any]) -> str:
+    """What was decided for the task's queue, as far as it is felt."""
+    settings = queue_settings.of_queue(txn, task.queue)
+    queue = facts["queue"]
+    pause = settings.pause
+    if pause is not None:
+        facts["paused"] = settings.shown()["paused"]
+        since = _duration(max(0, now_ms - pause.since_ms))
+        paused = f"queue {queue!r} is paused by {pause.by}, for {since} now" + (
+            f": {pause.reason}" if pause.reason else ""
+        )
+        why = f"pending: {paused}" if task.state is State.PENDING else f"{why}; {paused}"
+    if settings.max_length is not None:
+        length = sum(keys.unpack_u64(txn.get(Table.COUNTS, key)) for key in queue_settings.length_keys(task.queue))
+        facts["queue_length"], facts["queue_max_length"] = length, settings.max_length
+        if length >= settings.max_length:
+            why += f"; queue {queue!r} is full, {length} of {settings.max_length}: it takes no more tasks"
+    return why
 
 
 def _running(task: Task, now_ms: int) -> str:

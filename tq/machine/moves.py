@@ -6,7 +6,7 @@ hot paths of submit, claim and report, which do the same for the plain case in b
 | scheduled          | TIMERS due                                                   |
 | pending            | READY                                                        |
 | running            | HELD; TIMERS timeout, grace (while cancelling)               |
-| an end             | ENDED; completed: RESULTS, TIMERS result_ttl                 |
+| an end             | ENDED; completed: RESULTS, TIMERS result_ttl; TIMERS kept    |
 | never started      | TIMERS expires                                               |
 | not ended          | TIMERS deadline                                              |
 | while it counts    | KEYS unique                                                  |
@@ -110,7 +110,12 @@ def to_end(entry: Entry, task: Task, event: Event, state: State, reason: Reason 
     task.reason = reason
     task.ended = entry.time_ms
     txn.put(Table.ENDED, keys.pack_ended(state, task.ended, task.id), b"")
-    if state is not State.DEAD:
+    own_keep_ms = entry.rules.of(task.queue).keep_ms(state)
+    if own_keep_ms is not None:
+        task.flags |= t.KEPT
+        task.grace = entry.time_ms + own_keep_ms
+        txn.put(Table.TIMERS, keys.timer(Timer.KEPT, task.grace, task.id), b"")
+    elif state is not State.DEAD:
         entry.counts.add(keys.COUNT_FINISHED, 1)
     save(entry, task)
     entry.events.append((_END_EVENTS[state], task.id, task.queue, task.type, task.fence, t.REASON_TEXTS[reason]))
@@ -197,7 +202,11 @@ def _leave_end(entry: Entry, task: Task) -> None:
     txn = entry.txn
     found = txn.delete(Table.ENDED, keys.pack_ended(task.state, task.ended, task.id))
     assert found, f"ended task {task.id.hex()} was not among the ended"
-    if task.state is not State.DEAD:
+    if task.flags & t.KEPT:
+        txn.delete(Table.TIMERS, keys.timer(Timer.KEPT, task.grace, task.id))
+        task.flags &= ~t.KEPT
+        task.grace = 0
+    elif task.state is not State.DEAD:
         entry.counts.add(keys.COUNT_FINISHED, -1)
     if task.state is State.COMPLETED:
         txn.delete(Table.RESULTS, task.id)
@@ -207,6 +216,8 @@ def _leave_end(entry: Entry, task: Task) -> None:
 
 
 def result_ttl_ms(entry: Entry, task: Task) -> int:
+    if task.given is not None:
+        return task.given.result_ttl_ms
     own = bool(task.flags & t.OWN_RESULT_TTL)
     return spec_of(entry, task.id).result_ttl_ms if own else limits.RESULT_TTL_MS_DEFAULT
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tq import cbor, limits
-from tq.machine import jobs, retention
+from tq.machine import jobs, queue_settings, retention
 from tq.machine import task as t
 from tq.machine.cancel import missing
 from tq.machine.commands import Timer
@@ -155,19 +155,22 @@ def counts(txn: ReadTxn) -> dict[str, int]:
 
 
 def queues(txn: ReadTxn, now_ms: int) -> list[dict[str, Any]]:
-    """Each queue that ever had a task, by name: its counts by state (``pending`` by band), and since when the one that
-    has been ready longest waits: ``oldest_ready_ms`` (log time) and ``oldest_ready_age_ms``; null and 0: none.
+    """Each queue that has tasks, ended ones too, or settings, by name: its counts by state (``pending`` by band), and since
+    when the one that has been ready longest waits: ``oldest_ready_ms`` (log time) and ``oldest_ready_age_ms``; null and 0: none.
+    ``settings``: what was decided for it, as in ``QueueSettings.shown``.
 
     now_ms: log time of this moment, and not of the last entry: a queue that is stuck grows older.
     """
     found: dict[int, dict[str, Any]] = {}
-    for number, (_, name) in enumerate(scan_all(txn, Table.NAMES, keys.KIND_QUEUE)):
-        row: dict[str, Any] = {"name": name.decode()}
+    settings = queue_settings.stored(txn)
+    counted = [(keys.COUNT_STATE.unpack(key), value) for key, value in scan_all(txn, Table.COUNTS, b"s")]
+    for number in sorted({queue for (_, queue, _, _), _ in counted} | settings.keys()):
+        row: dict[str, Any] = {"name": find_name(txn, keys.KIND_QUEUE, number)}
         row |= {state.name.lower(): 0 for state in State}
         row |= {"pending": dict.fromkeys(BANDS, 0), "oldest_ready_ms": None, "oldest_ready_age_ms": 0}
+        row["settings"] = settings.get(number, queue_settings.DEFAULT).shown()
         found[number] = row
-    for key, value in scan_all(txn, Table.COUNTS, b"s"):
-        _, queue, state, band = keys.COUNT_STATE.unpack(key)
+    for (_, queue, state, band), value in counted:
         count = keys.unpack_u64(value)
         if state == State.PENDING:
             found[queue]["pending"][BANDS[band]] += count

@@ -39,6 +39,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
     items = command.items
     session, draw = command.session, command.draw
     ids = [item[0] for item in items]
+    kept = entry.rules.kept
     general = len(set(ids)) < len(ids) or entry.settings.finished_keep_ms > limits.RESULT_TTL_MS_DEFAULT
     headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)  # type: ignore[arg-type]
     unpack, pack, pack_ended = FRONT.unpack_from, FRONT.pack, keys.pack_ended
@@ -60,7 +61,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
         (
             version, state, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, current, started, _, size
         ) = unpack(raw)  # fmt: skip
-        if state != _RUNNING or current != fence or flags & t.SPECIAL or version != RECORD_VERSION:
+        if state != _RUNNING or current != fence or flags & t.SPECIAL or queue in kept or version != RECORD_VERSION:
             answers.append(_one(entry, session, id, fence, outcome, body, draw, place))  # type: ignore[arg-type]
             continue
         front = pack(
@@ -132,7 +133,10 @@ def _apply(entry: Entry, task: Task, outcome: Outcome, body: Any, draw: int, pla
 
 def _complete(entry: Entry, task: Task, body: list[Any]) -> None:
     ttl_ms = result_ttl_ms(entry, task)
-    has_timer = ttl_ms < entry.settings.finished_keep_ms  # else the task goes no later than its result
+    keep_ms = entry.rules.of(task.queue).finished_keep_ms
+    has_timer = ttl_ms < (
+        entry.settings.finished_keep_ms if keep_ms is None else keep_ms
+    )  # else the task goes no later than its result
     if has_timer:
         task.flags |= t.HAS_RESULT_TIMER
     to_end(entry, task, Event.COMPLETE, State.COMPLETED)

@@ -5,6 +5,10 @@ task without its id, defaults filled in: equal for equal content, however its by
 
 Finished tasks (all ends but dead) go when they are older than ``finished_keep_ms``, or when there are more than
 ``finished_keep_tasks`` of them, the oldest first; dead ones when they are older than ``dead_keep_ms``.
+
+A queue may say how long its own are kept. Such a task (flag KEPT) has a timer from its end on, and is none of those above:
+it is not counted, and when the walk over ENDED meets it, it is passed over. How far each state was passed over stands in
+META (RETAINED), so a task is passed over once. Nothing can come to stand before that place: what ends later stands behind.
 """
 
 from __future__ import annotations
@@ -14,10 +18,12 @@ from typing import Final
 
 from tq import cbor
 from tq.machine import history
+from tq.machine import task as t
 from tq.machine.answers import EventKind
 from tq.machine.commands import Timer
 from tq.machine.entry import Entry
 from tq.machine.moves import bury_rows, emit, load, spec_of
+from tq.machine.session import scan_all
 from tq.machine.settings import Settings
 from tq.machine.states import State
 from tq.machine.task import Task
@@ -65,28 +71,38 @@ def forget_tombstone(entry: Entry, id: bytes) -> None:
 
 
 def retain(entry: Entry, limit: int) -> int:
-    """Bury up to ``limit`` tasks that are over their time, or over the number that is kept. Returns how many.
+    """Bury, or pass over, up to ``limit`` tasks that are over their time, or over the number that is kept. Returns how many.
     Fewer, although more are due, if their payloads are large."""
     done = 0
+    passed = _passed(entry.txn)
     while done < limit and not entry.has_read_enough:
-        row = next_to_bury(entry.txn, entry.settings, entry.counts.value(keys.COUNT_FINISHED), entry.time_ms)
-        if row is None:
+        finished = entry.counts.value(keys.COUNT_FINISHED)
+        id = next_to_bury(entry.txn, passed, entry.settings, finished, entry.time_ms)
+        if id is None:
             break
-        task = load(entry, row)
-        assert task is not None, f"ended task {row.hex()} is not there"
-        bury(entry, task)
+        task = load(entry, id)
+        assert task is not None, f"ended task {id.hex()} is not there"
+        if not task.flags & t.KEPT:
+            bury(entry, task)
+        elif task.ended < entry.time_ms:
+            place = passed[task.state] = keys.pack_ended(task.state, task.ended, id)
+            entry.txn.put(Table.META, keys.RETAINED + bytes((task.state,)), place)
+        else:
+            break  # in this very millisecond others may come to stand before it
         done += 1
     return done
 
 
-def next_to_bury(txn: ReadTxn, settings: Settings, finished: int, now_ms: int) -> bytes | None:
-    """The id of the first task that retention may take at ``now_ms``."""
-    oldest = _oldest_finished(txn)
+def next_to_bury(
+    txn: ReadTxn, passed: dict[int, bytes], settings: Settings, finished: int, now_ms: int
+) -> bytes | None:
+    """The id of the first task that retention may take at ``now_ms``. ``passed``: last key of ENDED passed over, by state."""
+    oldest = _oldest_finished(txn, passed)
     if oldest is not None and (
         finished > settings.finished_keep_tasks or oldest[0] + settings.finished_keep_ms <= now_ms
     ):
         return oldest[1]
-    dead = _oldest(txn, State.DEAD)
+    dead = _oldest(txn, passed, State.DEAD)
     if dead is not None and dead[0] + settings.dead_keep_ms <= now_ms:
         return dead[1]
     return None
@@ -94,23 +110,30 @@ def next_to_bury(txn: ReadTxn, settings: Settings, finished: int, now_ms: int) -
 
 def next_due_ms(txn: ReadTxn, settings: Settings, finished: int) -> int | None:
     """When retention has something to do: log time, maybe long over."""
-    oldest = _oldest_finished(txn)
+    passed = _passed(txn)
+    oldest = _oldest_finished(txn, passed)
     times = []
     if oldest is not None:
         times.append(oldest[0] if finished > settings.finished_keep_tasks else oldest[0] + settings.finished_keep_ms)
-    dead = _oldest(txn, State.DEAD)
+    dead = _oldest(txn, passed, State.DEAD)
     if dead is not None:
         times.append(dead[0] + settings.dead_keep_ms)
     return min(times, default=None)
 
 
-def _oldest_finished(txn: ReadTxn) -> tuple[int, bytes] | None:
-    found = [row for state in FINISHED if (row := _oldest(txn, state)) is not None]
+def _passed(txn: ReadTxn) -> dict[int, bytes]:
+    return {key[-1]: place for key, place in scan_all(txn, Table.META, keys.RETAINED)}
+
+
+def _oldest_finished(txn: ReadTxn, passed: dict[int, bytes]) -> tuple[int, bytes] | None:
+    found = [row for state in FINISHED if (row := _oldest(txn, passed, state)) is not None]
     return min(found, default=None)
 
 
-def _oldest(txn: ReadTxn, state: State) -> tuple[int, bytes] | None:
-    row = txn.first(Table.ENDED, bytes((state,)), bytes((state + 1,)))
+def _oldest(txn: ReadTxn, passed: dict[int, bytes], state: State) -> tuple[int, bytes] | None:
+    place = passed.get(state)
+    start = bytes((state,)) if place is None else place + b"\x00"
+    row = txn.first(Table.ENDED, start, bytes((state + 1,)))
     if row is None:
         return None
     _, ended_ms, id = keys.ENDED.unpack(row[0])

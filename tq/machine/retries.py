@@ -48,9 +48,15 @@ def fail(
         to_end(entry, task, Event.FAIL, State.DEAD, Reason.ATTEMPTS)
     else:
         if retry_after_ms is None:
-            retry = spec_of(entry, task.id).retry if task.flags & t.OWN_RETRY else _DEFAULT
+            retry = _rules(entry, task)
             retry_after_ms = jittered_ms(backoff_ms(retry, task.attempt), retry.jitter_milli, draw, place)
         to_scheduled(entry, task, Event.FAIL, entry.time_ms + retry_after_ms)
+
+
+def _rules(entry: Entry, task: Task) -> Retry:
+    if task.given is not None:
+        return task.given.retry
+    return spec_of(entry, task.id).retry if task.flags & t.OWN_RETRY else _DEFAULT
 
 
 def backoff_ms(retry: Retry, attempt: int) -> int:

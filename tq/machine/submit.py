@@ -4,7 +4,8 @@ Two paths. **Plain**: every item is new, and has no key, delay, time limit or re
 from one template per (type, queue, priority) and written in bulk. **General**: everything else, an item at a time,
 with what the batch itself is about to create laid over the store (twins in one batch).
 
-An item is judged in this order: its id (tasks, then tombstones), its idempotency key, its unique key, room for names.
+An item is judged in this order: its id (tasks, then tombstones), its idempotency key, its unique key, the length of its
+queue, room for names. So what is a duplicate is told so by a full queue, too.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import struct
 from typing import Any, Final
 
 from tq import cbor, limits
-from tq.errors import Conflict, InvalidRequest, NotDone, PayloadTooLarge, TqError, Unsupported, to_wire
+from tq.errors import Conflict, InvalidRequest, NotDone, PayloadTooLarge, QueueFull, TqError, Unsupported, to_wire
 from tq.machine import task as t
 from tq.machine.answers import EventKind, SubmitOutcome
 from tq.machine.commands import Submit
 from tq.machine.entry import Entry
 from tq.machine.moves import emit, start_clocks, to_pending, to_scheduled
+from tq.machine.queue_settings import QueueSettings
 from tq.machine.retention import content_hash
 from tq.machine.states import State
-from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, Event, Task
-from tq.spec import UNIQUE_PENDING, Kind, Retry, Spec, parse, parse_plain
+from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, Event, Given, Task
+from tq.spec import UNIQUE_PENDING, Kind, Option, Retry, Spec, options_of, parse, parse_plain
 from tq.store import keys
 from tq.store.tables import Table
 from tq.store.txn import ReadTxn
@@ -52,6 +54,7 @@ def submit(entry: Entry, command: Submit) -> list[Item]:
         or txn.get_many(Table.TASKS, ids)
         or (txn.count(Table.TOMBSTONES) and txn.get_many(Table.TOMBSTONES, ids))
         or not _has_room(entry, kinds)
+        or not _is_free(entry, kinds)
     ):
         return _submit_general(entry, command)
     _create_plain(entry, ids, kinds, raws)
@@ -81,6 +84,28 @@ def _has_room(entry: Entry, kinds: list[Kind]) -> bool:
     new_queues = {queue for _, queue, _ in distinct} - queues.keys()
     new_types = {type_ for type_, _, _ in distinct} - types.keys()
     return len(queues) + len(new_queues) <= limits.NAMES_MAX and len(types) + len(new_types) <= limits.NAMES_MAX
+
+
+def _is_free(entry: Entry, kinds: list[Kind]) -> bool:
+    """Whether no settings of a queue bear on these tasks: it gives them nothing, and is not full with all of them."""
+    rules = entry.rules
+    if not rules.given and not rules.lengths:
+        return True
+    wanted: dict[str, int] = {}
+    for _, queue, _ in kinds:
+        wanted[queue] = wanted.get(queue, 0) + 1
+    for queue, n in wanted.items():
+        number = entry.queues.numbers.get(queue)
+        if number in rules.given:
+            return False
+        bound = rules.lengths.get(number)  # type: ignore[arg-type]
+        if bound is not None and _length(entry, bound[1]) + n > bound[0]:
+            return False
+    return True
+
+
+def _length(entry: Entry, counted: tuple[bytes, ...]) -> int:
+    return sum(map(entry.counts.value, counted))
 
 
 def _create_plain(entry: Entry, ids: list[bytes], kinds: list[Kind], raws: list[bytes]) -> None:
@@ -142,6 +167,7 @@ def _new_task(entry: Entry, spec: Spec, spec_bytes: int) -> Task:
     task.timeout = spec.timeout_ms or 0
     task.ready_index = task.ready_ordinal = 0
     task.unique_hash = task.session = b""
+    task.given = None
     task.worker = ""
     return task
 
@@ -158,6 +184,8 @@ class _Overlay:
         self.by_unique: dict[str, bytes] = {}
         self.queues: set[str] = set()
         self.types: set[str] = set()
+        self.lengths: dict[str, int] = {}  # by queue, of what was made
+        self.full: dict[str, Item] = {}  # by queue, what is answered
 
 
 def _submit_general(entry: Entry, command: Submit) -> list[Item]:
@@ -199,6 +227,9 @@ def _judge(entry: Entry, overlay: _Overlay, raw: bytes) -> Item:
             state = _find_state(entry.txn, overlay, holder)
             assert state is not None, f"a unique key is held by {holder.hex()}, which does not exist"
             return [int(SubmitOutcome.DUPLICATE), int(state), holder, None]
+    full = _full(entry, overlay, spec.queue)
+    if full is not None:
+        return full
     refused = _take_names(entry, overlay, spec)
     if refused is not None:
         return [int(SubmitOutcome.INVALID), None, None, to_wire(refused)]
@@ -208,6 +239,7 @@ def _judge(entry: Entry, overlay: _Overlay, raw: bytes) -> Item:
 def _take(entry: Entry, overlay: _Overlay, spec: Spec, raw: bytes) -> Item:
     state = State.SCHEDULED if due_ms(entry, spec) > entry.time_ms else State.PENDING
     overlay.made[spec.id] = (spec, raw, state)
+    overlay.lengths[spec.queue] = overlay.lengths.get(spec.queue, 0) + 1
     if spec.idempotency_key is not None:
         overlay.by_key[spec.idempotency_key] = spec.id
     if spec.unique is not None:
@@ -276,8 +308,36 @@ def _take_names(entry: Entry, overlay: _Overlay, spec: Spec) -> TqError | None:
     return None
 
 
+def _full(entry: Entry, overlay: _Overlay, queue: str) -> Item | None:
+    """The refusal, if the queue takes no more."""
+    known = overlay.full.get(queue)
+    if known is not None or not entry.rules.lengths:
+        return known
+    bound = entry.rules.lengths.get(entry.queues.numbers.get(queue))  # type: ignore[arg-type]
+    if bound is None:
+        return None
+    length = _length(entry, bound[1]) + overlay.lengths.get(queue, 0)
+    if length < bound[0]:
+        return None
+    error = QueueFull(
+        f"queue {queue!r} is full: {length} tasks wait in it and its max_length is {bound[0]}; submit again when workers "
+        "have taken some, or raise max_length",
+        retry_after=limits.QUEUE_FULL_RETRY_AFTER_MS / 1000,
+        detail={"queue": queue, "length": length, "max_length": bound[0]},
+    )
+    full = overlay.full[queue] = [int(SubmitOutcome.QUEUE_FULL), None, None, to_wire(error)]
+    return full
+
+
 def _create(entry: Entry, spec: Spec, raw: bytes) -> None:
+    queue = entry.queues.numbers.get(spec.queue)
+    settings = entry.rules.given.get(queue)  # type: ignore[arg-type]
+    if settings is not None:
+        spec = _given(spec, raw, settings)
     task = _new_task(entry, spec, len(raw))
+    if settings is not None:
+        task.flags |= t.HAS_GIVEN
+        task.given = Given(spec.expires_in_ms or 0, spec.result_ttl_ms, spec.retry)
     txn = entry.txn
     if spec.expires_in_ms is not None or spec.timeout_ms is not None or spec.deadline_ms is not None:
         task.flags |= t.HAS_TIMERS
@@ -293,12 +353,31 @@ def _create(entry: Entry, spec: Spec, raw: bytes) -> None:
         txn.put(Table.KEYS, keys.idempotency(spec.idempotency_key), spec.id)
     txn.put(Table.SPECS, spec.id, raw)
     emit(entry, EventKind.CREATED, task)
-    begin(entry, task, spec, Event.SUBMIT, due_ms(entry, spec))
+    begin(entry, task, spec.expires_in_ms, spec.deadline_ms, Event.SUBMIT, due_ms(entry, spec))
 
 
-def begin(entry: Entry, task: Task, spec: Spec, event: Event, due: int) -> None:
+def _given(spec: Spec, raw: bytes, settings: QueueSettings) -> Spec:
+    """The task with what its queue gives to those that do not say it."""
+    said = options_of(raw)
+    fields = {
+        name: value
+        for option, name in _GIVEN
+        if option not in said and (value := getattr(settings, name)) is not None
+    }  # fmt: skip
+    return spec._replace(**fields)
+
+
+_GIVEN: Final = (
+    (Option.TIMEOUT_MS, "timeout_ms"),
+    (Option.EXPIRES_IN_MS, "expires_in_ms"),
+    (Option.RETRY, "retry"),
+    (Option.RESULT_TTL_MS, "result_ttl_ms"),
+)
+
+
+def begin(entry: Entry, task: Task, expires_in_ms: int | None, deadline_ms: int | None, event: Event, due: int) -> None:
     """A task, new or retried, starts its life."""
-    start_clocks(entry, task, spec.expires_in_ms, spec.deadline_ms)
+    start_clocks(entry, task, expires_in_ms, deadline_ms)
     if due > entry.time_ms:
         to_scheduled(entry, task, event, due)
     else:

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from tq.machine.states import State
+from tq.spec import Retry
 from tq.store.keys import HASH_BYTES
 
 
@@ -98,7 +99,9 @@ HAS_TIMERS: Final = 1 << 4  # any of expires_in, time-out, deadline
 OWN_RETRY: Final = 1 << 5  # retry rules are in the spec, not the defaults
 OWN_RESULT_TTL: Final = 1 << 6  # the result's time to live is in the spec, not the default
 HAS_RESULT_TIMER: Final = 1 << 7  # set when it completed; settings may differ by the time it leaves
-SPECIAL: Final = CANCELLING | HAS_UNIQUE | HAS_TIMERS | OWN_RESULT_TTL
+HAS_GIVEN: Final = 1 << 8  # behind the hash stands what its queue gave it
+KEPT: Final = 1 << 9  # ended, and its queue has a retention of its own: ``grace`` says until when it is kept
+SPECIAL: Final = CANCELLING | HAS_UNIQUE | HAS_TIMERS | OWN_RESULT_TTL | HAS_GIVEN
 
 RECORD_VERSION: Final = 1
 FRONT: Final = struct.Struct(">BBHBBIIHHHIQQQI")
@@ -119,12 +122,24 @@ BAND: Final = bytes(0 if priority < 100 else 1 if priority < 200 else 2 for prio
 STALE_MAX: Final = 0xFFFF  # the count of refused outcomes stays there
 
 
+class Given(NamedTuple):
+    """What holds for a task whose queue had defaults when it was submitted: its own options, and its queue's where it has none.
+    ``expires_in_ms``: 0: none. (Time-out and number of attempts are in the header of every task.)"""
+
+    expires_in_ms: int
+    result_ttl_ms: int
+    retry: Retry
+
+
+GIVEN: Final = struct.Struct(">QQHQIQH")
+
+
 class Task:
     """A header, unpacked. Times are log time in ms; 0: none. ``session`` and ``worker`` only while running or completed."""
 
     __slots__ = (
         "attempt", "attempts_max", "crashes", "created", "deadline", "due", "ended", "expires", "fence", "flags",
-        "grace", "history", "id", "priority", "queue", "ready_index", "ready_ordinal", "reason", "session", "snoozes",
+        "given", "grace", "history", "id", "priority", "queue", "ready_index", "ready_ordinal", "reason", "session", "snoozes",
         "spec_bytes", "stale", "started", "state", "timeout", "type", "unique_hash", "worker",
     )  # fmt: skip
 
@@ -150,10 +165,11 @@ class Task:
     expires: int
     deadline: int
     timeout: int  # a duration
-    grace: int
+    grace: int  # while cancelling: when it is over; KEPT: until when it is kept
     ready_index: int
     ready_ordinal: int
     unique_hash: bytes
+    given: Given | None
     session: bytes
     worker: str
 
@@ -164,7 +180,11 @@ class Task:
             self.attempts_max, self.stale, self.created, self.due, self.expires, self.deadline, self.timeout, self.grace,
             self.ready_index, self.ready_ordinal,
         )  # fmt: skip
-        return head + self.unique_hash + self.session + self.worker.encode()
+        if self.given is None:
+            return head + self.unique_hash + self.session + self.worker.encode()
+        expires_in_ms, result_ttl_ms, retry = self.given
+        given = GIVEN.pack(expires_in_ms, result_ttl_ms, *retry)
+        return head + self.unique_hash + given + self.session + self.worker.encode()
 
     @property
     def is_cancelling(self) -> bool:
@@ -191,6 +211,11 @@ def unpack(id: bytes, raw: bytes) -> Task:
         at += HASH_BYTES
     else:
         task.unique_hash = b""
+    task.given = None
+    if task.flags & HAS_GIVEN:
+        expires_in_ms, result_ttl_ms, *retry = GIVEN.unpack_from(raw, at)
+        task.given = Given(expires_in_ms, result_ttl_ms, Retry(*retry))
+        at += GIVEN.size
     task.session = raw[at : at + 16]
     task.worker = raw[at + 16 :].decode()
     return task

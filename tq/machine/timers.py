@@ -71,6 +71,10 @@ def _grace(entry: Entry, task: Task) -> None:
     to_end(entry, task, Event.GRACE, State.CANCELLED)
 
 
+def _kept(entry: Entry, task: Task) -> None:
+    retention.bury(entry, task)
+
+
 def _result_ttl(entry: Entry, task: Task) -> None:
     txn = entry.txn
     txn.delete(Table.TIMERS, keys.timer(Timer.RESULT_TTL, task.ended + result_ttl_ms(entry, task), task.id))
@@ -85,4 +89,5 @@ _ON_TASK: Final[dict[int, Callable[[Entry, Task], None]]] = {
     Timer.DEADLINE: _deadline,
     Timer.GRACE: _grace,
     Timer.RESULT_TTL: _result_ttl,
+    Timer.KEPT: _kept,
 }

@@ -27,6 +27,7 @@ U32_MAX = (1 << 32) - 1
 U63_MAX = (1 << 63) - 1
 FLAT_ENTRIES_MAX = 64
 FLAT_TEXT_CHARS_MAX = 1_024
+RETRY_NUMBERS_MAX = 8
 FILTER_STATES_MAX = 16
 
 
@@ -250,6 +251,22 @@ def task_filter(field: str) -> Check:
             if not set(map(type, states)) <= {str}:
                 wrong_kind(f"{field}.state", states, "text, or an array of texts")
             value = {key: item for key, item in value.items() if key != "state"}
+        check_flat(value)
+
+    return check
+
+
+def queue_changes(field: str) -> Check:
+    """A flat map, but ``retry`` may be an array of integers."""
+    check_flat = flat_map(field)
+
+    def check(value: Any) -> None:
+        if type(value) is dict and type(value.get("retry")) is list:
+            retry = value["retry"]
+            check_count(f"{field}.retry", retry, RETRY_NUMBERS_MAX)
+            if not set(map(type, retry)) <= {int}:
+                wrong_kind(f"{field}.retry", retry, "an array of integers")
+            value = {key: item for key, item in value.items() if key != "retry"}
         check_flat(value)
 
     return check

@@ -390,12 +390,35 @@ class Queues(Message):
 
 @attrs.frozen
 class QueuesReply(Message):
-    """queues: maps with name, waiting, scheduled, pending {low, normal, high}, running, oldest_ready_ms ..."""
+    """queues: maps with name, waiting, scheduled, pending {low, normal, high}, running, oldest_ready_ms, settings ..."""
 
     TYPE = 0x90
     rid: Rid
     index: Index
     queues: PlainMaps
+
+
+@attrs.frozen
+class SetQueue(Message):
+    """changes: map of settings to change (tq/machine/queue_settings.py), null: back to the default. by: who asks, for people.
+    operation: 16 bytes."""
+
+    TYPE = 0x11
+    rid: Rid
+    operation: Id
+    queue: Name
+    changes: Annotated[dict[str, Any], f.queue_changes]
+    by: Annotated[str, f.text(limits.KEY_CHARS_MAX, 1)]
+
+
+@attrs.frozen
+class SetQueueReply(Message):
+    """settings: all that the queue has now."""
+
+    TYPE = 0x91
+    rid: Rid
+    index: Index
+    settings: PlainMap
 
 
 @attrs.frozen

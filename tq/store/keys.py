@@ -32,6 +32,9 @@ from typing import Final
 LOG_TIME: Final = b"machine.log_time_ms"  # META: u64
 SETTINGS: Final = b"machine.settings"  # META: CBOR, the fields of Settings in order
 CLUSTER: Final = b"machine.cluster"  # META: CBOR [cluster id, name]
+FORMAT: Final = b"machine.format"  # META: u64, the highest format of an entry applied; absent: 1
+QUEUE_SETTINGS: Final = b"machine.queue."  # META: and the queue's number u32: CBOR, `tq/machine/queue_settings.py`
+RETAINED: Final = b"machine.retained."  # META: and a state u8: key of ENDED, how far retention has passed over tasks
 
 KIND_QUEUE: Final = b"q"
 KIND_TYPE: Final = b"t"

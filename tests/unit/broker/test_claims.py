@@ -471,3 +471,69 @@ def test_a_claim_in_flight_is_answered_when_it_stops(world):
     assert len(peer.answers[first].grants) == 1
     assert peer.answers[second].grants == []
     assert late.broker.is_idle
+
+
+# ---- paused queues --------------------------------------------------------------------------------------
+
+
+def set_queue(world, queue="default", **changes):
+    operation = world.random.bytes(16)
+    return world.connect().call(m.SetQueue, operation, queue, changes, "ana").settings
+
+
+def test_a_paused_queue_wakes_nobody_and_costs_no_entries(world):
+    set_queue(world, paused=True)
+    members = crowd(world, 2)
+    world.connect().submit(task(1), task(2))
+    before = world.broker.proposer.statistics().commands
+    world.advance_ms(2_000)
+    assert fed(members) == []
+    assert len(world.broker.claims) == 2
+    assert world.broker.proposer.statistics().commands == before
+
+
+def test_resuming_wakes_exactly_as_many_as_can_be_fed(world):
+    set_queue(world, paused=True)
+    members = crowd(world, 5, n=2)
+    world.connect().submit(*[task(number) for number in range(5)])
+    before = world.broker.proposer.statistics().commands
+    assert set_queue(world, paused=False)["paused"] is None
+    assert fed(members) == [0, 1, 2]
+    assert world.broker.proposer.statistics().commands == before + 1 + 3, "one resume, three claims"
+
+
+def test_a_claim_over_two_queues_waits_for_the_other_one(world):
+    set_queue(world, "mail", paused=True)
+    ((peer, session, rid),) = crowd(world, 1, n=5, queues=("mail", "default"))
+    world.connect().submit(task(1, queue="mail"))
+    assert not peer.has(rid)
+    world.connect().submit(task(2))
+    (grant,) = peer.answer(rid).grants
+    assert id_of(grant) == task_id(2)
+    peer.report(session, complete(grant))
+    assert peer.claim(session, 2, 5) == []
+    set_queue(world, "mail", paused=False)
+    assert [id_of(grant) for grant in peer.claim(session, 3, 5)] == [task_id(1)]
+
+
+def test_what_waits_in_a_paused_queue_wakes_nobody_when_a_claim_comes_back(world):
+    set_queue(world, "mail", paused=True)
+    world.connect().submit(task(1, queue="mail"))
+    members = crowd(world, 2, queues=("mail", "default"))
+    before = world.broker.proposer.statistics().commands
+    world.connect().submit(task(2))
+    assert fed(members) == [0]
+    assert world.broker.proposer.statistics().commands == before + 2, "one submit, one claim"
+
+
+def test_a_pause_that_comes_first_leaves_the_claim_waiting(world):
+    """A claim was proposed for a ready task, and the pause stands before it in the log."""
+    submitter, peer = world.connect(), world.connect()
+    session = peer.register()
+    submitter.submit(task(1))
+    paused = submitter.ask(m.SetQueue, b"p" * 16, "default", {"paused": True}, "ana")
+    rid = peer.ask_claim(session, 1, 1, 20_000)
+    assert submitter.has(paused)
+    assert not peer.has(rid)
+    set_queue(world, paused=False)
+    assert [id_of(grant) for grant in peer.answer(rid).grants] == [task_id(1)]

@@ -43,6 +43,7 @@ REQUESTS = {
     m.Heartbeat: (SESSION, []),
     m.DeregisterWorker: (SESSION,),
     m.Queues: (),
+    m.SetQueue: (b"q" * 16, "default", {"max_length": 5}, "ana"),
     m.Workers: (),
     m.Stats: (),
     m.ClusterStatus: (),
@@ -51,7 +52,7 @@ REQUESTS = {
 }
 LEADERS = {
     m.SubmitTask, m.CancelTask, m.RetryTasks, m.PurgeTasks, m.RegisterWorker, m.ClaimTask, m.TaskResult, m.Heartbeat,
-    m.DeregisterWorker, m.Workers,
+    m.DeregisterWorker, m.SetQueue, m.Workers,
 }  # fmt: skip
 WRITES = LEADERS - {m.Heartbeat, m.Workers, m.ClaimTask}
 
@@ -490,3 +491,55 @@ def test_hello_names_limits_window_and_cluster(world):
     assert hello.cluster_id != bytes(16)
     world.restart()
     assert world.connect().answers[1].cluster_id == hello.cluster_id
+
+
+# ---- queues -----------------------------------------------------------------------------------------------
+
+
+def test_settings_of_a_queue_are_set_told_and_kept(world):
+    peer = world.connect()
+    changes = {"paused": True, "reason": "deploy", "retry": [1, 0, 1_000, 0, 0]}
+    reply = peer.call(m.SetQueue, b"a" * 16, "mail", changes, "ana")
+    assert reply.settings["retry"] == [1, 0, 1_000, 0, 0]
+    assert reply.settings["paused"]["by"] == "ana"
+    again = peer.call(m.SetQueue, b"a" * 16, "mail", {"max_length": 5}, "ben")
+    assert again.settings == reply.settings
+    assert again.index > reply.index
+    for _ in range(2):
+        (row,) = world.connect().call(m.Queues).queues
+        assert (row["name"], row["settings"]) == ("mail", reply.settings)
+        world.restart()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"rate": "100/s"}, Unsupported), ({"colour": None}, Unsupported), ({"max_length": -1}, InvalidRequest), ({"retry": []}, InvalidRequest)],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_by_name(world, changes, error):
+    peer = world.connect()
+    with pytest.raises(error) as refused:
+        peer.call(m.SetQueue, b"a" * 16, "mail", changes, "ana")
+    assert refused.value.detail["field"] == next(iter(changes))
+    assert peer.call(m.Queues).queues == []
+
+
+def test_events_of_a_queue_reach_who_listens_to_all(world):
+    peer, all_of_it, of_one = world.connect(), world.connect(), world.connect()
+    all_of_it.call(m.Subscribe)
+    of_one.call(m.Subscribe, task_id(1))
+    peer.call(m.SetQueue, b"a" * 16, "mail", {"paused": True, "reason": "deploy"}, "ana")
+    world.settle()
+    (push,) = all_of_it.pushes
+    (row,) = push.events
+    assert row[2:4] == [17, bytes(16)]
+    assert row[5:] == ["mail", "", 0, ["ana", "deploy"]]
+    assert of_one.pushes == []
+    assert not any(event.startswith("queue") for _, event, _ in world.broker.stats()["events"]), "no task was concerned"
+
+
+def test_a_full_queue_refuses_what_is_new(world):
+    peer = world.connect()
+    peer.call(m.SetQueue, b"a" * 16, "default", {"max_length": 1}, "ana")
+    assert peer.submit(task(1)).items == [0]
+    one, two = peer.submit(task(1), task(2)).items
+    assert (one[0], two[0], two[3][0]) == (1, 3, "QUEUE_FULL")

@@ -42,6 +42,7 @@ EXAMPLES: list[Command] = [
     c.JobStep(OPERATION, 10),
     c.ClusterForm(id_of(9), "name"),
     c.SettingsSet(30_000, 3, 1_000, 100, 2_000, 3_000),
+    c.QueueSet(OPERATION, "mail", "ana", [["paused", True], ["retry", [1, 2, 3, 4, 5]]]),
 ]
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.floats() | st.text(max_size=3)
@@ -77,7 +78,7 @@ def test_what_is_no_command(array: Any) -> None:
     assert isinstance(decode(array), InvalidRequest)
 
 
-@pytest.mark.parametrize("number", [0, 16, 99, -1, 1 << 63])
+@pytest.mark.parametrize("number", [0, max(Op) + 1, 99, -1, 1 << 63])
 def test_an_unknown_number_is_unsupported(number: int) -> None:
     assert isinstance(decode([number, 1, 2]), Unsupported)
 
@@ -101,6 +102,7 @@ def bent(draw: st.DrawFn) -> Any:
 @given(st.lists(bent(), min_size=1, max_size=6))
 def test_apply_never_raises(arrays: list[Any]) -> None:
     d = Driver()
+    d.do(c.QueueSet(OPERATION[::-1], "mail", "ana", []))  # the state knows of the newest format
     d.open()
     d.submit(1, timeout_ms=5)
     d.claim()

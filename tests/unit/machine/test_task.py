@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 
 from tq.machine import task as t
 from tq.machine.states import ENDS, State
-from tq.machine.task import BACK, FRONT, FRONT_BYTES, HEADER_BYTES, TRANSITIONS, WHOLE, Event, Task, check, unpack
+from tq.machine.task import (
+    BACK,
+    FRONT,
+    FRONT_BYTES,
+    HEADER_BYTES,
+    TRANSITIONS,
+    WHOLE,
+    Event,
+    Given,
+    Task,
+    check,
+    unpack,
+)
+from tq.spec import Retry
 from tq.store.keys import HASH_BYTES
 
 CONTRACT = """
@@ -115,6 +128,9 @@ def tasks(draw: st.DrawFn) -> Task:
     ):
         setattr(task, name, draw(U64))
     task.unique_hash = draw(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES)) if task.flags & t.HAS_UNIQUE else b""
+    task.given = None
+    if task.flags & t.HAS_GIVEN:
+        task.given = Given(draw(U64), draw(U64), Retry(draw(U16), draw(U64), draw(U32), draw(U64), draw(U16)))
     task.session, task.worker = b"", ""
     if draw(st.booleans()):
         task.session = draw(st.binary(min_size=16, max_size=16))

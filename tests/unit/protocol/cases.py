@@ -14,6 +14,19 @@ ERROR = ["INVALID", "id is 1: 16 bytes", False, None, None, "caller", {"field": 
 # fmt: off
 CASES: list[tuple[Message, str]] = [
     (
+        m.SetQueue(19, OP, "mail", {"paused": True, "reason": "why"}, "ana"),
+        "00000031 11 851350bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb646d61696ca266706175736564f566726561736f6e6377687963616e61",
+    ),
+    (
+        m.SetQueue(19, OP, "mail", {"retry": [3, 5000, 2000, 60000, 200], "max_length": None}, "ana"),
+        "0000003d 11 851350bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb646d61696ca265726574727985031913881907d019ea6018c86a6d61785f6c"
+        "656e677468f663616e61",
+    ),
+    (
+        m.SetQueueReply(19, 42, {"paused": {"by": "ana", "since_ms": 5, "reason": None}, "max_length": 7}),
+        "00000033 91 8313182aa266706175736564a362627963616e616873696e63655f6d730566726561736f6ef66a6d61785f6c656e67746807",
+    ),
+    (
         m.Hello(0, 1, 1, "tq-python/0.1"),
         "00000015 01 860001016d74712d707974686f6e2f302e3180f6",
     ),

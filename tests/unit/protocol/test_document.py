@@ -11,10 +11,11 @@ import pytest
 from tq import errors, limits, spec
 from tq.errors import ERRORS
 from tq.machine.answers import EventKind, SubmitOutcome
+from tq.machine.queue_settings import LATER, QueueSettings
 from tq.machine.show import HISTORY_FIELDS, TASK_FIELDS
 from tq.machine.states import State
 from tq.protocol import messages as m
-from tq.protocol.codec import MESSAGES, REPLY_BIT
+from tq.protocol.codec import MESSAGES, REPLY_BIT, decode
 from tq.protocol.connection import BrokerConnection, ClientConnection
 from tq.protocol.connection import State as ConnectionState
 from tq.protocol.messages import Message
@@ -66,8 +67,41 @@ def test_specs() -> None:
     ]
 
 
+def test_frames_by_themselves() -> None:
+    """Requests and replies as they stand in the middle of a conversation; the remark names the message."""
+    (text,) = blocks("frames")
+    ends = {"C": ClientConnection(), "B": BrokerConnection()}
+    for end in ends.values():
+        end.state = ConnectionState.OPEN
+    found = []
+    for remark, side, frame in re.findall(r"^# (.*)\n([CB]) ((?:.*\n)(?:  .*\n)*)", text, re.MULTILINE):
+        raw = bytes.fromhex("".join(frame.split()))
+        message = decode(raw[4], raw[5:])
+        assert re.match(rf"{name_of(type(message))}\b", remark), remark
+        assert ("reply" in remark) == (side == "B")
+        assert ends[side].send(message) == raw
+        hearer = ends["B" if side == "C" else "C"]
+        hearer.receive_data(raw)
+        assert hearer.next_event() == message
+        found.append(message)
+    assert [type(message) for message in found] == [m.SetQueue, m.SetQueueReply] * 2
+    assert found[1].settings.keys() == QueueSettings().shown().keys()
+
+
+def test_settings_of_a_queue() -> None:
+    section = FLAT[FLAT.index("### Settings of a queue") : FLAT.index("### Work")]
+    for name in QueueSettings().shown():
+        assert f"`{name}`" in section
+    assert f"1 … {limits.QUEUE_REASON_CHARS_MAX} characters" in section
+    assert f"1 … {limits.KEY_CHARS_MAX} characters" in section
+    assert limits.QUEUE_LENGTH_MAX == 10**12
+    assert "0 … 10¹²" in section
+    assert "`rate` and `concurrency` are reserved" in section
+    assert LATER == ("rate", "concurrency")
+
+
 def test_no_other_hexadecimal() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"", "conversation", "spec"}
+    assert {kind for kind, _ in BLOCKS} == {"", "conversation", "frames", "spec"}
 
 
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
