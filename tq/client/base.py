@@ -35,6 +35,12 @@ def brokers_default() -> str:
     return os.environ.get("TQ_BROKERS") or BROKERS_DEFAULT
 
 
+def user() -> str:
+    """Whose process this is, as far as it says so itself: ``user@host``."""
+    name = os.environ.get("LOGNAME") or os.environ.get("USER") or "somebody"
+    return f"{name}@{socket.gethostname()}"
+
+
 def dress(method: Callable[..., Any], verb: Callable[..., Any]) -> None:
     """Give ``method`` the name, the words and the signature of the verb it runs."""
     update_wrapper(method, verb)
@@ -75,6 +81,7 @@ class ClientBase:
         chain = Chain(middleware)
         self._chain = chain if chain.sees_requests else None
         self._verbs = Verbs(self._core, self._clock, self._random, to_ms("timeout", timeout), chain)
+        self._verbs.who = user()
         self._begin()
 
     def _begin(self) -> None:

@@ -93,6 +93,10 @@ class Client(ClientBase, Runs[Verbs]):
     retry_where = verb(Verbs.retry_where)
     purge_where = verb(Verbs.purge_where)
 
+    pause = verb(Verbs.pause)
+    resume = verb(Verbs.resume)
+    set_queue = verb(Verbs.set_queue)
+
     queues = verb(Verbs.queues)
     workers = verb(Verbs.workers)
     stats = verb(Verbs.stats)

@@ -26,6 +26,7 @@ from tq.client.models import (
     TaskInfo,
     WorkerInfo,
 )
+from tq.client.queue_verbs import QueueVerbs
 from tq.client.specs import to_ms
 from tq.client.steps import Ask, Listen, Pause, Verb, bind, expect
 from tq.client.submits import Submits
@@ -40,7 +41,7 @@ LIST_SPARE_MS = 5_000  # of the time for a page, left for its last request
 ListOf = list
 
 
-class Verbs(Submits):
+class Verbs(Submits, QueueVerbs):
     # ---- one task ----------------------------------------------------------------------------------
 
     def get(
@@ -285,7 +286,7 @@ class Verbs(Submits):
         yield Listen(subscription, self.deadline_ms(None))
 
     def queues(self, *, min_index: int = 0, timeout: float | None = None) -> Verb[ListOf[QueueInfo]]:
-        """All queues that have tasks, and how many stand where."""
+        """All queues that have tasks or settings: how many tasks stand where, and what was decided."""
         reply = yield from self.ask(lambda rid: m.Queues(rid, self.seen(min_index)), m.QueuesReply, timeout)
         return [records.queue_info(row) for row in reply.queues]
 

@@ -73,6 +73,10 @@ class MachineBroker:
             case m.ExplainTask():
                 why, facts = queries.explain(txn, request.id, self.machine.time_ms, set())
                 return m.ExplainReply(rid, self.machine.index, why, facts)
+            case m.SetQueue():
+                changes = [[name, value] for name, value in request.changes.items()]
+                settings = apply(c.QueueSet(request.operation, request.queue, request.by, changes))
+                return m.SetQueueReply(rid, self.machine.index, settings)
             case m.Queues():
                 return m.QueuesReply(rid, self.machine.index, queries.queues(txn, queries.log_time_ms(txn)))
         raise AssertionError(request)
