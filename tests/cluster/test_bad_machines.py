@@ -9,9 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.cluster.faulty.machine import Machine, Machines
 from tests.cluster.processes import Broker, Ground, eventually
-from tests.powerloss import preload
+from tests.faulty.machine import Machine, Machines, why_not
 from tq import Client
 from tq.client.specs import TaskSpec
 from tq.errors import DiskFull
@@ -22,7 +21,7 @@ SETTINGS = {
 }
 MINUTE_MS = 60_000
 
-pytestmark = pytest.mark.skipif(preload.why_not() is not None, reason=str(preload.why_not()))
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 @attrs.frozen
@@ -95,7 +94,9 @@ def test_a_leader_whose_clock_is_wrong_hands_over_and_fires_nothing_early(cluste
         delayed = client.submit("echo", queue=queue, delay=1_800)
         expiring = client.submit("echo", queue=queue, expires_in=1_800)
         cluster.machine(leader).wall_offset_ms = 60 * MINUTE_MS
-        eventually("another one leads", lambda: any(node.leads() for node in cluster.nodes if node is not leader), leader)
+        eventually(
+            "another one leads", lambda: any(node.leads() for node in cluster.nodes if node is not leader), leader
+        )
         cluster.until_status("its clock is called wrong", leader, lambda found: found.get("clock") == "far")
         assert not leader.leads()
         assert client.submit("echo", queue=queue, request_timeout=10).outcome == "created"

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tests.faulty.machine import why_not
 from tests.torture.run import Report, torture
 from tq.bench.processes import Ground
 
@@ -35,6 +36,6 @@ def test_nothing_is_lost_under_kills_and_pauses(ground: Ground) -> None:
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_on_three_nodes_under_kills_pauses_and_cuts(ground: Ground) -> None:
     report = run(ground, 3)
-    for action in ("kill", "cut", "pause"):
+    for action in ("kill", "cut", "pause", *(() if why_not() else ("skew", "fill"))):
         assert report.faults[f"{action} leader"] > 0
     assert report.state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from tests.faulty.machine import Machine, Machines, why_not
 from tests.torture.failed import TortureFailed
 from tq import Client
 from tq.bench.processes import Broker, Ground
@@ -40,6 +41,10 @@ class Group:
             self.brokers = ground.brokers(nodes, {**SETTINGS, **more}, self.ways)
         else:
             self.brokers = [ground.broker(SETTINGS)]
+        self.machines: dict[str, Machine] = {}  # of several nodes, where machines can be played
+        if nodes > 1 and why_not() is None:
+            machines = Machines(ground.folder)
+            self.machines = {broker.name: machines.under(broker) for broker in self.brokers}
         self.by_name = {broker.name: broker for broker in self.brokers}
         self.addresses = ",".join(broker.address for broker in self.brokers)
 

@@ -211,9 +211,8 @@ class _Round:
 
     def _torment(self, workers: dict[str, Process], clients: dict[str, Process]) -> None:
         """Every process runs again at the end."""
-        plan = chaos.plan(
-            self._seed, self._seconds, list(self._group.by_name), list(workers), list(clients), FAULT_SECONDS
-        )
+        names = [list(found) for found in (self._group.by_name, workers, clients)]
+        plan = chaos.plan(self._seed, self._seconds, *names, FAULT_SECONDS, has_machines=bool(self._group.machines))
         draw = random.Random(self._seed)
         Torment(self._group, workers, clients, self._report.faults, self._say, draw).run(plan, self._seconds)
 

@@ -14,12 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from tests.torture.chaos import ALL, LEADER, Fault
+from tests.torture.chaos import ALL, LEADER, MACHINE_ACTIONS, Fault
 from tests.torture.failed import TortureFailed
 from tests.torture.group import STOP_SECONDS_MAX, Group
 from tq.bench.processes import Process
 
 SLOW_SECONDS = (0.01, 0.05, 0.2)
+SKEW_MS = (-3_600_000, -90_000, -7_000, 7_000, 90_000, 3_600_000)
+GRIND_MS = (5, 50, 300)
 
 
 class Torment:
@@ -105,6 +107,8 @@ class Torment:
         if action == "pause":
             process.pause()
             return process.resume
+        if action in MACHINE_ACTIONS:
+            return self._spoil(action, process)
         ways, name = self._group.ways, process.name
         assert ways is not None, "a node alone has no ways"
         match action:
@@ -122,6 +126,24 @@ class Torment:
                 for source, target in ways.of(name):
                     ways.break_(source, target)
         return lambda: ways.rejoin(name)
+
+    def _spoil(self, action: str, process: Process) -> Callable[[], None]:
+        """A full disk stops the node: it is started again when there is room."""
+        machine = self._group.machines[process.name]
+        match action:
+            case "skew":
+                machine.wall_offset_ms = self._draw.choice(SKEW_MS)
+            case "fill":
+                machine.is_full = True
+            case "grind":
+                machine.sync_ms = self._draw.choice(GRIND_MS)
+
+        def undo() -> None:
+            machine.repair()
+            if not process.alive and action == "fill":
+                process.start()
+
+        return undo
 
     def _start_again(self, process: Process, codes: tuple[int, ...]) -> None:
         if process.wait(STOP_SECONDS_MAX) not in codes:

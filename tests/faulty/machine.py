@@ -1,8 +1,8 @@
 """Broken clocks and disks for real brokers, by a library that stands before libc (faulty.c); for Linux with a C compiler.
 
-    machines = Machines(folder)
-    machine = machines.under(broker)      # before it starts
-    machine.wall_offset_ms = 90_000       # at any time, also while it runs
+machines = Machines(folder)
+machine = machines.under(broker)      # before it starts
+machine.wall_offset_ms = 90_000       # at any time, also while it runs
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import struct
 import subprocess
 from pathlib import Path
 
-from tests.cluster.processes import Broker
-from tests.powerloss.preload import compiler
+from tests.powerloss.preload import compiler, why_not
+from tq.bench.processes import Broker
+
+__all__ = ["Machine", "Machines", "why_not"]
 
 SOURCE = Path(__file__).with_name("faulty.c")
 

@@ -1,0 +1,1 @@
+"""Real brokers on machines that are out of order: see ``machine.py``."""
