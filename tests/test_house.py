@@ -85,6 +85,8 @@ TESTED_BY: dict[str, str] = {
     "tq/cli/bench.py": "tests/unit/cli/test_main.py",
     "tq/cli/broker.py": "tests/unit/cli/test_main.py",
     "tq/cli/config.py": "tests/unit/cli/test_main.py",
+    "tq/cli/dev.py": "tests/cluster/test_dev.py",
+    "tq/dev/child.py": "tests/cluster/test_dev.py",
     "tq/cli/changes.py": "tests/unit/cli/test_bulk.py",
     "tq/cli/filters.py": "tests/unit/cli/test_tasks.py",
     "tq/cli/show.py": "tests/unit/cli/test_tasks.py",

@@ -54,7 +54,8 @@ ROOMS: dict[str, set[str]] = {
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
-    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench"},
+    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev"},
+    "dev": LEAVES,
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
@@ -67,6 +68,7 @@ ROOMS_NARROW: dict[tuple[str, str], set[str]] = {
     ("raft", "protocol"): {"tq.protocol.frames"},
     ("cli", "protocol"): {"tq.protocol.addresses"},
     ("cli", "broker"): {"tq.broker.run"},
+    ("cli", "dev"): {"tq.dev.run"},
     ("cli", "worker"): {"tq.worker.run"},
     ("samples", "worker"): {"tq.worker.handlers", "tq.worker.context"},  # as users' modules
     ("bench", "worker"): {"tq.worker.handlers", "tq.worker.context"},
@@ -90,6 +92,7 @@ BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py"
 PEERS_SHELL = ["tq/raft/transport/shell.py", "tq/raft/transport/stream.py"]
 WORKER_SHELL = ["tq/worker/run.py", "tq/worker/shell.py", "tq/worker/connection.py"]
 CLIENT_SHELL = ["tq/client/shell.py", "tq/client/async_shell.py", "tq/client/wire.py", "tq/client/base.py"]
+DEV = ["tq/dev/run.py"]
 BENCH = ["tq/bench/*"]  # measures real processes by real clocks
 
 DOORS: dict[str, list[str]] = {
@@ -104,12 +107,13 @@ DOORS: dict[str, list[str]] = {
     "uuid.uuid4": BENCH,
     "datetime": ["tq/cli/times.py", "tq/client/specs.py"],  # moments that users read and write; never now()
     # files, the process
-    "os": ["tq/world.py", *BENCH],
+    "os": ["tq/world.py", "tq/dev/child.py", *BENCH],
+    "os.killpg": DEV,
     "fcntl": ["tq/world.py"],
     "fcntl.fcntl": ["tq/store/lmdb_copy.py"],
     "fcntl.F_SETPIPE_SZ": ["tq/store/lmdb_copy.py"],
-    "pathlib": ["tq/config.py", "tq/cli/*", *BENCH],
-    "tempfile": BENCH,
+    "pathlib": ["tq/config.py", "tq/cli/*", *DEV, *BENCH],
+    "tempfile": [*DEV, *BENCH],
     "shutil": BENCH,
     "shutil.get_terminal_size": ["tq/cli/base.py"],
     "os.pipe2": ["tq/store/lmdb_copy.py"],  # LMDB writes a copy of itself into a pipe
@@ -138,7 +142,7 @@ DOORS: dict[str, list[str]] = {
     "sys": BENCH,
     "sys.path": ["tq/worker/handlers.py"],
     "sys.argv": ["tq/worker/child.py", "tq/cli/reference.py", *BENCH],
-    "sys.executable": ["tq/worker/processes.py", "tq/worker/reload.py", *BENCH],
+    "sys.executable": [*DEV, "tq/worker/processes.py", "tq/worker/reload.py", *BENCH],
     "sys.platform": ["tq/worker/*"],
     "sys.stderr": ["tq/worker/child.py", "tq/worker/reload.py", "tq/logs.py", "tq/broker/run.py"],
     "sys.stdin": ["tq/cli/*"],
@@ -149,28 +153,35 @@ DOORS: dict[str, list[str]] = {
     "platform": ["tq/worker/run.py", *BENCH],
     "psutil": ["tq/worker/usage.py", *BENCH],
     "signal": ["tq/broker/run.py", "tq/worker/signals.py", "tq/worker/processes.py", "tq/worker/child.py", *BENCH],
+    "signal.SIGTERM": ["tq/dev/child.py", *DEV],
+    "signal.SIGINT": DEV,
+    "signal.SIGHUP": DEV,
+    "signal.SIGKILL": DEV,
     "gc": ["tq/broker/run.py", "tq/worker/run.py"],
-    "subprocess": ["tq/worker/processes.py", *BENCH],
+    "subprocess": ["tq/worker/processes.py", *DEV, *BENCH],
     "ctypes": ["tq/worker/interrupt.py", "tq/worker/child.py"],
     # sockets, waiting
     "socket": [
         *BROKER_SHELL, *PEERS_SHELL, "tq/broker/connection.py", *CLIENT_SHELL, "tq/worker/connection.py", "tq/worker/processes.py",
         "tq/worker/child.py", "tq/worker/heartbeats.py", *BENCH,
     ],
+    "socket.socket": DEV,  # asks for a free port
+    "socket.SOL_SOCKET": DEV,
+    "socket.SO_REUSEADDR": DEV,
     "select": ["tq/client/shell.py"],
     "selectors": BENCH,
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
     "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
-    "trio": [*BROKER_SHELL, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
+    "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
         "tq/worker/signals.py", "tq/worker/asyncio_loop.py", "tq/worker/reload.py", *BENCH,
     ],
     "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py"],
-    "threading.Thread": ["tq/store/lmdb_copy.py"],
+    "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py"],
     "contextvars": ["tq/worker/context.py", "tq/worker/frame.py"],  # a handler's own
     "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
     "threading.Event": ["tq/worker/context.py", "tq/worker/run.py", "tq/cli/base.py"],
@@ -232,6 +243,7 @@ CORE_DOORS = {"cbor2": ["tq/cbor.py"]}
 
 COROUTINES = [
     *BROKER_SHELL,
+    *DEV,
     *PEERS_SHELL,
     "tq/raft/driver.py",
     *WORKER_SHELL,

@@ -12,6 +12,7 @@ from tq.cli import (
     bulk,
     cluster,
     config,
+    dev,
     events,
     explain,
     queues,
@@ -59,7 +60,7 @@ def new_app() -> typer.Typer:
             context.obj = World()
 
     for noun in (
-        submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, bench
+        dev, submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, bench
     ):  # fmt: skip
         noun.add(app)
     return app

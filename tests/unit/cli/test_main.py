@@ -16,7 +16,7 @@ from tests.unit.cli.fake import FakeClient, run
 from tq.cli.main import new_app
 
 COMMANDS = (
-    "submit status list cancel retry purge explain events queues queue-depth workers stats cluster-status cluster broker "
+    "dev submit status list cancel retry purge explain events queues queue-depth workers stats cluster-status cluster broker "
     "worker config bench"
 )
 PROGRAM = [sys.executable, "-c", "from tq.cli.main import main; main()"]
