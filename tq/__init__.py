@@ -10,6 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tq.app.app import App
+    from tq.app.codecs import Codec, JsonCodec
+    from tq.app.ends import RemoteError
+    from tq.app.handle import TaskHandle
+    from tq.app.task import AsyncTask, BoundTask, Task
     from tq.client.asynchronous import AsyncClient, AsyncEvents, AsyncSession
     from tq.client.blocking import Client, Events, Session
     from tq.client.middleware import ClientMiddleware
@@ -49,37 +54,48 @@ if TYPE_CHECKING:
         ResourceFailed,
         SessionLost,
         StaleFence,
+        TaskCancelled,
+        TaskExpired,
+        TaskFailed,
+        TaskSkipped,
         TqError,
         Unauthenticated,
         Unsupported,
         WaitTimeout,
     )
+    from tq.verdicts import Fatal, RetryAfter, Snooze, Stopped
     from tq.worker.asked import resource
     from tq.worker.context import Context, current
     from tq.worker.middleware import Middleware, Outcome
 
 __all__ = [
+    "App",
     "AsyncClient",
     "AsyncEvents",
     "AsyncSession",
+    "AsyncTask",
     "Attempt",
     "Backpressure",
     "BatchRefused",
     "Beat",
+    "BoundTask",
     "BrokerUnavailable",
     "CancelRequest",
     "Changed",
     "Client",
     "ClientMiddleware",
+    "Codec",
     "Conflict",
     "Context",
     "DiskFull",
     "Events",
     "Explanation",
+    "Fatal",
     "Grant",
     "InvalidRequest",
     "InvalidState",
     "Job",
+    "JsonCodec",
     "Middleware",
     "NotDone",
     "NotFound",
@@ -94,14 +110,24 @@ __all__ = [
     "QueueFull",
     "QueueInfo",
     "RateLimited",
+    "RemoteError",
     "ResourceFailed",
     "Retry",
+    "RetryAfter",
     "Session",
     "SessionLost",
+    "Snooze",
     "StaleFence",
+    "Stopped",
     "Submitted",
+    "Task",
+    "TaskCancelled",
     "TaskEvent",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskHandle",
     "TaskInfo",
+    "TaskSkipped",
     "TaskSpec",
     "TqError",
     "Unauthenticated",
@@ -114,6 +140,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tq.app.app": ("App",),
+    "tq.app.codecs": (
+        "Codec",
+        "JsonCodec",
+    ),
+    "tq.app.ends": ("RemoteError",),
+    "tq.app.handle": ("TaskHandle",),
+    "tq.app.task": (
+        "AsyncTask",
+        "BoundTask",
+        "Task",
+    ),
     "tq.client.asynchronous": (
         "AsyncClient",
         "AsyncEvents",
@@ -166,10 +204,20 @@ _HOMES = {
         "ResourceFailed",
         "SessionLost",
         "StaleFence",
+        "TaskCancelled",
+        "TaskExpired",
+        "TaskFailed",
+        "TaskSkipped",
         "TqError",
         "Unauthenticated",
         "Unsupported",
         "WaitTimeout",
+    ),
+    "tq.verdicts": (
+        "Fatal",
+        "RetryAfter",
+        "Snooze",
+        "Stopped",
     ),
     "tq.worker.asked": ("resource",),
     "tq.worker.context": (

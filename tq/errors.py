@@ -138,7 +138,7 @@ class NotDone(TqError):
 
 
 class BatchRefused(TqError):
-    """An atomic batch was refused as a whole; ``items`` has the outcome of each."""
+    """An atomic batch was refused as a whole, or ``submit_many`` of a task in part; ``items`` has the outcome of each."""
 
     code = "BATCH_REFUSED"
     fault = "caller"
@@ -202,6 +202,36 @@ class WaitTimeout(TqError):
 
     code = "WAIT_TIMEOUT"
     retryable = True
+    fault = "caller"
+
+
+class TaskFailed(TqError):
+    """Whoever waits for its result: the task is dead. ``str()`` has the error of its last attempt with the traceback of
+    the worker; so has the cause, ``remote``, in parts (a ``tq.RemoteError``; None if no attempt failed by an error)."""
+
+    code = "TASK_FAILED"
+    fault = "caller"
+    remote: Exception | None = None
+
+
+class TaskCancelled(TqError):
+    """Whoever waits for its result: the task was cancelled."""
+
+    code = "TASK_CANCELLED"
+    fault = "caller"
+
+
+class TaskExpired(TqError):
+    """Whoever waits for its result: the task had not started when its ``expires_in`` was over."""
+
+    code = "TASK_EXPIRED"
+    fault = "caller"
+
+
+class TaskSkipped(TqError):
+    """Whoever waits for its result: what the task depends on did not come to pass."""
+
+    code = "TASK_SKIPPED"
     fault = "caller"
 
 

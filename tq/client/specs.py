@@ -23,6 +23,7 @@ from tq.cbor import dumps
 from tq.client.ids import TaskId
 from tq.errors import InvalidRequest
 from tq.spec import UNIQUE_PENDING, UNIQUE_RUNNING, Option
+from tq.verdicts import RetryAfter
 
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
 Moment = datetime.datetime | float
@@ -54,6 +55,11 @@ class Retry:
     factor: float = limits.BACKOFF_FACTOR_MILLI_DEFAULT / 1000
     cap: float = limits.BACKOFF_CAP_MS_DEFAULT / 1000
     jitter: float = limits.BACKOFF_JITTER_MILLI_DEFAULT / 1000
+
+    @staticmethod
+    def after(seconds: float, message: str = "") -> RetryAfter:
+        """For handlers, ``raise Retry.after(30)``: this attempt failed, and the next begins after so many seconds."""
+        return RetryAfter(seconds, message)
 
 
 @attrs.frozen

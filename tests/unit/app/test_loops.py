@@ -1,0 +1,101 @@
+"""From coroutines, on trio and on asyncio: by the loop's own client, or by a thread where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.unit.app.rig import Worker
+from tq import App, TaskFailed, WaitTimeout
+from tq.client.asynchronous import AsyncClient
+from tq.errors import InvalidState
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+async def fails(n: int) -> int:
+    raise ValueError(n)
+
+
+def run(backend: str, function: Any, *args: Any) -> Any:
+    return anyio.run(function, *args, backend=backend)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["async with app", "threads"])
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_the_whole_way(app: App, worker: Worker, backend: str, is_open: bool) -> None:
+    task = app.task(name="t")(double)
+    bad = app.task(name="f", give_up_on=Exception)(fails)
+
+    async def all_of_it() -> None:
+        handle = await task.asubmit(21)
+        many = await task.options(queue="q").asubmit_many([(1,), {"n": 2}])
+        broken = await bad.asubmit(1)
+        cancelled = await task.options(delay=60).asubmit(1)
+        with pytest.raises(WaitTimeout):
+            await handle.aresult(0)
+        await anyio.to_thread.run_sync(worker.run)
+        assert await handle.aresult(5) == 42
+        assert [await one.aresult(5) for one in many] == [2, 4]
+        assert (await handle.astatus()).state == "completed"
+        assert (await many[0].aexplain()).facts["queue"] == "q"
+        assert await cancelled.acancel(wait=5) == "cancelled"
+        assert await cancelled.aretry(delay=5) == "scheduled"
+        with pytest.raises(TaskFailed, match="ValueError: 1"):
+            await broken.aresult(5)
+
+    async def opened() -> None:
+        async with app:
+            assert isinstance(app.async_client, AsyncClient)
+            await all_of_it()
+        with pytest.raises(InvalidState):
+            _ = app.async_client
+
+    run(backend, opened if is_open else all_of_it)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_blocks_may_be_nested(app: App, backend: str) -> None:
+    async def nested() -> None:
+        async with app:
+            outer = app.async_client
+            async with app:
+                assert app.async_client is not outer
+            assert app.async_client is outer
+            await app.task(name="t")(double).asubmit(1)
+
+    run(backend, nested)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_more_waits_than_anyio_has_threads(app: App, worker: Worker, backend: str) -> None:
+    """Those of others are not taken away; and a cancelled wait comes back at once."""
+    task = app.task(name="t")(double)
+
+    async def wait() -> None:
+        handle = await task.asubmit(1)
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(handle.aresult)
+            with anyio.fail_after(20):
+                await anyio.to_thread.run_sync(worker.run)
+
+    run(backend, wait)
+
+
+def test_a_loop_in_another_thread_has_no_part_in_it(app: App) -> None:
+    async def outer() -> None:
+        async with app:
+            assert await anyio.to_thread.run_sync(is_open) is False
+
+    def is_open() -> bool:
+        try:
+            return isinstance(app.async_client, AsyncClient)
+        except InvalidState:
+            return False
+
+    run("trio", outer)

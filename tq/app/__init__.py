@@ -1,0 +1,1 @@
+"""The front door for Python: an App, its tasks, and the handles of what was submitted."""
