@@ -21,7 +21,16 @@ from tests.unit.client.machine_broker import MachineBroker
 from tq import Client, Session, TaskSpec
 from tq.client import core as c
 from tq.client.asynchronous import AsyncClient, AsyncSession
-from tq.errors import Backpressure, BrokerUnavailable, InvalidState, NotFound, StaleFence, WaitTimeout, to_wire
+from tq.errors import (
+    Backpressure,
+    BrokerUnavailable,
+    InvalidState,
+    NotFound,
+    NotLeader,
+    StaleFence,
+    WaitTimeout,
+    to_wire,
+)
 from tq.protocol import messages as m
 
 ID = bytes(range(16))
@@ -515,6 +524,37 @@ async def test_a_silent_broker_is_asked_and_left(autojump_clock: trio.testing.Mo
             seconds = (c.PING_MS + c.DEAD_MS) / 1000
             assert seconds <= trio.current_time() < seconds + 0.1
             assert broker.connections == 2
+
+
+async def test_not_now_is_asked_again_soon(autojump_clock: trio.testing.MockClock) -> None:
+    def answer(request: Any) -> Any:
+        if len(broker.requests) < 4:
+            return m.ErrorReply(request.rid, to_wire(NotLeader("an election is under way", retry_after=0.2)))
+        return created(request)
+
+    async with trio.open_nursery() as nursery:
+        broker = LoopBroker(nursery, answer)
+        async with LoopClient(broker) as client:
+            assert (await client.submit("echo")).outcome == "created"
+            assert 0.3 <= trio.current_time() <= 0.7
+            assert broker.connections == 1
+
+
+async def test_the_shortest_time_out_ends_first(autojump_clock: trio.testing.MockClock) -> None:
+    ends: list[float] = []
+
+    async def get(client: LoopClient, timeout: float) -> None:
+        with pytest.raises(BrokerUnavailable):
+            await client.get(ID, timeout=timeout)
+        ends.append(round(trio.current_time(), 2))
+
+    async with trio.open_nursery() as nursery:
+        broker = LoopBroker(nursery, lambda _request: None)
+        async with LoopClient(broker) as client, trio.open_nursery() as callers:
+            for timeout in (3, 1, 2, 0.5, 0):
+                callers.start_soon(get, client, timeout)
+                await trio.testing.wait_all_tasks_blocked()
+    assert ends == [0, 0.5, 1, 2, 3]
 
 
 async def test_a_connection_that_does_not_come_about_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
