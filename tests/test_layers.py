@@ -182,7 +182,7 @@ DOORS: dict[str, list[str]] = {
     ],
     "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py"],
     "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py"],
-    "contextvars": ["tq/worker/context.py", "tq/worker/frame.py"],  # a handler's own
+    "contextvars": ["tq/worker/context.py", "tq/worker/frame.py", "tq/worker/coroutines.py"],  # a handler's own
     "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
     "threading.Event": ["tq/worker/context.py", "tq/worker/run.py", "tq/cli/base.py"],
     "threading.get_ident": ["tq/raft/driver.py"],
@@ -268,6 +268,7 @@ USERS_CODE = [
     "tq/worker/middleware.py",
     "tq/worker/resources.py",
     "tq/worker/asyncio_loop.py",
+    "tq/worker/coroutines.py",  # the comparison of what handlers have set
     "tq/worker/reload.py",
 ]
 """Where everything may be caught, because it may be raised: round handlers and all else that is users' code."""

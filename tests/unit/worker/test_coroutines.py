@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import trio
 import trio.testing
 
 from tests.unit.worker.jobs import Ends, a_job, tell
-from tq.worker.context import Context
+from tq.worker.context import Context, current
 from tq.worker.coroutines import Coroutines
 from tq.worker.handlers import Handlers
 from tq.worker.outcomes import COMPLETE, FAIL, SAID_STOPPED
@@ -159,3 +160,96 @@ async def test_what_a_handler_raises_is_its_outcome(
     rig.start("bad", 1)
     await trio.sleep(2)
     assert rig.ends.of(1)[0] == FAIL
+
+
+# ---- current() and other variables ---------------------------------------------------------------------
+
+COLOUR: ContextVar[Any] = ContextVar("colour", default="none")
+
+
+async def test_what_a_handler_sets_ends_with_it(nursery: trio.Nursery) -> None:
+    """Side by side, step by step in turns; and one after the other, more than there are runners."""
+    rig = Rig(nursery)
+
+    async def handler(payload: bytes, ctx: Context) -> bytes:
+        seen = [COLOUR.get()]
+        COLOUR.set(str(ctx.fence))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            assert current() is ctx
+            seen.append(COLOUR.get())
+        seen.append(await trio.to_thread.run_sync(lambda: str(current().fence)))
+        return " ".join(seen).encode()
+
+    async def sets_at_once(payload: bytes, ctx: Context) -> bytes:
+        before = COLOUR.get()
+        COLOUR.set(payload)
+        return before.encode()
+
+    rig.handlers.register("t", handler)
+    rig.handlers.register("at-once", sets_at_once)
+    with trio.fail_after(20):
+        for first in (1, 11):
+            for number in range(first, first + 5):
+                rig.start("t", number)
+            for number in range(first + 5, first + 10):
+                rig.start("at-once", number, b"x")
+            while len(rig.ends.said) < first + 9:
+                await trio.lowlevel.checkpoint()
+    for number in (*range(1, 6), *range(11, 16)):
+        assert rig.ends.of(number)[1][1].decode() == "none" + f" {1_000 + number}" * 4
+    for number in (*range(6, 11), *range(16, 21)):
+        assert rig.ends.of(number)[1][1] == b"none"
+
+
+async def test_values_that_cannot_be_compared_do_no_harm(nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("ambiguous")
+
+        def __hash__(self) -> int:
+            return 1
+
+    COLOUR.set(Odd())
+    rig.coroutines = Coroutines(rig.ends, nursery)
+
+    async def handler(payload: bytes, ctx: Context) -> bytes:
+        was_odd = isinstance(COLOUR.get(), Odd) and COLOUR.get() is original
+        COLOUR.set(Odd())
+        return repr(was_odd).encode()
+
+    original = COLOUR.get()
+    rig.handlers.register("t", handler)
+    for number in (1, 2):
+        rig.start("t", number)
+        await trio.testing.wait_all_tasks_blocked()
+    assert [said[1][1] for _number, said in rig.ends.said] == [b"True", b"True"]
+
+
+async def test_tasks_that_a_handler_starts_know_it(nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+    seen: list[Context] = []
+
+    async def child() -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(current())
+
+    async def handler(payload: bytes, ctx: Context) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(child)
+
+    rig.handlers.register("t", handler)
+    job = rig.start("t", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == [job.context]
+
+
+async def test_handlers_that_set_nothing_share_a_runner(nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+    rig.handlers.register("t", at_once)
+    for number in range(1, 11):
+        rig.start("t", number)
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(nursery.child_tasks) == 1

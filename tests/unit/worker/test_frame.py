@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from tests.unit.worker.jobs import a_context
 from tq.verdicts import Stopped
 from tq.worker.context import Context, current
-from tq.worker.frame import Steps, acall, call
+from tq.worker.frame import acall, call
 from tq.worker.handlers import Handler
 from tq.worker.outcomes import COMPLETE, FAIL, SAID_STOPPED, Said
 
@@ -132,91 +130,3 @@ def test_what_a_handler_sets_ends_with_it() -> None:
 
     for colour in (b"red", b"blue"):
         assert call(plain(handler), colour, a_context())[1][1] == b"none"
-
-
-async def test_steps_of_coroutines_keep_to_their_own_context() -> None:
-    """Two on one loop, step by step in turns, and one after the other in one task."""
-
-    async def handler(payload: bytes, ctx: Context) -> bytes:
-        seen = [COLOUR.get()]
-        COLOUR.set(str(ctx.fence))
-        for _ in range(3):
-            await trio.lowlevel.checkpoint()
-            assert current() is ctx
-            seen.append(COLOUR.get())
-        with trio.move_on_after(0):
-            await trio.sleep_forever()
-        seen.append(COLOUR.get())
-        seen.append(await trio.to_thread.run_sync(lambda: str(current().fence)))
-        return " ".join(seen).encode()
-
-    async def twice(number: int) -> None:
-        for attempt in (number, number + 10):
-            said = await on_trio(handler, a_context(attempt))
-            assert said[1][1].decode() == "none" + f" {1_000 + attempt}" * 5
-            assert COLOUR.get() == "none"
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(twice, 1)
-        nursery.start_soon(twice, 2)
-
-
-async def test_tasks_that_a_handler_starts_know_it() -> None:
-    async def child(seen: list[Context]) -> None:
-        await trio.lowlevel.checkpoint()
-        seen.append(current())
-
-    async def handler(payload: bytes, ctx: Context) -> None:
-        seen: list[Context] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(child, seen)
-        assert seen == [ctx]
-
-    assert (await on_trio(handler))[0] == COMPLETE
-
-
-def test_steps_serve_asyncio_as_well() -> None:
-    async def handler(payload: bytes, ctx: Context) -> bytes:
-        await asyncio.sleep(0)
-        assert await asyncio.to_thread(current) is ctx
-        return await asyncio.create_task(other())
-
-    async def other() -> bytes:
-        return str(current().fence).encode()
-
-    async def main() -> Said:
-        return await acall(plain(handler), b"", a_context(7), asyncio.CancelledError)
-
-    assert asyncio.run(main()) == (COMPLETE, ["text/plain", b"1007"])
-
-
-async def test_tools_see_through_the_steps() -> None:
-    """What shows where a task waits goes from coroutine to coroutine."""
-
-    async def handler(payload: bytes, ctx: Context) -> None:
-        await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(on_trio, handler)
-        await trio.testing.wait_all_tasks_blocked()
-        (task,) = nursery.child_tasks
-        names = [frame.f_code.co_name for frame, _line in task.iter_await_frames()]
-        nursery.cancel_scope.cancel()
-    assert names[:4] == ["on_trio", "acall", "handler", "sleep_forever"]
-
-
-def test_steps_that_are_dropped_close_their_coroutine() -> None:
-    from contextvars import copy_context
-
-    closed = []
-
-    async def handler() -> None:
-        try:
-            await asyncio.sleep(0)
-        finally:
-            closed.append(True)
-
-    steps = Steps(handler(), copy_context())
-    next(steps)
-    steps.close()
-    assert closed == [True]
