@@ -50,8 +50,9 @@ ROOMS: dict[str, set[str]] = {
     "store": LEAVES | {"world"},
     "machine": BYTES | {"store"},
     "raft": LEAVES | {"cbor", "world", "protocol"},
-    "client": BYTES | {"world", "protocol"},
+    "client": BYTES | {"world", "protocol", "verdicts"},
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
+    "app": LEAVES | {"client", "worker", "verdicts"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
     "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev"},
@@ -59,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
-    "tq": {"client", "errors", "worker"},
+    "tq": {"app", "client", "errors", "verdicts", "worker"},
 }
 """Room -> rooms it may import, besides itself. A file right under tq/ is a room; ``tq`` is tq/__init__.py."""
 
@@ -78,7 +79,7 @@ ROOMS_NARROW: dict[tuple[str, str], set[str]] = {
 # ---- what anybody may use ------------------------------------------------------------------------------
 
 PURE = {
-    "__future__", "abc", "array", "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "difflib", "enum",
+    "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "decimal", "difflib", "enum",
     "errno", "fractions", "functools", "hashlib", "heapq", "hmac", "inspect", "io.BytesIO", "ipaddress", "itertools", "json",
     "math", "operator", "re", "statistics", "string", "struct", "sys.byteorder", "sys.maxsize", "tomllib", "traceback", "types", "typing",
     "uuid.UUID",
@@ -105,7 +106,7 @@ DOORS: dict[str, list[str]] = {
     "random.Random": ["tq/sim/random.py"],  # seeded: plays the one above
     "os.urandom": ["tq/world.py"],
     "uuid.uuid4": BENCH,
-    "datetime": ["tq/cli/times.py", "tq/client/specs.py"],  # moments that users read and write; never now()
+    "datetime": ["tq/cli/times.py", "tq/client/specs.py", "tq/app/converters.py", "tq/app/options.py", "tq/app/unions.py"],  # moments that users read and write; never now()
     # files, the process
     "os": ["tq/world.py", "tq/dev/child.py", *BENCH],
     "os.killpg": DEV,
@@ -113,6 +114,8 @@ DOORS: dict[str, list[str]] = {
     "fcntl.fcntl": ["tq/store/lmdb_copy.py"],
     "fcntl.F_SETPIPE_SZ": ["tq/store/lmdb_copy.py"],
     "pathlib": ["tq/config.py", "tq/cli/*", *DEV, *BENCH],
+    "pathlib.Path": ["tq/app/names.py"],  # what the program is called
+    "pathlib.PurePath": ["tq/app/unions.py"],  # a type, no file
     "tempfile": [*DEV, *BENCH],
     "shutil": BENCH,
     "shutil.get_terminal_size": ["tq/cli/base.py"],
@@ -120,8 +123,8 @@ DOORS: dict[str, list[str]] = {
     "os.read": ["tq/store/lmdb_copy.py"],
     "os.close": ["tq/store/lmdb_copy.py"],
     "os.O_CLOEXEC": ["tq/store/lmdb_copy.py"],
-    "os.environ": ["tq/cli/*", "tq/client/base.py", "tq/logs.py"],  # read once, at the start
-    "os.getpid": ["tq/cli/base.py", "tq/client/shell.py", "tq/client/base.py", "tq/worker/run.py", "tq/worker/processes.py"],
+    "os.environ": ["tq/cli/*", "tq/client/base.py", "tq/logs.py", "tq/app/app.py"],  # read once, at the start
+    "os.getpid": ["tq/cli/base.py", "tq/client/shell.py", "tq/client/base.py", "tq/worker/run.py", "tq/worker/processes.py", "tq/app/app.py"],
     "os.getppid": ["tq/worker/child.py"],
     "os.strerror": ["tq/client/async_shell.py"],
     "os._exit": ["tq/worker/child.py", "tq/worker/signals.py"],  # when a handler holds the process
@@ -133,7 +136,7 @@ DOORS: dict[str, list[str]] = {
     "os.listdir": ["tq/worker/reload.py"],
     "os.sep": ["tq/worker/reload.py"],
     "sysconfig": ["tq/worker/reload.py"],
-    "sys.modules": ["tq/worker/reload.py"],
+    "sys.modules": ["tq/worker/reload.py", "tq/app/names.py", "tq/app/hints.py"],
     "sys.orig_argv": ["tq/worker/reload.py"],
     "os.devnull": ["tq/cli/base.py"],  # where output goes when its reader has gone
     "os.dup2": ["tq/cli/base.py"],
@@ -172,7 +175,7 @@ DOORS: dict[str, list[str]] = {
     "selectors": BENCH,
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
-    "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py"],  # trio and asyncio alike, for users' loops
+    "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
     "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
     # threads: see docs/architecture.md
@@ -180,12 +183,12 @@ DOORS: dict[str, list[str]] = {
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
         "tq/worker/signals.py", "tq/worker/asyncio_loop.py", "tq/worker/reload.py", *BENCH,
     ],
-    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py"],
+    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py", "tq/app/app.py"],
     "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py"],
     "contextvars": ["tq/worker/context.py", "tq/worker/frame.py", "tq/worker/coroutines.py"],  # a handler's own
     "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
     "threading.Event": ["tq/worker/context.py", "tq/worker/run.py", "tq/cli/base.py"],
-    "threading.get_ident": ["tq/raft/driver.py"],
+    "threading.get_ident": ["tq/raft/driver.py", "tq/app/loops.py"],
     "concurrent.futures": ["tq/broker/long_work.py"],
     "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
     # libraries that have one home
@@ -255,6 +258,11 @@ COROUTINES = [
     "tq/worker/resources.py",
     "tq/client/asynchronous.py",
     "tq/client/async_shell.py",
+    "tq/app/app.py",
+    "tq/app/definition.py",
+    "tq/app/handle.py",
+    "tq/app/loops.py",
+    "tq/app/task.py",
     "tq/samples.py",
     "tq/bench/tasks.py",
     "tq/bench/ways.py",
