@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 MINUTES ?= 10
 NODES ?= 1
 SEED ?=
-RUNS ?= 1
+RUNS ?=
+KIND ?=
 LINKS ?=
 
 .DEFAULT_GOAL := help
@@ -57,9 +58,9 @@ bench: $(INSTALLED)  ## measure, and write docs/performance.md [NODES=3]
 torture: $(INSTALLED)  ## kill, stop and cut off real brokers and workers for MINUTES=10, and judge what they did [NODES=3] [SEED=n]
 	$(BIN)/python -m tests.torture --nodes $(NODES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-sim: $(INSTALLED)  ## the simulations, each for MINUTES=10; or three brokers with SEED=n [RUNS=m]
-	$(if $(SEED),TQ_SIM_SEED=$(SEED) TQ_SIM_RUNS=$(RUNS),TQ_SIM_MINUTES=$(MINUTES)) $(BIN)/python -m pytest \
-		$(if $(SEED),tests/sim/test_cluster_random.py::test_short,tests/sim) --timeout=0 -o faulthandler_timeout=0
+sim: $(INSTALLED)  ## simulated stories for MINUTES=10, new seeds [SEED=first] [RUNS=seeds, instead of minutes] [KIND=cluster]
+	$(BIN)/python -m tests.sim --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+		$(addprefix --kind ,$(KIND))
 
 mutants: $(INSTALLED)  ## plant bugs in a copy of the code, and show what catches each
 	$(BIN)/python -m tests.mutants

@@ -7,19 +7,13 @@ neither catches ends this with 1: the proof has a hole.
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from tests.mutants.mutants import MUTANTS
 from tests.mutants.plant import plant
+from tests.mutants.suites import first_failure, sources
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = [
     "following", "elections", "leading", "transfer", "members", "snapshots", "guard", "messages", "node", "journal",
 ]  # fmt: skip
@@ -30,49 +24,25 @@ TESTS = [f"tests/unit/raft/test_{name}.py" for name in SCRIPTS] + [
 STORIES = "tests/sim/test_raft_random.py::test_short"
 
 
-def first_failure(copy: Path, tests: list[str]) -> str | None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "--no-header",
-        "--timeout=120",
-        "-p",
-        "no:cacheprovider",
-        *tests,
-    ]
-    run = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True)
-    if run.returncode == 0:
-        return None
-    found = re.search(r"^(?:FAILED|ERROR) \S*/(\S+::.+?)(?: - .*)?$", run.stdout, re.MULTILINE)
-    if found is None:
-        return "a hang or a crash: " + (run.stdout + run.stderr).strip().splitlines()[-1]
-    seed = re.search(r"seed (\d+); TQ_SIM_SEED", run.stdout)
-    return f"{found[1]}" + (f", seed {seed[1]}" if seed else "")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", help="those whose name contains this")
     parser.add_argument("--no-stories", action="store_true", help="scripted tests alone, which is faster")
+    parser.add_argument("--check", action="store_true", help="see that each can be planted, and run nothing")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.name]
     survivors = []
     by_stories = 0
-    with tempfile.TemporaryDirectory(prefix="tq-mutants-") as scratch:
-        copy = Path(scratch)
-        for name in ("tq", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
+    with sources() as copy:
         for number, mutant in enumerate(chosen, 1):
             began = time.monotonic()
             before = plant(copy, mutant.name, mutant.changes)
-            script = first_failure(copy, TESTS)
-            story = None if options.no_stories else first_failure(copy, [STORIES])
+            script = None if options.check else first_failure(copy, TESTS)
+            story = None if options.check or options.no_stories else first_failure(copy, [STORIES])
             for file, text in before.items():
                 file.write_text(text)
+            if options.check:
+                continue
             by_stories += story is not None
             if script is None and story is None:
                 survivors.append(mutant.name)
@@ -80,6 +50,9 @@ def main() -> int:
             print(f"    script: {script or 'NOT CAUGHT'}")
             if not options.no_stories:
                 print(f"    random: {story or '-'}", flush=True)
+    if options.check:
+        print(f"{len(chosen)} can be planted")
+        return 0
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught, {by_stories} by random stories too or alone")
     for name in survivors:
         print(f"survived: {name}")

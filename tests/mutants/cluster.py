@@ -8,25 +8,22 @@ ends this with 1: the proof has a hole. A text that is not in the source (any mo
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutants.plant import plant
+from tests.mutants.suites import first_failure, first_story, sources
 
-ROOT = Path(__file__).resolve().parents[2]
-SUITES = (
-    ("scripts", ["tests/sim/test_cluster_scripts.py"]),
-    ("random", ["tests/sim/test_cluster_random.py::test_short"]),
+Suite = tuple[str, Callable[[Path], str | None]]
+SUITES: tuple[Suite, ...] = (
+    ("scripts", partial(first_failure, tests=["tests/sim/test_cluster_scripts.py"])),
+    ("random", partial(first_story, kind="cluster", runs=20)),
 )
-STORIES = {"TQ_SIM_SEED": "0", "TQ_SIM_RUNS": "20"}
-LAST_SUITE = ("unit", ["tests/unit/broker"])
+LAST_SUITE: Suite = ("unit", partial(first_failure, tests=["tests/unit/broker"]))
 
 
 class Mutant(NamedTuple):
@@ -275,22 +272,6 @@ MUTANTS = (
 )
 
 
-def first_failure(copy: Path, tests: list[str]) -> str | None:
-    """What failed first, and how; None: nothing did."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--timeout=180", *tests],
-        cwd=copy, env={**os.environ, **STORIES, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if run.returncode == 0:
-        return None
-    found = re.search(r"^(?:FAILED|ERROR) \S*/\S+?::(\S+)", run.stdout, re.MULTILINE)
-    if found is None:
-        return "a hang or a crash: " + (run.stdout + run.stderr).strip().splitlines()[-1][:100]
-    seed = re.search(r"seed (\d+): make sim", run.stdout)
-    why = re.search(r"^E +(\S.*)$", run.stdout, re.MULTILINE)
-    return (f"seed {seed[1]}" if seed else found[1]) + (f": {why[1][:110]}" if why else "")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.cluster", description=__doc__)
     parser.add_argument("--only", help="those whose name contains this")
@@ -300,20 +281,16 @@ def main() -> int:
     chosen = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.what]
     survivors = []
     counts = dict.fromkeys(("scripts", "random", "unit"), 0)
-    with tempfile.TemporaryDirectory(prefix="tq-mutants-") as scratch:
-        copy = Path(scratch)
-        for name in ("tq", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
+    with sources() as copy:
         for number, mutant in enumerate(chosen, 1):
             began_s = time.monotonic()
             before = plant(copy, mutant.what, mutant.changes)
             found: dict[str, str | None] = {}
-            for name, tests in () if options.check else SUITES:
+            for name, look in () if options.check else SUITES:
                 if not (options.quick and any(found.values())):
-                    found[name] = first_failure(copy, tests)
+                    found[name] = look(copy)
             if not options.check and not any(found.values()):
-                found[LAST_SUITE[0]] = first_failure(copy, LAST_SUITE[1])
+                found[LAST_SUITE[0]] = LAST_SUITE[1](copy)
             for file, text in before.items():
                 file.write_text(text)
             print(f"{number}/{len(chosen)} {mutant.what} ({time.monotonic() - began_s:.0f} s)")

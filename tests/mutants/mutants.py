@@ -46,7 +46,7 @@ MUTANTS = (
     mutant("a prevote makes others follow in its term", ("guard.py", "                case PreVote():\n                    return True\n", "")),
     mutant("a prevote of a lower term does not count", ("guard.py", "                case PreVoteReply(granted=True):\n                    return True", "                case PreVoteReply(granted=True):\n                    return False")),
     # ---- elections --------------------------------------------------------------------------------------
-    mutant("no PreVote", ("guard.py", "                self._ask_prevotes()\n", "                self._campaign(transfer=False)\n")),
+    mutant("no PreVote", ("guard.py", "            self._ask_prevotes()\n", "            self._campaign(transfer=False)\n")),
     mutant("no stickiness", ("elections.py", "return now_s - self._heard_s < self._election_ms[0] / 1000", "return False")),
     mutant("a leader is not sticky", ("guard.py", "return self._core.role == adapter.LEADER or self._elections", "return self._elections")),
     mutant("votes are counted, not collected", ("elections.py", "if self._votes is None or peer in self._votes:", "if self._votes is None:")),

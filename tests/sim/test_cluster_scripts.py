@@ -19,6 +19,7 @@ from tq.sim.checkers.breach import Breach
 from tq.sim.cluster import LEASES, SimCluster
 from tq.sim.disk import SimDisk
 from tq.sim.host import ELECTION_MS
+from tq.sim.platter import Platter
 from tq.store.dump import state_digest
 
 FAIL_OVER_MS = 3 * ELECTION_MS[1]
@@ -148,7 +149,7 @@ def test_a_node_whose_disk_was_lost_stays_outside():
     cluster.kill(near)
     host = cluster.hosts[near]
     host.disk = SimDisk()
-    host.synced_terms = {}
+    host.platter = Platter()
     assert cluster.start(near)
     cluster.run(3_000)
     assert host.broker is None, "it votes again under its old name"

@@ -5,7 +5,7 @@ every entry that was handed out as committed and is not in the store's checkpoin
 term and bytes; nothing comes twice or out of order; nothing comes that was not proposed; no term is led twice.
 The power goes a second time while the node recovers or soon after.
 
-TQ_LONG=1 tries many more runs.
+TQ_LONG=1 tries many more runs; ``make sim KIND=journal`` new seeds.
 """
 
 from __future__ import annotations
@@ -140,6 +140,13 @@ def test_power_loss_at_every_step(seed, late):
     assert whole.steps > 100
     compacted = "00000000000000000001.seg" not in whole.list("raft")
     assert compacted or seed > 1, "the run is to exercise compaction"
+    at_every_step(seed, late=late)
+
+
+def at_every_step(seed: int, *, late: bool) -> int:
+    """How often the power went first."""
+    whole = SimDisk()
+    play(whole, Witness(), seed, late=late)
     for step in range(1, whole.steps + 1):
         for loss in range(LOSSES):
             disk = SimDisk()
@@ -152,3 +159,4 @@ def test_power_loss_at_every_step(seed, late):
             except BaseException as error:
                 error.add_note(f"seed {seed}, power lost at step {step}, loss {loss}")
                 raise
+    return whole.steps * LOSSES

@@ -12,6 +12,7 @@ from tq.raft.sync import InlineSync
 from tq.sim.checkers.breach import Breach
 from tq.sim.disk import PowerLoss
 from tq.sim.group import ELECTION_MS, SimGroup
+from tq.sim.platter import Platter
 
 
 def started(size: int = 3, seed: int = 1, **options: object) -> SimGroup:
@@ -451,8 +452,8 @@ def test_the_group_notices_what_it_is_there_to_notice():
     """The watch itself: an entry that is handed out and is on one disk only."""
     group = started()
     group.commit(b"x")
-    group.members["n1"].synced_terms.clear()
-    group.members["n2"].synced_terms.clear()
+    group.members["n1"].platter = Platter()
+    group.members["n2"].platter = Platter()
     with pytest.raises(Breach):
         group.committed.on_majority(group.committed.entries[3], group._holders(group.committed.entries[3]), 3)
     with pytest.raises(Breach, match="not within"):

@@ -47,6 +47,11 @@ class Snapshots:
         self._making.close()
         self._installing.close()
 
+    @property
+    def installed(self) -> int:
+        """Snapshots that this node has taken."""
+        return self._installing.installed
+
     def statistics(self) -> dict[str, int | bool | None]:
         offered = self._making.offered
         return {

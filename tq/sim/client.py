@@ -104,6 +104,8 @@ class SimClient:
 
     def take(self) -> bool:
         """Read what the kernel holds for this client. Whether there was anything."""
+        if not self.socket.to_peer and not self.socket.is_closed:
+            return False
         data = bytes(self.socket.to_peer)
         self.socket.to_peer.clear()
         if data:

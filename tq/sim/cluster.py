@@ -14,7 +14,6 @@ from tq.broker.broker import Broker
 from tq.errors import TqError
 from tq.machine import queries
 from tq.raft.node import Entry
-from tq.sim.checkers.breach import Breach
 from tq.sim.checkers.effects import Effects
 from tq.sim.checkers.raft_committed import RaftCommitted
 from tq.sim.checkers.raft_leaders import RaftLeaders
@@ -24,19 +23,19 @@ from tq.sim.disk import PowerLoss
 from tq.sim.host import ELECTION_MS, Host
 from tq.sim.random import SeededRandom
 from tq.sim.streams import SimStreams
+from tq.sim.time_loop import TimeLoop
 
 START_WALL_MS = 1_700_000_000_000  # as each clock's
 STOP_MS = 2_000  # for what is in flight
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 
 
-class SimCluster:
+class SimCluster(TimeLoop):
     """
     Args:
         expected: errors that may stop a node; any other ends the run.
 
     Attributes:
-        now_ms: the true time.
         on_broker: sees each new broker before it applies anything.
         installations: snapshots that nodes have taken while they ran.
     """
@@ -45,8 +44,8 @@ class SimCluster:
         self, seed: int, size: int = 3, *, leases: config.LeasesSection = LEASES,
         expected: tuple[type[TqError], ...] = (),
     ) -> None:  # fmt: skip
+        super().__init__()
         self.seed = seed
-        self.now_ms = 0
         self.random = SeededRandom(seed)
         self.streams = SimStreams(self.random.fork())
         names = [f"n{number}" for number in range(1, size + 1)]
@@ -136,24 +135,6 @@ class SimCluster:
 
     # ---- time -----------------------------------------------------------------------------------------
 
-    def run(self, for_ms: int) -> None:
-        end_ms = self.now_ms + for_ms
-        self.step()
-        while self.now_ms < end_ms:
-            self._advance(min(self._next_ms(), end_ms))
-            self.step()
-
-    def run_until(self, condition: Callable[[], bool], within_ms: int, what: str) -> int:
-        """Returns the time that it took. Raises Breach if it does not come true."""
-        start_ms = self.now_ms
-        self.step()
-        while not condition():
-            if self.now_ms - start_ms > within_ms:
-                raise Breach(f"not within {within_ms} ms: {what}")
-            self._advance(self._next_ms())
-            self.step()
-        return self.now_ms - start_ms
-
     def elect(self, within_ms: int = 10_000) -> str:
         """A leader that serves, and that all who run know and reach."""
 
@@ -177,17 +158,16 @@ class SimCluster:
         assert leader is not None
         return leader
 
-    def _next_ms(self) -> int:
-        due = [host.next_ms() for host in self.live() if not host.is_paused]
+    def _due_ms(self) -> int | None:
+        due = [host.next_ms() for host in self.hosts.values() if host.is_up and not host.is_paused]
         arrival = self.streams.next_due_ms()
         if arrival is not None:
             due.append(arrival)
-        return max(self.now_ms + 1, min(due, default=self.now_ms + 10))
+        return min(due, default=None)
 
-    def _advance(self, to_ms: int) -> None:
+    def _pass_time(self, for_ms: int) -> None:
         for host in self.hosts.values():
-            host.pass_time(to_ms - self.now_ms)
-        self.now_ms = to_ms
+            host.pass_time(for_ms)
 
     def step(self) -> None:
         """Do all that is due now."""
@@ -228,14 +208,14 @@ class SimCluster:
 
     def _watch_entries(self, host: Host, entries: list[Entry]) -> None:
         assert host.node is not None
-        host.note_synced(host.node)
+        host.platter.note(host.node.journal)
         for entry in entries:
             first = self.committed.handed_out(host.name, entry)
             if first and entry.index > 1:
                 self.committed.on_majority(entry, self._holders(entry), len(self.hosts))
 
     def _holders(self, entry: Entry) -> list[str]:
-        return [name for name, host in self.hosts.items() if host.synced_terms.get(entry.index) == entry.term]
+        return [name for name, host in self.hosts.items() if host.platter.has(entry)]
 
     # ---- the end --------------------------------------------------------------------------------------
 

@@ -10,8 +10,6 @@ committed is synced on a majority, each proposal ends once and as told, reads ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tq import cbor
 from tq.errors import Backpressure, NotLeader, TqError
 from tq.raft.node import Entry, Node
@@ -26,7 +24,9 @@ from tq.sim.clock import VirtualClock
 from tq.sim.disk import PowerLoss, SimDisk
 from tq.sim.late_sync import LateSync
 from tq.sim.network import SimNetwork
+from tq.sim.platter import Platter
 from tq.sim.random import SeededRandom
+from tq.sim.time_loop import TimeLoop
 
 ELECTION_MS = (200, 400)
 HEARTBEAT_MS = 50
@@ -81,7 +81,7 @@ class Member:
         self.late: LateSync | None = None
         self.sync_due_ms: int | None = None
         self.wake_ms = 0
-        self.synced_terms: dict[int, int] = {}  # index to term, as on the platter
+        self.platter = Platter()
         self.failures: list[TqError] = []
 
     def pass_time(self, true_ms: int) -> None:
@@ -97,7 +97,7 @@ class Member:
         return f"{self.name}/{self.lives}"
 
 
-class SimGroup:
+class SimGroup(TimeLoop):
     """
     Args:
         size: voters.
@@ -105,7 +105,6 @@ class SimGroup:
         expected: errors that may stop a node; any other ends the run.
 
     Attributes:
-        now_ms: the true time.
         keep_bytes: of compacted log that nodes keep, when they are started next.
         installations: snapshots installed while running.
     """
@@ -113,11 +112,11 @@ class SimGroup:
     def __init__(
         self, seed: int, size: int, *, segment_bytes: int = 4096, expected: tuple[type[TqError], ...] = ()
     ) -> None:
+        super().__init__()
         self.seed = seed
         self.random = SeededRandom(seed)
         self.network = SimNetwork(self.random.fork())
         self.members = {f"n{number}": Member(f"n{number}", self.random.fork()) for number in range(1, size + 1)}
-        self.now_ms = 0
         self.leaders = RaftLeaders()
         self.logs = RaftLogs()
         self.committed = RaftCommitted()
@@ -185,7 +184,7 @@ class SimGroup:
     def _end(self, name: str) -> None:
         member = self.members[name]
         if member.node is not None:
-            self._note_synced(member, member.node)
+            member.platter.note(member.node.journal)
         member.node = None
         member.paused = False
         self.promises.died(member.life)
@@ -228,23 +227,6 @@ class SimGroup:
 
     # ---- time -----------------------------------------------------------------------------------------
 
-    def run(self, for_ms: int) -> None:
-        end_ms = self.now_ms + for_ms
-        while self.now_ms < end_ms:
-            self._advance(min(self._next_ms(), end_ms))
-            self.step()
-
-    def run_until(self, condition: Callable[[], bool], within_ms: int, what: str) -> int:
-        """Returns the time that it took. Raises Breach if it does not come true."""
-        start_ms = self.now_ms
-        self.step()
-        while not condition():
-            if self.now_ms - start_ms > within_ms:
-                raise Breach(f"not within {within_ms} ms: {what}")
-            self._advance(self._next_ms())
-            self.step()
-        return self.now_ms - start_ms
-
     def elect(self, within_ms: int = 5_000) -> str:
         self.run_until(lambda: self.leader() is not None, within_ms, "a leader")
         leader = self.leader()
@@ -279,18 +261,18 @@ class SimGroup:
         node = self.members[leader].node
         return node is None or not node.is_leader or node.term != term
 
-    def _next_ms(self) -> int:
-        due = [member.wake_ms for member in self.live() if not member.paused]
-        due += [member.sync_due_ms for member in self.live() if member.sync_due_ms is not None and not member.paused]
+    def _due_ms(self) -> int | None:
+        running = [member for member in self.live() if not member.paused]
+        due = [member.wake_ms for member in running]
+        due += [member.sync_due_ms for member in running if member.sync_due_ms is not None]
         arrival = self.network.next_due_ms()
         if arrival is not None:
             due.append(arrival)
-        return max(self.now_ms + 1, min(due, default=self.now_ms + 10))
+        return min(due, default=None)
 
-    def _advance(self, to_ms: int) -> None:
+    def _pass_time(self, for_ms: int) -> None:
         for member in self.members.values():
-            member.pass_time(to_ms - self.now_ms)
-        self.now_ms = to_ms
+            member.pass_time(for_ms)
 
     def step(self) -> None:
         """Do all that is due now."""
@@ -340,7 +322,7 @@ class SimGroup:
     def _watch(self, member: Member, node: Node) -> None:
         journal = node.journal
         self.logs.look(member.name, journal)
-        self._note_synced(member, node)
+        member.platter.note(journal)
         if node.leads_term and self.leaders.leads(member.name, node.leads_term):
             self.committed.new_leader(member.name, node.leads_term, journal)
         if node.installation is not None:
@@ -374,15 +356,6 @@ class SimGroup:
         self.logs.forget(member.name)
         node.installed()
 
-    def _note_synced(self, member: Member, node: Node) -> None:
-        journal = node.journal
-        for index in [index for index in member.synced_terms if index > journal.durable_index]:
-            del member.synced_terms[index]
-        index = journal.durable_index
-        while index > journal.base_index and member.synced_terms.get(index) != journal.term_at(index):
-            member.synced_terms[index] = journal.term_at(index)
-            index -= 1
-
     def _check_majority(self, node: Node, entry: Entry) -> None:
         """Of the voters now, or of those before, in case that the last change came after the entry was committed."""
         holders = self._holders(entry)
@@ -393,7 +366,7 @@ class SimGroup:
         self.committed.on_majority(entry, set(voters) & set(holders), len(voters))
 
     def _holders(self, entry: Entry) -> list[str]:
-        return [name for name, member in self.members.items() if member.synced_terms.get(entry.index) == entry.term]
+        return [name for name, member in self.members.items() if member.platter.has(entry)]
 
     def checkpoint(self, name: str, *, compact: bool = False) -> None:
         """The state machine of ``name`` is durable up to what it has applied; its log may then be compacted."""

@@ -25,6 +25,7 @@ from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
 from tq.sim.late_sync import LateSync
 from tq.sim.peers import SimPeers
+from tq.sim.platter import Platter
 from tq.sim.random import SeededRandom
 from tq.sim.streams import Arrival, SimStreams
 from tq.store.memory import MemoryStore
@@ -56,7 +57,7 @@ class Host:
         rate_permille: how fast its clock runs.
         sync_ms: bounds of the time that a sync takes; None: it runs inline and takes none.
         segment_bytes, keep_bytes: of the journal; what is kept of it for members that are behind.
-        synced_terms: index to term, as on the platter.
+        platter: what of its log is synced.
         on_broker: sees each new broker before it applies anything.
         on_entries: sees what is committed, before it is applied.
     """
@@ -77,7 +78,7 @@ class Host:
         self.is_paused = False
         self.running_ms = 0
         self.lives = 0
-        self.synced_terms: dict[int, int] = {}
+        self.platter = Platter()
         self.failures: list[TqError] = []
         self.identity: Identity | None = None
         self.peers: SimPeers | None = None
@@ -96,6 +97,7 @@ class Host:
         self._sync: SyncStrategy | None = None
         self._passes: Passes | None = None
         self._is_rung = False
+        self._peers_due_ms = 0  # true time at which the connections to the others have something to do
 
     @property
     def is_up(self) -> bool:
@@ -104,7 +106,7 @@ class Host:
     @property
     def installed(self) -> int:
         """Snapshots that this process has taken."""
-        return int(self.broker.snapshots.statistics()["installed"] or 0) if self.broker is not None else 0
+        return self.broker.snapshots.installed if self.broker is not None else 0
 
     @property
     def reachable(self) -> list[str]:
@@ -137,7 +139,7 @@ class Host:
             self._on_message, self._on_change, lambda: None,
         )  # fmt: skip
         self._streams.listening.add(self.name)
-        self.wake_ms = self.look_ms = self._true_ms()
+        self.wake_ms = self.look_ms = self._peers_due_ms = self._true_ms()
         self._attach_if_formed()
 
     def _attach_if_formed(self) -> None:
@@ -184,21 +186,12 @@ class Host:
             client.socket.is_broken = True
         self.clients = []
         if self.node is not None:
-            self.note_synced(self.node)
+            self.platter.note(self.node.journal)
         self._streams.listening.discard(self.name)
         self.node = self.broker = self.peers = self.identity = self._passes = self._sync = None
         self._mailbox, self._late = [], []
         self.is_paused = self._is_rung = False
         self.store.power_loss()
-
-    def note_synced(self, node: Node) -> None:
-        journal = node.journal
-        for index in [index for index in self.synced_terms if index > journal.durable_index]:
-            del self.synced_terms[index]
-        index = journal.durable_index
-        while index > journal.base_index and self.synced_terms.get(index) != journal.term_at(index):
-            self.synced_terms[index] = journal.term_at(index)
-            index -= 1
 
     # ---- clients --------------------------------------------------------------------------------------
 
@@ -219,18 +212,19 @@ class Host:
 
     def next_ms(self) -> int:
         """True time at which ``serve`` has something to do."""
-        now_ms = self._true_ms()
-        if self._mailbox or self._is_rung or any(client.has_news for client in self.clients):
-            return now_ms
-        assert self.peers is not None
-        due = [now_ms + self.peers.wait_ms()]
+        if self._mailbox or self._is_rung:
+            return self._true_ms()
+        for client in self.clients:
+            if client.has_news:
+                return self._true_ms()
+        due_ms = self._peers_due_ms
         if self.node is not None:
-            due += [self.wake_ms, self.look_ms]
+            due_ms = min(due_ms, self.wake_ms, self.look_ms)
         if self.sync_due_ms:
-            due.append(self.sync_due_ms)
-        if self._late:
-            due.append(min(at for at, _peer, _message in self._late))
-        return min(due)
+            due_ms = min(due_ms, self.sync_due_ms)
+        for at_ms, _peer, _message in self._late:
+            due_ms = min(due_ms, at_ms)
+        return due_ms
 
     def serve(self) -> None:
         """All that is due now. PowerLoss and TqError come out of it: the owner ends this life."""
@@ -258,6 +252,7 @@ class Host:
             low, high = self.sync_ms
             self.sync_due_ms = now_ms + max(1, low + self.random.below(high - low + 1))
         self.peers.tick()
+        self._peers_due_ms = now_ms - (-self.peers.wait_ms() * 1000 // self.rate_permille)  # by its clock; rounded up
         self.clients_read()
         self.clients = [client for client in self.clients if not client.is_closed]
 
@@ -273,7 +268,7 @@ class Host:
         for _ in range(PASSES_AT_ONCE):
             self._is_rung = False
             self._passes.run_once()
-            self.note_synced(self.node)
+            self.platter.note(self.node.journal)
             if not self._is_rung and self.node.wait_ms() > 0:
                 break
         self.wake_ms = now_ms + max(1, self.node.wait_ms())
@@ -304,6 +299,8 @@ class Host:
                 self._receive(peer, message)
 
     def _take_late(self, now_ms: int) -> None:
+        if not self._late:
+            return
         due = [item for item in self._late if item[0] <= now_ms]
         self._late = [item for item in self._late if item[0] > now_ms]
         for _due, peer, message in due:

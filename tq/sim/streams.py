@@ -64,6 +64,8 @@ class SimStreams:
         self._cuts: set[tuple[str, str]] = set()
         self._wires: dict[Wire, None] = {}
         self._count = 0
+        self._due_ms: int | None = None  # when something arrives next
+        self._is_due_known = True
 
     # ---- what a process does ------------------------------------------------------------------------
 
@@ -93,6 +95,10 @@ class SimStreams:
 
     def take_due(self, now_ms: int) -> list[Arrival]:
         arrived: list[Arrival] = []
+        due_ms = self.next_due_ms()
+        if due_ms is None or due_ms > now_ms:
+            return arrived
+        self._is_due_known = False
         for wire in list(self._wires):
             for to, queue in wire.under_way.items():
                 sender = wire.other(to)
@@ -119,13 +125,16 @@ class SimStreams:
         return [Arrival(to, wire, sign, data)]
 
     def next_due_ms(self) -> int | None:
-        due = [
-            queue[0][0]
-            for wire in self._wires
-            for to, queue in wire.under_way.items()
-            if queue and (wire.other(to), to) not in self._cuts
-        ]
-        return min(due, default=None)
+        if not self._is_due_known:
+            self._is_due_known = True
+            due = [
+                queue[0][0]
+                for wire in self._wires
+                for to, queue in wire.under_way.items()
+                if queue and (wire.other(to), to) not in self._cuts
+            ]
+            self._due_ms = min(due, default=None)
+        return self._due_ms
 
     def _put(self, now_ms: int, wire: Wire, to: str, sign: Sign, data: bytes) -> None:
         low, high = self.delay_ms
@@ -133,12 +142,15 @@ class SimStreams:
         queue = wire.under_way[to]
         if queue:
             due_ms = max(due_ms, queue[-1][0])
+        elif (wire.other(to), to) not in self._cuts and (self._due_ms is None or due_ms < self._due_ms):
+            self._due_ms = due_ms
         queue.append((due_ms, sign, data))
 
     # ---- what happens to it ---------------------------------------------------------------------------
 
     def died(self, now_ms: int, name: str) -> None:
         """The process of ``name`` is gone, its kernel is not."""
+        self._is_due_known = False
         for wire in self._of(name):
             if name not in wire.closed:
                 wire.closed.add(name)
@@ -152,6 +164,7 @@ class SimStreams:
     def lost_power(self, name: str) -> None:
         """Some of what it had sent is under way, nothing else comes."""
         self.powered.discard(name)
+        self._is_due_known = False
         for wire in self._of(name):
             wire.closed.add(name)
             wire.under_way[name].clear()
@@ -169,6 +182,7 @@ class SimStreams:
     def cut(self, sender: str, to: str) -> None:
         """Nothing passes from ``sender`` to ``to``; the other way still does."""
         self._cuts.add((sender, to))
+        self._is_due_known = False
 
     def isolate(self, name: str, others: Iterable[str]) -> None:
         for other in others:
@@ -178,6 +192,7 @@ class SimStreams:
 
     def heal(self) -> None:
         self._cuts.clear()
+        self._is_due_known = False
 
     def _of(self, name: str) -> list[Wire]:
         return [wire for wire in self._wires if name in (wire.caller, wire.listener)]
@@ -188,6 +203,7 @@ class SimStreams:
             self._lose_tail(wire, name, 0)
 
     def _lose_tail(self, wire: Wire, to: str, keep: int | None = None) -> None:
+        self._is_due_known = False
         queue = wire.under_way[to]
         keep = self._random.below(len(queue) + 1) if keep is None else keep
         while len(queue) > keep:

@@ -63,6 +63,8 @@ class Outbox:
 
     def take(self) -> bytes:
         """The next bytes to send; empty if nothing waits."""
+        if self.is_empty:
+            return b""
         parts: list[bytes] = []
         size = 0
         while size < TAKE_BYTES:
