@@ -27,6 +27,7 @@ TESTED_BY: dict[str, str] = {
     # The machine: a rule is a script, and is compared with a model written from the contract.
     "tq/machine/answers.py": SCRIPTS,
     "tq/machine/cancel.py": SCRIPTS,
+    "tq/machine/checkpoint.py": SCRIPTS,
     "tq/machine/commands.py": "tests/unit/machine/test_decode.py",
     "tq/machine/counts.py": "tests/unit/machine/test_apply.py",
     "tq/machine/entry.py": "tests/unit/machine/test_apply.py",

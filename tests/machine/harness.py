@@ -87,6 +87,7 @@ class Pair:
             "ended_ms": task.ended,
             "result": task.result,
             "history": task.history,
+            "checkpoint": None if task.kept is None else task.kept[2],
         }
 
     def count_lines(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from model import Model
 
 from tq import cbor
-from tq.machine import history
+from tq.machine import checkpoint, history
 from tq.machine import task as t
 from tq.machine.commands import Timer
 from tq.machine.states import ENDS, State
@@ -52,6 +52,7 @@ def seen(txn: ReadTxn, id: bytes) -> dict[str, Any] | None:
         "ended_ms": task.ended or None,
         "result": None if result is None else tuple(cbor.loads(result)),
         "history": past,
+        "checkpoint": checkpoint.kept(txn, task),
     }
 
 
@@ -88,6 +89,9 @@ def check(txn: ReadTxn, ids: set[bytes], tombstones: set[bytes]) -> None:
     )
     assert {id for id, _ in rows(txn, Table.RESULTS)} <= {i for i, k in tasks.items() if k.state is State.COMPLETED}
     assert {key[:16] for key, _ in rows(txn, Table.HISTORY)} <= ids
+    kept = {key[:16] for key, _ in rows(txn, Table.HISTORY) if key == keys.checkpoint(key[:16])}
+    assert kept == {id for id, task in tasks.items() if task.flags & t.HAS_CHECKPOINT}
+    assert not any(tasks[id].state in ENDS for id in kept), "a checkpoint outlived its task"
     _check_counts(txn, tasks)
 
 

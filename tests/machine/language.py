@@ -10,6 +10,7 @@ moves log time before the entry. Several items of one command stand apart by ``|
     open|close SESSION [types=a,b queues=a,b name=]
     claim SESSION [max=1 seq=N queues=a,b]                        seq counts by itself; seq=same repeats
     complete|fail|release|snooze|cancelled NAME [fence=N.M by=SESSION result= error= permanent after=] | NAME ...
+    checkpoint NAME [data= | none] [number=N fence=N.M] | NAME ...     numbers count by themselves
     leases-expire NAME[@N.M] ...  ·  sessions-end SESSION ...
     cancel NAME ... [grace=10s]  ·  retry|purge NAME ... [op=OPERATION delay=]
     job retry|purge OPERATION [state= type= queue= tag= before=+5s limit= delay=]  ·  step OPERATION [limit=500]
@@ -102,6 +103,7 @@ class Reader:
         self.fences: dict[bytes, int] = {}  # of the last grant
         self.holders: dict[bytes, str] = {}
         self.operations = 0
+        self.checkpoints = 0  # number of the last one
 
     def remember(self, granted: list[tuple[bytes, int, bytes]]) -> None:
         for id, fence, session in granted:
@@ -112,7 +114,7 @@ class Reader:
         verb, _, rest = line.partition(" ")
         items = [Words(part) for part in rest.split("|")]
         words = items[0]
-        command = self._items(verb, items) if verb in ("submit", *OUTCOMES) else self._single(verb, words)
+        command = self._items(verb, items) if verb in ("submit", "checkpoint", *OUTCOMES) else self._single(verb, words)
         for words in items:
             words.done()
         return command
@@ -121,6 +123,8 @@ class Reader:
         if verb == "submit":
             atomic = items[0].flag("atomic")
             return c.Submit([self.spec(words) for words in items], atomic)
+        if verb == "checkpoint":
+            return c.Checkpoint([self.checkpoint(words) for words in items])
         by = items[0].take("by")
         reports = [self.report(verb, words) for words in items]
         session = by or self.holders.get(reports[0][0], "nobody")  # type: ignore[call-overload]
@@ -217,6 +221,16 @@ class Reader:
         elif verb == "snooze":
             body = words.ms("delay", 60_000)
         return [id, fence, int(OUTCOMES[verb]), body]
+
+    def checkpoint(self, words: Words) -> list[object]:
+        is_none = words.flag("none")
+        (name,) = words.names
+        id = name_id(name)
+        self.checkpoints += 1
+        number = int(words.take("number", str(self.checkpoints)))
+        fence_text = words.take("fence")
+        fence = parse_fence(fence_text) if fence_text else self.fences.get(id, 0)
+        return [id, fence, number, None if is_none else words.take("data", "half").encode()]
 
     def lease(self, name: str) -> list[object]:
         name, _, fence = name.partition("@")

@@ -77,6 +77,7 @@ class Task:
     passed: bool = False  # the common retention leaves it alone
     history: list[tuple[int, int, str]] = field(default_factory=list)  # (fence, attempt, what became of it)
     said: dict[int, Outcome] = field(default_factory=dict)  # fence -> the outcome its worker reported
+    kept: tuple[int, int, bytes | None] | None = None  # fence, number and data of its last checkpoint
 
 
 @dataclass
@@ -148,6 +149,8 @@ class Model:
                 return self.claim(command)
             case c.Report():
                 return [self.report(*item) for item in command.items]
+            case c.Checkpoint():
+                return [self.checkpoint(*item) for item in command.items]
             case c.LeasesExpire():
                 return self.leases_expire(command)
             case c.SessionsEnd():
@@ -268,6 +271,7 @@ class Model:
 
     def end(self, task: Task, state: State, reason: str | None = None) -> None:
         task.state, task.reason, task.ended = state, reason, self.time
+        task.kept = None
         task.cancelling = False
         task.due = task.due_bounds = task.expires = task.deadline = None
         keep = self.settings(task.spec.queue).get("dead_keep_ms" if state is State.DEAD else "finished_keep_ms")
@@ -345,6 +349,7 @@ class Model:
 
     def grant(self, task: Task) -> list[Any]:
         spec = task.rules
+        kept = [] if task.kept is None or task.kept[2] is None else [task.kept[2]]
         return [
             task.raw,
             task.attempt,
@@ -353,6 +358,7 @@ class Model:
             limits.LEASE_MS_DEFAULT,
             spec.timeout_ms,
             task.deadline,
+            *kept,
         ]
 
     # ---- what becomes of a running task ------------------------------------------------------------
@@ -369,6 +375,17 @@ class Model:
         if task.said.get(fence) == said:
             return ReportOutcome.ALREADY
         return [ReportOutcome.STALE, task.state]
+
+    def checkpoint(self, id: bytes, fence: int, number: int, data: bytes | None) -> Any:
+        task = self.tasks.get(id)
+        if task is None:
+            return [ReportOutcome.STALE, None]
+        if task.state is not State.RUNNING or task.fence != fence:
+            return [ReportOutcome.STALE, task.state]
+        if task.kept is not None and task.kept[:2] >= (fence, number):
+            return ReportOutcome.ALREADY
+        task.kept = (fence, number, data)
+        return ReportOutcome.APPLIED
 
     def _outcome(self, task: Task, outcome: Outcome, body: Any) -> None:
         if outcome is Outcome.COMPLETE:  # beats a cancel, too

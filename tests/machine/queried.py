@@ -44,6 +44,8 @@ def _check_task(shown: dict[str, Any], task: Task) -> None:
     result = None if shown["result"] is None else (shown["result_content_type"], shown["result"])
     assert result == task.result
     assert (shown["worker"] is not None) == (task.state in (State.RUNNING, State.COMPLETED))
+    kept = None if task.kept is None else task.kept[2]
+    assert shown["checkpoint_bytes"] == (None if kept is None else len(kept))
     past = [(row["fence"], row["attempt"], row["outcome"]) for row in shown["history"] if row["outcome"] != "stale"]
     assert past == task.history
 

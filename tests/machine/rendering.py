@@ -57,7 +57,7 @@ class Printer:
                 return [self.submitted(raw, item) for raw, item in zip(command.specs, answer, strict=True)]
             case c.Claim():
                 return [self.grant(grant) for grant in answer] or ["nothing"]
-            case c.Report():
+            case c.Report() | c.Checkpoint():
                 return [self.reported(item, got) for item, got in zip(command.items, answer, strict=True)]
             case c.Cancel() | c.Retry() | c.Purge():
                 return [self.done(id, *item) for id, item in zip(command.ids, answer, strict=True)]
@@ -91,11 +91,13 @@ class Printer:
         return f"{name} {said}{shown}" + self.error(error)
 
     def grant(self, grant: list[Any]) -> str:
-        raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms = grant
+        raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms, *kept = grant
         line = f"{id_name(spec.parse(raw).id)} attempt={attempt} crashes={crashes} fence={fence_text(fence)}"
         if timeout_ms is not None:
             line += f" timeout={duration_text(timeout_ms)}"
-        return line if deadline_ms is None else line + f" deadline={at(deadline_ms)}"
+        if deadline_ms is not None:
+            line += f" deadline={at(deadline_ms)}"
+        return line + f" checkpoint={kept[0].decode()}" if kept else line
 
     def reported(self, item: list[Any], got: Any) -> str:
         name = id_name(item[0])
@@ -140,6 +142,8 @@ class Printer:
             parts.append(f"due={at(seen['due_ms'])}")
         if seen["reason"]:
             parts.append(f"reason={seen['reason']}")
+        if seen["checkpoint"] is not None:
+            parts.append(f"checkpoint={seen['checkpoint'].decode()}")
         if seen["result"] is not None:
             parts.append(f"result={seen['result'][1].decode()}")
         return " ".join(parts)

@@ -19,8 +19,10 @@ from tq.machine import commands as c
 from tq.machine.apply import Machine, Settings, encode_entry
 from tq.machine.commands import Op, Outcome, Timer
 from tq.machine.states import State
+from tq.store import keys
 from tq.store.dump import state_digest
 from tq.store.memory import MemoryStore
+from tq.store.tables import Table
 
 W1, W2, W3 = (name.ljust(16, b"\0") for name in (b"w1", b"w2", b"w3"))
 
@@ -104,6 +106,40 @@ def test_one_claim_gets_no_more_bytes_than_fit_a_reply() -> None:
     assert len(pair.machine.apply(pair.index + 1, raw).granted) == 1
     raw = encode_entry(START_MS, [c.Claim(W1, 2, [], 10)])
     assert len(pair.machine.apply(pair.index + 2, raw).granted) == 1
+
+
+def test_checkpoints_count_among_the_bytes_of_a_grant() -> None:
+    """The next attempts of many tasks get what was kept, and yet their grants fit a reply."""
+    pair = opened()
+    n = limits.GRANT_BYTES_MAX // limits.CHECKPOINT_BYTES_MAX + 10
+    pair.apply([c.Submit([task(number) for number in range(n)])])
+    granted = pair.apply([c.Claim(W1, 1, [], n)]).granted
+    assert len(granted) == n
+    data = bytes(limits.CHECKPOINT_BYTES_MAX)
+    for at in range(0, n, 100):
+        pair.apply([c.Checkpoint([[id, fence, 1, data] for id, fence, _ in granted[at : at + 100]])])
+    pair.apply([c.SessionClose(W1)])
+    raw = encode_entry(START_MS, [c.Claim(W2, 1, [], n)])
+    grants: Any = pair.machine.apply(pair.index + 1, raw).answers[0]
+    assert 0 < len(grants) < n
+    assert {grant[7] for grant in grants} == {data}
+    assert sum(len(grant[0]) + len(grant[7]) for grant in grants) <= limits.GRANT_BYTES_MAX
+
+
+@pytest.mark.parametrize("wrong", [bytes(limits.CHECKPOINT_BYTES_MAX + 1), "text", 5])
+def test_a_checkpoint_that_is_none_is_refused_and_changes_nothing(wrong: Any) -> None:
+    pair = opened()
+    pair.apply([c.Submit([task(1)])])
+    ((id, fence, _),) = pair.apply([c.Claim(W1, 1, [], 1)]).granted
+    before = state_digest(pair.store.txn)
+    for items in ([[id, fence, 1, wrong]], [[id, fence, -1, b""]], [[id[1:], fence, 1, b""]], [[id, fence, 1]]):
+        raw = encode_entry(START_MS, [c.Checkpoint(items)])
+        (answer,) = pair.machine.apply(pair.index + 1, raw).answers
+        assert isinstance(answer, InvalidRequest), items
+        pair.index += 1
+    # The format of the entry is remembered; nothing else was written.
+    pair.store.txn.delete(Table.META, keys.FORMAT)
+    assert state_digest(pair.store.txn) == before
 
 
 def test_the_snooze_after_the_last_counts_as_a_failure() -> None:
@@ -257,6 +293,7 @@ def odd_commands(draw: st.DrawFn) -> Any:
         Op.JOB_START: [number_id(4), 0, [None, None, None, None, None], None, 0],
         Op.JOB_STEP: [number_id(4), 1],
         Op.CLUSTER_FORM: [number_id(5), "n"],
+        Op.CHECKPOINT: [[[number_id(1), 3 * limits.FENCE_ORDINALS, draw(st.integers(0, 2)), draw(odd)]]],
         Op.SETTINGS_SET: [1_000, 3, 1_000, 10, 1_000, 1_000],
         Op.QUEUE_SET: [number_id(6), "default", "ana", [[draw(st.sampled_from(SETTINGS)), draw(odd)]]],
     }

@@ -188,6 +188,19 @@ class MachineAgainstModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.granted)
     @rule(
+        kept=st.lists(
+            st.tuples(st.integers(0, 9), st.integers(0, 3), st.sampled_from([b"", b"one", b"two", None])),
+            min_size=1,
+            max_size=3,
+        ),
+        alone=st.booleans(),
+    )
+    def checkpoint(self, kept: list[tuple[int, int, bytes | None]], alone: bool) -> None:
+        grants = [(*self.grant(back)[:2], number, data) for back, number, data in kept]
+        self.issue(c.Checkpoint([list(item) for item in grants]), alone)
+
+    @precondition(lambda self: self.granted)
+    @rule(
         said=st.lists(
             st.tuples(st.integers(0, 9), st.sampled_from(Outcome).flatmap(lambda o: st.tuples(st.just(o), bodies(o)))),
             min_size=1,

@@ -174,6 +174,7 @@ class TaskInfo:
     tags: tuple[str, ...] = ()
     headers: dict[str, str] = attrs.field(factory=dict)
     progress: Any = None
+    checkpoint_bytes: int | None = None
     index: int = 0
     more: dict[str, Any] = attrs.field(factory=dict)
 

@@ -7,11 +7,12 @@ SubmitItem
     ``0``: created and pending (the common case), or
     ``[outcome, state, id, error]``: outcome a ``SubmitOutcome``; state of the task it speaks of, or None; id of
     that task (the holder's, where an idempotency or unique key hit); error in ``tq.errors.to_wire`` form, or None.
-ReportItem
+ReportItem (of a checkpoint, too)
     ``0`` applied · ``1`` already · or ``[2, state | None]`` stale, with the state the task has now (None: unknown id).
     A complete that beat a cancel is plain ``0``.
 Grant
-    ``[spec, attempt, crashes, fence, lease_ms, timeout_ms | None, deadline_ms | None]`` (deadline absolute in log time).
+    ``[spec, attempt, crashes, fence, lease_ms, timeout_ms | None, deadline_ms | None]`` (deadline absolute in log time), and
+    behind it, if there is one, the checkpoint of an earlier attempt.
 CancelItem, RetryItem, PurgeItem
     ``[state | None, error | None]``: state after the command (for a purged task the one it ended in).
 JobStatus

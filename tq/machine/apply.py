@@ -22,11 +22,12 @@ import attrs
 
 from tq import cbor
 from tq.errors import TqError
-from tq.machine import bulk, cancel, claim, jobs, leases, queue_set, report, sessions, submit, timers
+from tq.machine import bulk, cancel, checkpoint, claim, jobs, leases, queue_set, report, sessions, submit, timers
 from tq.machine.answers import NO_TYPE, Applied
 from tq.machine.commands import (
     Advance,
     Cancel,
+    Checkpoint,
     Claim,
     ClusterForm,
     Command,
@@ -188,4 +189,5 @@ _HANDLERS: Final[dict[type[Command], Callable[[Entry, Any], object]]] = {
     ClusterForm: _cluster_form,
     SettingsSet: _settings_set,
     QueueSet: queue_set.queue_set,
+    Checkpoint: checkpoint.checkpoint,
 }

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from tq import limits
 from tq.errors import InvalidRequest, SessionLost, TqError
+from tq.machine import checkpoint
 from tq.machine import task as t
 from tq.machine.answers import EventKind
 from tq.machine.commands import Claim
@@ -39,7 +40,7 @@ _CHUNK: Final = 64
 _STARTED: Final = int(EventKind.STARTED)
 _PENDING: Final = int(State.PENDING)
 _RUNNING: Final = int(State.RUNNING)
-_GENERAL: Final = t.HAS_UNIQUE | t.HAS_TIMERS | t.HAS_GIVEN
+_GENERAL: Final = t.HAS_UNIQUE | t.HAS_TIMERS | t.HAS_GIVEN | t.HAS_CHECKPOINT
 _PAIR_BYTES: Final = keys.READY_PAIR.size
 
 
@@ -188,7 +189,10 @@ def _within_bytes(ids: list[bytes], headers: dict[bytes, bytes]) -> list[bytes]:
     size = keys.U32.unpack_from
     at = FRONT_BYTES - 4
     for n, id in enumerate(ids):
-        total += size(headers[id], at)[0]
+        raw = headers[id]
+        total += size(raw, at)[0]
+        if raw[t.CHECKPOINT_AT] & t.CHECKPOINT_BIT:
+            total += limits.CHECKPOINT_BYTES_MAX
         if total > limits.GRANT_BYTES_MAX and n:
             return ids[:n]
     return ids
@@ -201,9 +205,11 @@ def _grant_general(entry: Entry, session: Session, id: bytes, raw: bytes, spec: 
 
 
 def _say(entry: Entry, task: Task, spec: bytes) -> Grant:
-    return [
+    grant = [
         spec, task.attempt, task.crashes, task.fence, entry.settings.lease_ms, task.timeout or None, task.deadline or None
     ]  # fmt: skip
+    kept = checkpoint.kept(entry.txn, task)
+    return grant if kept is None else [*grant, kept]
 
 
 def _granted_before(entry: Entry, session: Session) -> list[Grant]:

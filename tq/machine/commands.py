@@ -15,7 +15,9 @@ from typing import ClassVar
 import attrs
 
 FORMAT = 2
-"""The newest. 1: the beginning. 2: QUEUE_SET."""
+"""The newest. 1: the beginning. 2: QUEUE_SET, CHECKPOINT, and longer filters in JOB_START."""
+
+FILTER_FIELDS_OF_FORMAT_1 = 5
 
 
 class Op(enum.IntEnum):
@@ -35,6 +37,7 @@ class Op(enum.IntEnum):
     CLUSTER_FORM = 14
     SETTINGS_SET = 15
     QUEUE_SET = 16
+    CHECKPOINT = 17
 
 
 class Outcome(enum.IntEnum):
@@ -190,6 +193,10 @@ class JobStart(Command):
     limit: int | None = None
     delay_ms: int = 0
 
+    @property
+    def format(self) -> int:
+        return 2 if len(self.filter) > FILTER_FIELDS_OF_FORMAT_1 else 1
+
 
 @attrs.frozen
 class JobStep(Command):
@@ -236,6 +243,22 @@ class QueueSet(Command):
     queue: str
     by: str
     changes: list[list[object]]
+
+    @property
+    def format(self) -> int:
+        return 2
+
+
+@attrs.frozen
+class Checkpoint(Command):
+    """Running attempts keep something for the next one. Answer: a list with one ReportItem per item; already: this one or a later
+    one is kept.
+
+    ``number`` rises within an attempt. data None: nothing any more.
+    """
+
+    OP = Op.CHECKPOINT
+    items: list[list[object]]  # [id, fence, number, data | None]
 
     @property
     def format(self) -> int:

@@ -17,6 +17,7 @@ from tq.machine.commands import (
     FORMAT,
     Advance,
     Cancel,
+    Checkpoint,
     Claim,
     ClusterForm,
     Command,
@@ -118,6 +119,18 @@ _U32: Final = _is_int(0, (1 << 32) - 1)
 _CHANGES: Final = 64  # settings of a queue in one command
 
 
+def _is_checkpoint(value: Any) -> bool:
+    if value.__class__ is not list or len(value) != 4:
+        return False
+    id, fence, number, data = value
+    return (
+        _is_id(id)
+        and _U63(fence)
+        and _U63(number)
+        and (data is None or (_is_bytes(data) and len(data) <= limits.CHECKPOINT_BYTES_MAX))
+    )  # fmt: skip
+
+
 def _is_change(value: Any) -> bool:
     return value.__class__ is list and len(value) == 2 and _is_text(value[0])
 
@@ -181,9 +194,12 @@ _CHECKS: Final[dict[type[Command], tuple[tuple[str, Check, str], ...]]] = {
         ("by", _is_text, "must be text"),
         ("changes", _is_list(_is_change, _CHANGES), f"must be up to {_CHANGES} settings, [name, value] each"),
     ),
+    Checkpoint: (
+        ("items", _is_list(_is_checkpoint, _TASKS), f"must be [id, fence, number, data] each, data of at most {limits.CHECKPOINT_BYTES_MAX} bytes"),
+    ),
 }  # fmt: skip
 
-_SINCE: Final[dict[type[Command], int]] = {QueueSet: 2}
+_SINCE: Final[dict[type[Command], int]] = {QueueSet: 2, Checkpoint: 2}
 """Command -> the first format that has it; all others are of the first one."""
 
 _BY_OP: Final[dict[int, dict[int, type[Command]]]] = {

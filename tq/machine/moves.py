@@ -10,6 +10,7 @@ hot paths of submit, claim and report, which do the same for the plain case in b
 | never started      | TIMERS expires                                               |
 | not ended          | TIMERS deadline                                              |
 | while it counts    | KEYS unique                                                  |
+| not ended          | HISTORY checkpoint                                           |
 
 Timers go with their cause, so a timer that is due always means what it says.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 from tq import limits
+from tq.machine import checkpoint
 from tq.machine import task as t
 from tq.machine.answers import EventKind
 from tq.machine.commands import Timer
@@ -106,6 +108,7 @@ def to_end(entry: Entry, task: Task, event: Event, state: State, reason: Reason 
     if task.deadline:
         txn.delete(Table.TIMERS, keys.timer(Timer.DEADLINE, task.deadline, task.id))
     task.expires = task.deadline = 0
+    checkpoint.drop(txn, task)
     task.flags &= ~t.CANCELLING
     task.reason = reason
     task.ended = entry.time_ms

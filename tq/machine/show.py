@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tq import cbor
-from tq.machine import history
+from tq.machine import checkpoint, history
 from tq.machine import task as t
 from tq.machine.names import find_name
 from tq.machine.states import State
@@ -44,6 +44,7 @@ TASK_FIELDS: Final = (
     "reason",  # of a dead task: attempts, permanent, poison, deadline
     "cancelling",
     "worker",  # name, while it runs and if it completed
+    "checkpoint_bytes",  # of what its attempts have kept for the next one
     "content_type",
     "tags",
     "headers",
@@ -64,6 +65,7 @@ def show(txn: ReadTxn, task: Task, parts: int) -> dict[str, Any]:
     raw = txn.get(Table.SPECS, task.id)
     assert raw is not None, f"task {task.id.hex()} has no spec"
     spec = parse(raw)
+    kept = checkpoint.kept(txn, task)
     shown: dict[str, Any] = {
         "id": task.id,
         "type": spec.type,
@@ -86,6 +88,7 @@ def show(txn: ReadTxn, task: Task, parts: int) -> dict[str, Any]:
         "reason": t.REASON_TEXTS[task.reason],
         "cancelling": task.is_cancelling,
         "worker": task.worker or None,
+        "checkpoint_bytes": None if kept is None else len(kept),
         "content_type": spec.content_type,
         "tags": list(spec.tags),
         "headers": dict(spec.headers),

@@ -14,7 +14,7 @@ are 16 bytes. A key of any length that a user picked is kept as a hash of fixed 
 | HELD       | session, id                                                      | fence u64                          |
 | ENDED      | state u8, time u64, id                                           | empty                              |
 | RESULTS    | id                                                               | CBOR [content type, bytes]         |
-| HISTORY    | id, number u32                                                   | CBOR, `tq/machine/history.py`      |
+| HISTORY    | id, number u32 · id, 0xFFFFFFFF                                  | CBOR, `tq/machine/history.py` · checkpoint of a handler, `tq/machine/checkpoint.py` |
 | SESSIONS   | session · session, 0x01                                          | CBOR · seq u64, fence u64, n u32   |
 | KEYS       | "i", hash · "u", hash, id                                        | id · empty                         |
 | TOMBSTONES | id                                                               | CBOR, `tq/machine/retention.py`    |
@@ -109,6 +109,10 @@ def timers_until(kind: int, time_ms: int) -> tuple[bytes, bytes]:
 
 def history(id: bytes, number: int) -> bytes:
     return id + U32.pack(number)
+
+
+def checkpoint(id: bytes) -> bytes:
+    return id + b"\xff\xff\xff\xff"
 
 
 def count_state(queue: int, state: int, band: int) -> bytes:

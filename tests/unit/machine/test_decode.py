@@ -43,6 +43,7 @@ EXAMPLES: list[Command] = [
     c.ClusterForm(id_of(9), "name"),
     c.SettingsSet(30_000, 3, 1_000, 100, 2_000, 3_000),
     c.QueueSet(OPERATION, "mail", "ana", [["paused", True], ["retry", [1, 2, 3, 4, 5]]]),
+    c.Checkpoint([[id_of(1), 5, 1, b"data"], [id_of(1), 5, 2, None]]),
 ]
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.floats() | st.text(max_size=3)

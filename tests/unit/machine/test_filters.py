@@ -61,6 +61,7 @@ def test_a_filter_survives_its_command_which_is_as_old_as_it_can_be(fields: dict
     command = wanted.command()
     assert len(command) == size
     assert Filter.of_command(cbor.loads(cbor.dumps(command))) == wanted
+    assert c.JobStart(bytes(16), RETRY, command).format == (1 if size == 5 else 2)
 
 
 @pytest.mark.parametrize(

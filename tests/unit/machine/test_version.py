@@ -33,7 +33,7 @@ def test_an_entry_needs_no_more_than_its_commands() -> None:
 
 
 def test_a_command_says_the_format_in_which_it_exists() -> None:
-    assert {c.QueueSet: QUEUE_SET.format} == _SINCE
+    assert {c.QueueSet: QUEUE_SET.format, c.Checkpoint: c.Checkpoint([]).format} == _SINCE
     assert max(_SINCE.values()) == FORMAT
 
 
