@@ -105,6 +105,7 @@ TESTED_BY: dict[str, str] = {
     "tq/sim/checkers/raft_*.py": "tests/unit/sim/test_checkers_raft.py",
     "tq/sim/checkers/*.py": "tests/unit/sim/test_checkers_history.py",
     # The broker's parts, joined
+    "tq/broker/hand_over.py": "tests/sim/test_hand_over.py",
     "tq/broker/services.py": "tests/unit/broker/test_broker.py",
     "tq/broker/run.py": "tests/cluster/test_readme.py",
     "tq/broker/listen.py": "tests/cluster/test_readme.py",

@@ -18,7 +18,6 @@ from typing import Any
 import attrs
 import structlog
 
-from tq import limits
 from tq.broker.advance_timers import AdvanceTimers
 from tq.broker.applier import Applier, LogEntry
 from tq.broker.bulk_jobs import BulkJobs
@@ -31,6 +30,7 @@ from tq.broker.dispatch import Dispatch, Heartbeats, session_lost
 from tq.broker.events import Events
 from tq.broker.expire_leases import ExpireLeases
 from tq.broker.gather import Gather
+from tq.broker.hand_over import HandOver
 from tq.broker.histogram import Histogram
 from tq.broker.leases import Leases
 from tq.broker.log_time import LogTime
@@ -40,7 +40,7 @@ from tq.broker.relay import Relay, RelayedSocket
 from tq.broker.requests import answer_requests
 from tq.broker.services import Service
 from tq.broker.snapshots import Snapshots
-from tq.broker.status import cluster_view
+from tq.broker.status import Status
 from tq.broker.waits import Waits
 from tq.config import Config
 from tq.errors import NotLeader
@@ -53,7 +53,6 @@ from tq.raft.reads import ReadEnd
 from tq.raft.transport.frames import CHANNEL_FORWARD, CHANNEL_STATUS
 from tq.store.store import Store
 from tq.store.txn import ReadTxn
-from tq.version import VERSION
 from tq.world import Clock, Disk, Random
 
 LEADERLESS_MS = 1_000
@@ -71,9 +70,6 @@ class Counters:
     requests: int = 0
     connections_refused: int = 0
 
-
-HAND_OVER_AGAIN_MS = 5_000
-"""Between two tries of a leader that should not lead."""
 
 Send = Callable[[str, int, bytes], bool]
 
@@ -142,10 +138,12 @@ class Broker:
         )
         self.peer_statistics: Callable[[], dict[str, dict[str, Any]]] = dict  # set by who carries the messages
         self._reachable: set[str] = set()
-        self._hand_over_next_ms = clock.monotonic_ms()
+        self._hand_over = HandOver(
+            node, clock, self.clock_watch, lambda: self._reachable, self._wake, self._log
+        )  # fmt: skip
         self._leader_seen: str | None = None
         self._leader_seen_ms = 0
-        self._cluster_id = cluster_id
+        self.cluster_id = cluster_id
         self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
         self.leases = Leases(clock, config.leases.lease_ms, config.leases.session_ms)
@@ -180,6 +178,7 @@ class Broker:
             ),
             BulkJobs(lambda: queries.jobs_unfinished(store.txn), self.proposer.propose),
         ]
+        self.status = Status(self, store)
         self._checkpoint_due_ms = clock.monotonic_ms() + config.storage.checkpoint_ms
         self.snapshots = Snapshots(
             node,
@@ -214,7 +213,7 @@ class Broker:
         if is_leader:
             self._log.info("leads", term=self.node.term)
             # An entry of this term, so that all before it is known to be committed; the first forms the cluster.
-            forming = commands.ClusterForm(self._cluster_id, self.config.cluster.name)
+            forming = commands.ClusterForm(self.cluster_id, self.config.cluster.name)
             self.proposer.propose(forming, 1, 64, self._formed)
             # The leader's configuration counts for all. Without the log each node would apply by its own.
             settings = commands.SettingsSet(*attrs.astuple(self._settings))
@@ -258,9 +257,8 @@ class Broker:
             self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
         self.disk_watch.run_once()
         self.clock_watch.run_once()
-        if self.clock_watch.state is ClockState.FAR and self.is_serving and not self.is_stopping:
-            self._give_way()
         if self.is_serving and not self.is_stopping:
+            self._hand_over.run_once()
             for service in self._services:
                 service.run_once()
         now_ms = self.clock.monotonic_ms()
@@ -286,15 +284,8 @@ class Broker:
             connection.flush()
 
     def hand_over(self, why: str) -> bool:
-        """Let another node lead, one that can be reached and whose clock is right. False if there is none, or this node
-        does not lead. Role and leader tell how it ended; it is over after the longest election time-out."""
-        able = [peer for peer in sorted(self._reachable) if not self.clock_watch.is_far(peer)]
-        if not self.node.is_leader or not able:
-            return False
-        target = self.node.transfer(among=able)
-        self._log.info("hands leadership over", to=target, why=why)
-        self._wake()
-        return True
+        """Let another node lead; see ``HandOver.begin``."""
+        return self._hand_over.begin(why)
 
     def stop(self) -> None:
         """No new work from now on: tell the peers, answer what is only waiting."""
@@ -371,98 +362,19 @@ class Broker:
         return self.log_time.now_ms()
 
     def hello(self, rid: int) -> m.HelloReply:
-        return m.HelloReply(
-            rid,
-            m.PROTOCOL_VERSION,
-            ["events", "bulk", "explain"],
-            {
-                "payload_bytes_max": limits.PAYLOAD_BYTES_MAX,
-                "result_bytes_max": limits.RESULT_BYTES_MAX,
-                "frame_bytes_max": limits.FRAME_BYTES_MAX,
-                "batch_tasks_max": limits.BATCH_TASKS_MAX,
-                "batch_bytes_max": limits.BATCH_BYTES_MAX,
-                "requests_in_flight_max": limits.REQUESTS_IN_FLIGHT_MAX,
-                "claim_wait_ms_max": limits.CLAIM_WAIT_MS_MAX,
-                "wait_ms_max": limits.WAIT_MS_MAX,
-                "idle_timeout_ms": limits.IDLE_TIMEOUT_MS,
-            },
-            self.config.retention.tombstone_keep_ms,
-            self._cluster_id,
-            self.config.node.id,
-            self.leader_address,
-            f"tq/{VERSION}",
-            self.log_time.now_ms(),
-        )
+        return self.status.hello(rid)
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for people and for metrics; all since this node started, or of now."""
-        counts = queries.counts(self.txn)
-        return {
-            "node": self.config.node.id,
-            "version": VERSION,
-            "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
-            "tasks": counts,
-            "workers": len(self.leases.sessions),
-            "leases": len(self.leases),
-            "claims_parked": len(self.claims),
-            "waits": len(self.waits),
-            "subscriptions": len(self.events),
-            "connections": len(self.connections),
-            "requests": self.counters.requests,
-            "leases_expired": self.counters.leases_expired,
-            "stale_results": self.counters.stale_results,
-            "submit_seconds": self.counters.submits.as_dict(),
-            "claim_wait_seconds": self.claims.waited.as_dict(),
-            "events": [[queue, event, count] for (queue, event), count in sorted(self.counters.events.items())],
-            "disk_free_bytes": self.disk_watch.free_bytes,
-            "disk_is_low": self.disk_watch.is_low,
-            "clock_offset_ms": self.clock_watch.offset_ms,
-            "clock": self.clock_watch.state.value,
-            "relay": self.relay.statistics(),
-            "peers": self.peer_statistics(),
-            "proposer": attrs.asdict(self.proposer.statistics()),
-            "applier": attrs.asdict(self.applier.statistics()),
-            "snapshots": self.snapshots.statistics(),
-            "raft": _plain(attrs.asdict(self.node.statistics())),
-            "store": _plain(attrs.asdict(self._store.statistics())),
-        }
+        return self.status.numbers()
 
     def node_status(self) -> dict[str, Any]:
-        """What this node says of itself to whoever asks for the cluster."""
-        raft = _plain(attrs.asdict(self.node.statistics()))
-        return {
-            "id": self.config.node.id,
-            "address": self.config.client_address,
-            "reachable": True,
-            "role": self.node.role.name.lower(),
-            "term": self.node.term,
-            "leader": self.node.leader_id,
-            "last": self.node.last_index,
-            "commit": self.node.commit_index,
-            "applied": self.applied_index,
-            "checkpointed": self._store.checkpointed_index,
-            "serving": self.is_serving,
-            "disk_free_bytes": self.disk_watch.free_bytes,
-            "disk_is_low": self.disk_watch.is_low,
-            "sync_p99_ms": raft["sync_p99_ms"],
-            "wall_ms": self.clock.wall_ms(),
-            "clock_offset_ms": self.clock_watch.offset_ms,
-            "clock": self.clock_watch.state.value,
-            "log_time_ahead_ms": self.log_time.ahead_ms(),
-            "uptime_ms": self.clock.monotonic_ms() - self.started_monotonic_ms,
-            "version": VERSION,
-            "peers": self.peer_statistics(),
-            "raft": raft,
-        }
+        return self.status.of_node()
 
     def cluster_status(self, done: Callable[[dict[str, Any]], None]) -> None:
         """Ask all nodes; ``done`` gets the whole, with those that did not answer shown as such."""
 
         def gathered(others: dict[str, dict[str, Any] | None]) -> None:
-            me = self.config.node.id
-            told = {**others, me: self.node_status()}
-            cluster = self.config.cluster
-            done(cluster_view(self._cluster_id, cluster.name, me, cluster.peers, told, self.peer_statistics()))
+            done(self.status.of_cluster(others))
             self.flush()
 
         self.gather.ask(gathered)
@@ -481,13 +393,6 @@ class Broker:
                 offset_ms=watch.offset_ms,
                 before=before.value,
             )
-
-    def _give_way(self) -> None:
-        """A node with a wrong clock should not lead; it does if no other can."""
-        now_ms = self.clock.monotonic_ms()
-        if now_ms >= self._hand_over_next_ms and self.node.transfer_target is None:
-            self._hand_over_next_ms = now_ms + HAND_OVER_AGAIN_MS
-            self.hand_over("its clock is wrong")
 
     def _formed(self, answer: object, index: int) -> None:
         if isinstance(answer, Exception):
@@ -621,16 +526,3 @@ def _settings(config: Config) -> Settings:
         dead_keep_ms=config.retention.dead_keep_ms,
         tombstone_keep_ms=config.retention.tombstone_keep_ms,
     )
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Enums and odd keys to text, for CBOR and JSON."""
-    return {
-        str(key): value if isinstance(value, (int, float, str, bytes, type(None))) and type(value) in _SCALARS
-        else _plain(value) if isinstance(value, dict)
-        else getattr(value, "name", str(value))
-        for key, value in values.items()
-    }  # fmt: skip
-
-
-_SCALARS = frozenset({int, float, str, bytes, bool, type(None)})

@@ -52,6 +52,14 @@ class Snapshots:
         """Snapshots that this node has taken."""
         return self._installing.installed
 
+    def state(self) -> str | None:
+        """What is under way here, for people."""
+        if self._installing.is_installing:
+            return "installs"
+        if self._making.is_making:
+            return "makes"
+        return None if self._making.offered is None else "sends"
+
     def statistics(self) -> dict[str, int | bool | None]:
         offered = self._making.offered
         return {

@@ -3,11 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import attrs
+
+from tq import limits
 from tq.config import PeerEntry
+from tq.machine import queries
+from tq.protocol import messages as m
+from tq.store.store import Store
+from tq.version import VERSION
 
-Status = dict[str, Any]
+if TYPE_CHECKING:
+    from tq.broker.broker import Broker
+
+Told = dict[str, Any]
+_SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+
+
+class Status:
+    """What one node says of itself."""
+
+    def __init__(self, broker: Broker, store: Store) -> None:
+        self._broker = broker
+        self._store = store
+
+    def hello(self, rid: int) -> m.HelloReply:
+        broker = self._broker
+        return m.HelloReply(
+            rid,
+            m.PROTOCOL_VERSION,
+            ["events", "bulk", "explain"],
+            BOUNDS,
+            broker.config.retention.tombstone_keep_ms,
+            broker.cluster_id,
+            broker.config.node.id,
+            broker.leader_address,
+            f"tq/{VERSION}",
+            broker.log_time_ms(),
+        )
+
+    def numbers(self) -> Told:
+        """For people and for metrics; all since this node started, or of now."""
+        broker = self._broker
+        counters = broker.counters
+        return {
+            "node": broker.config.node.id,
+            "version": VERSION,
+            "uptime_ms": broker.clock.monotonic_ms() - broker.started_monotonic_ms,
+            "tasks": queries.counts(broker.txn),
+            "workers": len(broker.leases.sessions),
+            "leases": len(broker.leases),
+            "claims_parked": len(broker.claims),
+            "waits": len(broker.waits),
+            "subscriptions": len(broker.events),
+            "connections": len(broker.connections),
+            "requests": counters.requests,
+            "leases_expired": counters.leases_expired,
+            "stale_results": counters.stale_results,
+            "submit_seconds": counters.submits.as_dict(),
+            "claim_wait_seconds": broker.claims.waited.as_dict(),
+            "events": [[queue, event, count] for (queue, event), count in sorted(counters.events.items())],
+            "disk_free_bytes": broker.disk_watch.free_bytes,
+            "disk_is_low": broker.disk_watch.is_low,
+            "clock_offset_ms": broker.clock_watch.offset_ms,
+            "clock": broker.clock_watch.state.value,
+            "relay": broker.relay.statistics(),
+            "peers": broker.peer_statistics(),
+            "proposer": attrs.asdict(broker.proposer.statistics()),
+            "applier": attrs.asdict(broker.applier.statistics()),
+            "snapshots": broker.snapshots.statistics(),
+            "raft": _plain(attrs.asdict(broker.node.statistics())),
+            "store": _plain(attrs.asdict(self._store.statistics())),
+        }
+
+    def of_node(self) -> Told:
+        """For whoever asks for the cluster."""
+        broker, node = self._broker, self._broker.node
+        raft = _plain(attrs.asdict(node.statistics()))
+        return {
+            "id": broker.config.node.id,
+            "address": broker.config.client_address,
+            "reachable": True,
+            "role": node.role.name.lower(),
+            "term": node.term,
+            "leader": node.leader_id,
+            "last": node.last_index,
+            "commit": node.commit_index,
+            "applied": broker.applied_index,
+            "checkpointed": self._store.checkpointed_index,
+            "serving": broker.is_serving,
+            "disk_free_bytes": broker.disk_watch.free_bytes,
+            "disk_is_low": broker.disk_watch.is_low,
+            "sync_p99_ms": raft["sync_p99_ms"],
+            "wall_ms": broker.clock.wall_ms(),
+            "clock_offset_ms": broker.clock_watch.offset_ms,
+            "clock": broker.clock_watch.state.value,
+            "log_time_ahead_ms": broker.log_time.ahead_ms(),
+            "uptime_ms": broker.clock.monotonic_ms() - broker.started_monotonic_ms,
+            "version": VERSION,
+            "peers": broker.peer_statistics(),
+            "snapshot": broker.snapshots.state(),
+            "raft": raft,
+        }
+
+    def of_cluster(self, others: Mapping[str, Told | None]) -> Told:
+        """``others``: what they said of themselves."""
+        broker = self._broker
+        me, cluster = broker.config.node.id, broker.config.cluster
+        told = {**others, me: self.of_node()}
+        return cluster_view(broker.cluster_id, cluster.name, me, cluster.peers, told, broker.peer_statistics())
+
+
+BOUNDS = {
+    "payload_bytes_max": limits.PAYLOAD_BYTES_MAX,
+    "result_bytes_max": limits.RESULT_BYTES_MAX,
+    "frame_bytes_max": limits.FRAME_BYTES_MAX,
+    "batch_tasks_max": limits.BATCH_TASKS_MAX,
+    "batch_bytes_max": limits.BATCH_BYTES_MAX,
+    "requests_in_flight_max": limits.REQUESTS_IN_FLIGHT_MAX,
+    "claim_wait_ms_max": limits.CLAIM_WAIT_MS_MAX,
+    "wait_ms_max": limits.WAIT_MS_MAX,
+    "idle_timeout_ms": limits.IDLE_TIMEOUT_MS,
+}
+"""What a client is told in HELLO."""
 
 
 def cluster_view(
@@ -15,9 +134,9 @@ def cluster_view(
     name: str,
     me: str,
     peers: Sequence[PeerEntry],
-    told: Mapping[str, Status | None],
+    told: Mapping[str, Told | None],
     ways: Mapping[str, Mapping[str, Any]],
-) -> Status:
+) -> Told:
     """The whole.
 
     Args:
@@ -50,12 +169,22 @@ def cluster_view(
     }
 
 
-def _leader(nodes: Sequence[Status]) -> Status | None:
+def _leader(nodes: Sequence[Told]) -> Told | None:
     """The one that leads the highest term; an older leader that was cut off may not know yet."""
     leaders = [node for node in nodes if node["reachable"] and node["role"] == "leader"]
     return max(leaders, key=lambda node: int(node["term"]), default=None)
 
 
-def _silent(peer: PeerEntry, way: Mapping[str, Any]) -> Status:
+def _silent(peer: PeerEntry, way: Mapping[str, Any]) -> Told:
     reason = way.get("refused") or way.get("reason") or "it did not answer in time"
     return {"id": peer.id, "address": peer.client, "reachable": False, "reason": reason}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Enums and odd keys to text, for CBOR and JSON."""
+    return {
+        str(key): value if isinstance(value, (int, float, str, bytes, type(None))) and type(value) in _SCALARS
+        else _plain(value) if isinstance(value, dict)
+        else getattr(value, "name", str(value))
+        for key, value in values.items()
+    }  # fmt: skip
