@@ -58,10 +58,11 @@ def _put(entry: Entry, command: QueueSet, before: QueueSettings, after: QueueSet
 
 
 def _wake(entry: Entry, number: int) -> None:
-    """All that is ready in the queue can be claimed from now on; what entered pending in this entry is part of it."""
-    for pair, n in entry.ready.pairs.items():
-        if pair[0] == number:
-            entry.entered[pair] = n
+    """All that is ready in the queue can be claimed from now on; what entered pending in this entry is part of it.
+    Sorted: the order in memory is that of a node's life."""
+    for type_ in sorted(entry.ready.types_by_queue.get(number, ())):
+        pair = (number, type_)
+        entry.entered[pair] = entry.ready.pairs[pair]
 
 
 def _emit(entry: Entry, kind: EventKind, number: int, extra: object) -> None:

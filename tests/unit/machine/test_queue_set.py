@@ -145,6 +145,23 @@ def test_the_leader_is_told_of_what_can_be_claimed_and_nothing_else() -> None:
     assert len(d.claim(9)) == 7
 
 
+def test_what_is_told_at_a_resumption_has_the_same_order_on_every_node() -> None:
+    """One node has lived through it, another one has read it from its store."""
+    old, new = Driver(), Driver()
+    for d in (old, new):
+        d.open(types=("x", "y", "z"), queues=("mail",))
+        for n, type_ in enumerate("zyx"):
+            d.submit(n, type=type_, queue="mail")
+        d.claim(2)
+        for n, type_ in enumerate("yz", 5):
+            d.submit(n, type=type_, queue="mail")
+        set_queue(d, paused=True)
+    new.restart()
+    answers = [d.apply(command(d, paused=False)) for d in (old, new)]
+    assert repr(answers[0]) == repr(answers[1])
+    assert len(answers[0].ready) == 3
+
+
 def test_the_order_of_queues_in_a_claim_stays_without_the_paused_one() -> None:
     d = Driver()
     d.open(queues=("a", "b", "c"))
