@@ -18,18 +18,21 @@ from typing import Any
 
 import pytest
 
-from tests.sim.crowd import LIVE, Actor, Listener, OneBroker, Stage, Submitter, Worker
+from tests.sim.crowd import LIVE, Actor, Listener, OneBroker, Operator, Stage, Submitter, Worker
 from tests.unit.broker.rig import World
 from tq.broker import broker as broker_module
 from tq.broker.applier import Applier
+from tq.broker.broker import Broker
 from tq.broker.claims import Claims, Waiting
 from tq.broker.connection import Connection
 from tq.broker.events import Events
 from tq.errors import NotFound, StorageFailed, from_wire
-from tq.machine import queries
+from tq.machine import queries, queue_set, queue_settings, submit
 from tq.machine.answers import Applied
+from tq.machine.queue_settings import QueueRules, QueueSettings
 from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
+from tq.sim.checkers.queues import QueuePromises
 from tq.sim.checkers.records import parse
 from tq.sim.disk import FREE_BYTES, PowerLoss, SimDisk
 from tq.sim.random import SeededRandom
@@ -54,15 +57,21 @@ class Run:
         self.faults: Counter[str] = Counter()
         self.world = World(seed, late=self.random.below(2) == 0)
         self.stage = Stage(OneBroker(self.world), self.random.fork())
-        self.world.on_broker = self.stage.truth.watch
-        self.stage.truth.watch(self.world.broker)
+        self.queues = QueuePromises()
+        self.world.on_broker = self._watch
+        self._watch(self.world.broker)
         self.listener = Listener(self.stage, "l1")
         workers = [Worker(self.stage, f"w{number}", 1 + 3 * number) for number in range(4)]
         self.actors: list[Actor] = [
             *[Submitter(self.stage, f"c{number}") for number in range(3)],
             *workers,
             self.listener,
+            Operator(self.stage, "o1"),
         ]
+
+    def _watch(self, broker: Broker) -> None:
+        self.stage.truth.watch(broker)
+        self.queues.watch(broker)
 
     def play(self) -> None:
         for _ in range(self.steps):
@@ -256,6 +265,8 @@ def test_random_runs(seed):
     run = run_seed(seed)
     assert len(run.stage.ids) > 100, "little was submitted"
     assert run.listener.events > 100, "little was heard"
+    assert run.queues.seen["pauses"] > 3, "hardly a queue was paused"
+    assert run.queues.seen["created under a bound"] > 10, "hardly a queue was bounded"
 
 
 def test_a_seed_is_the_run():
@@ -360,6 +371,28 @@ def _a_replay_is_said_to_be_whole(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Events, "subscribe", lambda self, *fields: subscribe(self, *fields) or True)
 
 
+def _paused_queues_are_served(patch: pytest.MonkeyPatch) -> None:
+    lay_out = QueueRules._lay_out
+
+    def forgetful(self: QueueRules, number: int, settings: QueueSettings) -> None:
+        lay_out(self, number, settings)
+        self.paused.clear()
+
+    patch.setattr(QueueRules, "_lay_out", forgetful)
+
+
+def _full_queues_take_one_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(submit, "_length", lambda entry, counted: max(0, sum(map(entry.counts.value, counted)) - 1))
+
+
+def _resuming_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue_set, "_wake", lambda entry, number: None)
+
+
+def _settings_of_queues_are_forgotten_at_a_restart(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue_settings, "stored", lambda txn: {})
+
+
 PLANTS = (
     _sync_lies,
     _a_replay_is_said_to_be_whole,
@@ -369,6 +402,10 @@ PLANTS = (
     _leases_are_forgotten_at_a_restart,
     _stale_outcomes_are_said_to_count,
     _stop_answers_nobody,
+    _paused_queues_are_served,
+    _full_queues_take_one_more,
+    _resuming_wakes_nobody,
+    _settings_of_queues_are_forgotten_at_a_restart,
 )
 RARE_PLANTS = (
     _effects_come_again,

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.sim.crowd import LIVE, WAIT_MS_MAX, Actor, AnyNode, Listener, Stage, Submitter, Worker
+from tests.sim.crowd import LIVE, WAIT_MS_MAX, Actor, AnyNode, Listener, Operator, Stage, Submitter, Worker
 from tq.broker.broker import Broker
 from tq.errors import NotFound, StorageFailed, from_wire
 from tq.machine import queries
 from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
+from tq.sim.checkers.queues import QueuePromises
 from tq.sim.checkers.records import parse
 from tq.sim.checkers.replay import check_replay
 from tq.sim.cluster import SimCluster
@@ -48,16 +49,19 @@ class Story:
         self.cluster = SimCluster(seed, expected=(StorageFailed,))
         self.storm = Storm(self.cluster, self.random.fork())
         self.stage = Stage(AnyNode(self.cluster), self.random.fork(), is_hasty=self.random.below(2) == 0)
+        self.queues = QueuePromises()
         self.cluster.on_broker = self._watch
         self.listener = Listener(self.stage, "l1")
         self.actors: list[Actor] = [
             *[Submitter(self.stage, f"c{number}") for number in range(3)],
             *[Worker(self.stage, f"w{number}", 1 + 3 * number) for number in range(3)],
             self.listener,
+            Operator(self.stage, "o1"),
         ]
 
     def _watch(self, _host: Host, broker: Broker) -> None:
         self.stage.truth.watch(broker)
+        self.queues.watch(broker)
 
     # ---- the story ---------------------------------------------------------------------------------
 
@@ -170,6 +174,10 @@ def test_short():
     assert errors["UNAVAILABLE"] > len(stories), "hardly anything was in flight when a leader was lost"
     assert sum(story.cluster.installations for story in stories) > 3, "hardly a node was brought back by a snapshot"
     assert sum(len(story.stage.ids) for story in stories) > 30 * len(stories), "little was submitted"
+    assert sum(story.queues.seen["pauses"] for story in stories) > len(stories), "hardly a queue was paused"
+    assert sum(story.queues.seen["created under a bound"] for story in stories) > len(stories), (
+        "hardly a queue was bounded"
+    )
     assert sum(story.listener.events for story in stories) > 30 * len(stories), "little was heard"
     assert sum(len(story.cluster.leaders.by_term) for story in stories) > 2 * len(stories), "leaders hardly changed"
 
