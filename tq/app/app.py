@@ -92,7 +92,7 @@ class App:
         self.codec = codec or JsonCodec()
         self.worker_middleware = list(worker_middleware)
         self.resources = dict(resources or {})
-        self._brokers = brokers if brokers is None or isinstance(brokers, str) else list(brokers)
+        self._brokers = brokers if brokers is None or isinstance(brokers, str) else ",".join(brokers)
         self._client_options: dict[str, Any] = {"timeout": timeout, "reach": reach}
         if middleware:
             self._client_options["middleware"] = tuple(middleware)
@@ -106,6 +106,16 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self._brokers or brokers_default()} with {len(self._tasks)} tasks>"
+
+    @property
+    def brokers(self) -> str | None:
+        """Addresses, ``"host:port,host:port"``; None: ``TQ_BROKERS``, or the default. A worker sets it to its own, for what
+        the handlers submit; the next client goes there."""
+        return self._brokers
+
+    @brokers.setter
+    def brokers(self, brokers: str | None) -> None:
+        self._brokers = brokers
 
     # ---- tasks ---------------------------------------------------------------------------------------
 

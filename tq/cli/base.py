@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -108,6 +109,12 @@ def world(context: typer.Context) -> World:
     return found
 
 
+def is_said(context: typer.Context, option: str) -> bool:
+    """On the command line itself, not by the environment or a default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def connect(context: typer.Context, brokers: str | None, timeout: float, verbose: bool = False) -> Any:
     """A client for this command; use it as a context manager."""
     here = world(context)
@@ -117,7 +124,23 @@ def connect(context: typer.Context, brokers: str | None, timeout: float, verbose
 
 def say(text: str) -> None:
     """A message for the person, never part of the answer."""
+    if sys.stderr.isatty():
+        text = wrapped(text, shutil.get_terminal_size()[0])
     typer.echo(text, err=True)
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> str:
+    """Lines of a terminal, broken between words; an id is a word. indent: of what a line does not hold, in cells."""
+    lines = text.split("\n")
+    return "\n".join(
+        textwrap.fill(line, max(20, width), subsequent_indent=" " * indent, **_WRAP) if len(line) > width else line
+        for line in lines
+    )
+
+
+_WRAP: dict[str, Any] = {
+    "break_long_words": False, "break_on_hyphens": False, "drop_whitespace": True, "replace_whitespace": False,
+}  # fmt: skip
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from tq import limits
-from tq.cli.base import Brokers, told
+from tq.cli.base import Brokers, is_said, told
 
 
 def add(app: typer.Typer) -> None:
@@ -16,6 +17,7 @@ def add(app: typer.Typer) -> None:
 
 @told
 def run(
+    context: typer.Context,
     module: Annotated[str, typer.Argument(metavar="MODULE[:APP]", help="Where the tasks are, for example tq.samples.")],
     brokers: Brokers = None,
     concurrency: Annotated[
@@ -48,9 +50,14 @@ def run(
     from tq.protocol.addresses import parse, show
     from tq.worker.run import Options, main
 
+    addresses = ",".join(show(address) for address in parse(brokers or brokers_default()))
+    are_said = is_said(context, "brokers")
+    if are_said:
+        os.environ["TQ_BROKERS"] = addresses  # for apps that have none of their own, in child processes too
     options = Options(
         module,
-        brokers=",".join(show(address) for address in parse(brokers or brokers_default())),
+        brokers=addresses,
+        are_brokers_said=are_said,
         concurrency=concurrency,
         queues=list(dict.fromkeys(queue.strip() for queue in queues.split(",") if queue.strip())),
         name=name,

@@ -140,11 +140,12 @@ class Handlers:
 
 @attrs.frozen
 class Loaded:
-    """What a worker finds in a module."""
+    """What a worker finds in a module. app: an object round the handlers, which is told where the worker's brokers are."""
 
     handlers: Handlers
     middleware: Sequence[Any] = ()
     resources: Mapping[str, Callable[..., Any]] = attrs.field(factory=dict)
+    app: Any = None
 
 
 def load(target: str) -> Loaded:
@@ -173,7 +174,8 @@ def load(target: str) -> Loaded:
         if isinstance(handlers, Handlers):
             if not len(handlers):
                 raise ConfigError(f"{name}.{candidate} has no handlers")
-            return Loaded(handlers, getattr(found, "worker_middleware", ()), getattr(found, "resources", {}))
+            app = found if hasattr(found, "brokers") else None
+            return Loaded(handlers, getattr(found, "worker_middleware", ()), getattr(found, "resources", {}), app)
     raise ConfigError(f"module {name!r} has no {' or '.join(wanted)} that is a tq.App or a tq.worker.handlers.Handlers")
 
 

@@ -57,7 +57,8 @@ LOOK_S: Final = 1.0  # between two looks at the memory
 
 @attrs.frozen
 class Options:
-    """What a worker is told. brokers: addresses, as the command line takes them. tasks_max, memory_bytes_max: when it has
+    """What a worker is told. brokers: addresses, as the command line takes them; are_brokers_said: by the caller himself, so
+    that they go before those of the app. tasks_max, memory_bytes_max: when it has
     lived long enough. is_reloading: it begins anew when its code changes."""
 
     module: str
@@ -68,6 +69,7 @@ class Options:
     drain_seconds: float
     log_level: str
     log_format: str
+    are_brokers_said: bool = True
     tasks_max: int | None = None
     memory_bytes_max: int | None = None
     is_reloading: bool = False
@@ -118,12 +120,22 @@ def live(options: Options) -> int:
         settings,
         loaded,
         options.module,
-        parse(options.brokers),
+        parse(_brokers(options, loaded)),
         recycling=Recycling(options.tasks_max, options.memory_bytes_max),
         is_reloading=options.is_reloading,
     )
     _freeze_garbage()
     return trio.run(worker.serve)
+
+
+def _brokers(options: Options, loaded: Loaded) -> str:
+    """Tasks that its handlers submit go to the cluster that the worker's own come from."""
+    if loaded.app is None:
+        return options.brokers
+    if options.are_brokers_said or not loaded.app.brokers:
+        loaded.app.brokers = options.brokers
+    brokers: str = loaded.app.brokers
+    return brokers
 
 
 class Worker:

@@ -109,6 +109,7 @@ class App:
     handlers = Handlers()
     worker_middleware = ["layer"]
     resources = {{"db": dict}}
+    brokers = None
 App.handlers.register("of-app", lambda payload, ctx: None)
 {name} = App()
 HANDLERS = Handlers()
@@ -125,6 +126,9 @@ def test_an_app_is_taken_with_its_middleware_and_resources(folder: Path, name: s
     assert loaded.handlers.types == [types]
     if types == "of-app":
         assert (loaded.middleware, loaded.resources) == (["layer"], {"db": dict})
+        assert loaded.app is not None
+    else:
+        assert loaded.app is None
 
 
 def test_a_table_has_its_own_middleware_and_resources(folder: Path) -> None:
