@@ -467,6 +467,71 @@ def test_a_worker_that_goes_on_keeps_its_lease_over_many_leaders():
     assert (shown["state"], shown["crashes"], shown["attempt"]) == ("completed", 0, 1)
 
 
+@pytest.mark.parametrize("how", ["kill", "power"])
+def test_a_checkpoint_survives_the_leader_that_took_it(how):
+    cluster = started()
+    leader, near, _other = leader_and_followers(cluster)
+    worker = Talk(cluster, near)
+    session = worker.register()
+    worker.submit(1)
+    (grant,) = worker.claim(session)
+    fence = grant[3]
+    for number, data in ((1, b"one"), (2, b"two")):
+        assert worker.call(m.Checkpoint, session, [[task_id(1), fence, number, data]]).items == [0]
+    fail(cluster, leader, how)
+    cluster.elect()
+    late = {"min_index": worker.last_index}
+    assert worker.call(m.GetTask, task_id(1), **late).task["checkpoint_bytes"] == 3
+    # What was sent again over another way, and overtaken; then the worker is gone.
+    assert worker.call(m.Checkpoint, session, [[task_id(1), fence, 1, b"one"]]).items == [1]
+    cluster.run_until(lambda: worker.state(1) == "pending", 2 * LEASES.lease_ms + 5_000, "the lease has run out")
+    session = worker.register(2)
+    ((*_rest, kept),) = worker.claim(session)
+    assert kept == b"two"
+    assert worker.call(m.Checkpoint, session, [[task_id(1), fence, 3, b"stale"]]).items == [[2, 3]]
+    cluster.start(leader)
+    equal_at_the_end(cluster)
+
+
+def test_progress_is_known_to_the_leader_and_said_anew_to_the_next_one():
+    cluster = started()
+    leader, near, other = leader_and_followers(cluster)
+    worker, reader = Talk(cluster, near), Talk(cluster, other)
+    session = worker.register()
+    worker.submit(1)
+    (grant,) = worker.claim(session)
+    worker.call(m.Progress, session, [[task_id(1), grant[3], 3, 10, None]])
+    here = reader.call(m.GetTask, task_id(1), min_index=worker.last_index).task
+    assert (here["progress_known"], here["progress"]) == (False, None), "a follower says that it does not know"
+    there = reader.call(m.GetTask, task_id(1), linearizable=True).task
+    assert (there["progress_known"], there["progress"]["done"]) == (True, 3)
+    assert "no worker" not in reader.call(m.ExplainTask, task_id(1), min_index=worker.last_index).why
+    fail(cluster, leader, "kill")
+    cluster.elect()
+
+    def at_the_leader() -> Any:
+        with suppress(BrokerUnavailable, NotLeader):
+            return reader.call(m.GetTask, task_id(1), linearizable=True).task
+        return None
+
+    cluster.run_until(lambda: at_the_leader() is not None, FAIL_OVER_MS, "a read of the new leader")
+    assert at_the_leader()["progress"] is None
+    worker.call(m.Progress, session, [[task_id(1), grant[3], 4, 10, None]])
+    assert at_the_leader()["progress"]["done"] == 4
+
+
+def test_a_follower_does_not_say_that_there_are_no_workers():
+    cluster = started()
+    _leader, near, other = leader_and_followers(cluster)
+    worker, reader = Talk(cluster, near), Talk(cluster, other)
+    worker.register()
+    worker.submit(1)
+    for talk in (worker, reader):
+        told = talk.call(m.ExplainTask, task_id(1), min_index=worker.last_index)
+        assert "first in line" in told.why
+        assert "has_worker" not in told.facts
+
+
 def test_a_cancel_survives_the_leader_that_took_it():
     cluster = started()
     leader, near, _other = leader_and_followers(cluster)

@@ -48,6 +48,8 @@ LEADER_ONLY = frozenset(
         m.ClaimTask,
         m.TaskResult,
         m.Heartbeat,
+        m.Progress,
+        m.Checkpoint,
         m.RegisterWorker,
         m.DeregisterWorker,
         m.CancelTask,
@@ -131,6 +133,8 @@ class Dispatch:
             m.ClaimTask: self._claim,
             m.TaskResult: self._report,
             m.Heartbeat: self._heartbeat,
+            m.Progress: self._progress,
+            m.Checkpoint: self._checkpoint,
             m.RegisterWorker: self._register,
             m.DeregisterWorker: self._deregister,
             m.GetTask: self._get,
@@ -353,6 +357,40 @@ class Dispatch:
         cancel, lost = self._leases.heartbeat(message.session, message.tasks)
         connection.send(m.HeartbeatReply(message.rid, cancel, lost, life.draining))
 
+    def _progress(self, connection: Connection, message: m.Progress) -> None:
+        self._need_leader()
+        _bounded("items", len(message.items), 0, limits.SESSION_TASKS_MAX)
+        if not self._leases.touch(message.session):
+            raise session_lost()
+        self._leases.progress(message.session, message.items)
+        connection.send(m.ProgressReply(message.rid))
+
+    def _checkpoint(self, connection: Connection, message: m.Checkpoint) -> None:
+        items = message.items
+        _bounded("items", len(items), 1, limits.SESSION_TASKS_MAX)
+        self._leases.touch(message.session)
+        size = sum([len(data or b"") + 40 for _id, _fence, _number, data in items])
+        if size > limits.BATCH_BYTES_MAX + len(items) * 40:
+            raise PayloadTooLarge(
+                f"these checkpoints have {size} bytes: at most {limits.BATCH_BYTES_MAX} go into one request",
+                detail={"field": "items", "value": size, "bound": limits.BATCH_BYTES_MAX},
+            )
+        self._write(
+            connection,
+            message.rid,
+            commands.Checkpoint(items),
+            len(items),
+            size,
+            lambda answer, index: m.CheckpointReply(message.rid, index, answer),  # type: ignore[arg-type]
+        )
+
+    def _with_progress(self, task: dict[str, Any]) -> dict[str, Any]:
+        """What a running task's handler said last stands in the leader's memory; any other node says that it does not know."""
+        if task["state"] == "running":
+            task["progress_known"] = self._facts.is_serving
+            task["progress"] = self._leases.progress_of(task["fence"])
+        return task
+
     def push_cancels(self, cancels: list[tuple[bytes, int, bytes, int]]) -> None:
         """Tell the holders of running tasks that were cancelled; each heartbeat's reply repeats it."""
         for id, fence, session, grace_ms in cancels:
@@ -443,7 +481,9 @@ class Dispatch:
             message.rid,
             message.min_index,
             lambda: m.GetReply(
-                message.rid, facts.applied_index, queries.get_task(facts.txn, message.id, message.parts)
+                message.rid,
+                facts.applied_index,
+                self._with_progress(queries.get_task(facts.txn, message.id, message.parts)),
             ),
             linearizable=message.linearizable,
         )
@@ -455,7 +495,7 @@ class Dispatch:
             tasks, cursor = queries.list_tasks(
                 self._facts.txn, message.filter, message.limit, message.cursor, oldest_first=message.oldest_first
             )
-            return m.ListReply(message.rid, self._facts.applied_index, tasks, cursor)
+            return m.ListReply(message.rid, self._facts.applied_index, list(map(self._with_progress, tasks)), cursor)
 
         self._at(connection, message.rid, message.min_index, answer, linearizable=message.linearizable)
 
@@ -464,7 +504,7 @@ class Dispatch:
         id, rid, parts = message.id, message.rid, message.parts
 
         def reply() -> m.WaitReply:
-            task = queries.get_task(self._facts.txn, id, parts)
+            task = self._with_progress(queries.get_task(self._facts.txn, id, parts))
             return m.WaitReply(rid, self._facts.applied_index, task["state"] in END_NAMES, task)
 
         def later(_ended: bool) -> None:
@@ -490,14 +530,16 @@ class Dispatch:
 
     def _explain(self, connection: Connection, message: m.ExplainTask) -> None:
         def answer() -> m.Message:
-            workers = {
-                (queue, type_)
-                for life in self._leases.sessions.values()
-                for queue in life.queues
-                for type_ in life.types
-            }  # fmt: skip
+            workers = None  # the leader knows them
+            if self._facts.is_serving:
+                workers = {
+                    (queue, type_)
+                    for life in self._leases.sessions.values()
+                    for queue in life.queues
+                    for type_ in life.types
+                }  # fmt: skip
             why, facts = queries.explain(self._facts.txn, message.id, self._facts.log_time_ms(), workers)
-            return m.ExplainReply(message.rid, self._facts.applied_index, why, facts)
+            return m.ExplainReply(message.rid, self._facts.applied_index, why, self._with_progress(facts))
 
         self._at(connection, message.rid, message.min_index, answer)
 

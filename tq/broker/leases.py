@@ -32,6 +32,7 @@ class Lease:
     due_ms: int  # in lease time
     quiet_until_ms: int = 0  # its end is proposed; not again before this
     cancel_grace_ms: int | None = None
+    progress: dict[str, Any] | None = None  # what its handler said last
 
 
 @attrs.define
@@ -134,6 +135,19 @@ class Leases:
             if lease.cancel_grace_ms is not None:
                 cancel.append([lease.id, fence, lease.cancel_grace_ms])
         return cancel, lost
+
+    def progress(self, session: bytes, items: list[list[Any]]) -> None:
+        """``[id, fence, done, total, note]`` each: the last word counts. What is no longer held is passed over."""
+        at_ms = self._clock.wall_ms()
+        for id, fence, done, total, note in items:
+            lease = self._leases.get(fence)
+            if lease is not None and lease.session == session and lease.id == id:
+                lease.progress = {"done": done, "total": total, "note": note, "at_ms": at_ms}
+
+    def progress_of(self, fence: int) -> dict[str, Any] | None:
+        """What the handler of this grant said last; None: nothing, since this node leads."""
+        lease = self._leases.get(fence)
+        return None if lease is None else lease.progress
 
     # ---- conclusions -------------------------------------------------------------------------------
 

@@ -155,6 +155,8 @@ class Session(SessionBase, Runs[SessionVerbs]):
     claim = verb(SessionVerbs.claim)
     heartbeat = verb(SessionVerbs.heartbeat)
     close = verb(SessionVerbs.close)
+    progress = verb(SessionVerbs.progress)
+    checkpoint = verb(SessionVerbs.checkpoint)
 
     complete = verb(SessionVerbs.complete)
     fail = verb(SessionVerbs.fail)

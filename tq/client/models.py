@@ -128,6 +128,16 @@ class Attempt:
 
 
 @attrs.frozen
+class Progress:
+    """How far a handler says it is: ``done`` of ``total``. at: epoch seconds, when the leader heard it."""
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+    at: float | None = None
+
+
+@attrs.frozen
 class TaskInfo:
     """A task as the broker knows it. Times are epoch seconds, durations seconds; None: not (yet) so.
 
@@ -140,6 +150,9 @@ class TaskInfo:
         result: bytes of the handler, None before the end or when its time to live is over.
         error: (type, message, traceback) of the last failed attempt.
         history: past attempts, oldest first; history_dropped: older ones that are not kept.
+        progress: what the handler of a running task said last, if it did since the present leader leads.
+        progress_known: False where the node that answered does not lead, and cannot know; ``linearizable=True`` asks the leader.
+        checkpoint_bytes: size of what attempts have kept for the next one, None: nothing.
         more: fields that this version of the client does not know.
     """
 
@@ -173,7 +186,8 @@ class TaskInfo:
     history_dropped: int = 0
     tags: tuple[str, ...] = ()
     headers: dict[str, str] = attrs.field(factory=dict)
-    progress: Any = None
+    progress: Progress | None = None
+    progress_known: bool = True
     checkpoint_bytes: int | None = None
     index: int = 0
     more: dict[str, Any] = attrs.field(factory=dict)
@@ -234,7 +248,8 @@ class Grant:
     """A task given to this session: its content, and what the lease says.
 
     raw_id: the 16 bytes of the id. fence: rises with each grant, over all tasks; show it to the resource that the
-    handler changes. lease: seconds until it must be renewed. timeout: of this attempt. deadline: epoch seconds.
+    handler changes. lease: seconds until it must be renewed. timeout: of this attempt. deadline: epoch seconds. checkpoint: what an earlier attempt
+    has kept for this one.
     """
 
     spec: Spec
@@ -244,6 +259,7 @@ class Grant:
     lease: float
     timeout: float | None
     deadline: float | None
+    checkpoint: bytes | None = None
 
     @property
     def id(self) -> str:

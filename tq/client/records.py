@@ -11,6 +11,7 @@ from tq.client.models import (
     Attempt,
     Explanation,
     Grant,
+    Progress,
     QueueInfo,
     QueuePause,
     QueueSettings,
@@ -62,8 +63,13 @@ def task_info(row: dict[str, Any], index: int) -> TaskInfo:
     values["tags"] = tuple(values.get("tags") or ())
     values["headers"] = dict(values.get("headers") or {})
     values["fence"] = values.get("fence") or 0
+    values["progress"] = progress(values.get("progress"))
     values["index"] = index
     return TaskInfo(**values)
+
+
+def progress(row: dict[str, Any] | None) -> Progress | None:
+    return None if row is None else Progress(row["done"], row["total"], row["note"], row["at_ms"] / 1000)
 
 
 def attempt(row: dict[str, Any]) -> Attempt:
@@ -107,5 +113,8 @@ def worker_info(row: dict[str, Any]) -> WorkerInfo:
 
 
 def grant(row: list[Any]) -> Grant:
-    raw, attempt_, crashes, fence, lease_ms, timeout_ms, deadline_ms = row[:7]
-    return Grant(parse(raw), attempt_, crashes, fence, lease_ms / 1000, seconds(timeout_ms), seconds(deadline_ms))
+    raw, attempt_, crashes, fence, lease_ms, timeout_ms, deadline_ms, *more = row
+    checkpoint = more[0] if more else None
+    return Grant(
+        parse(raw), attempt_, crashes, fence, lease_ms / 1000, seconds(timeout_ms), seconds(deadline_ms), checkpoint
+    )

@@ -65,6 +65,7 @@ class SessionVerbs:
         self._asking = asking
         self._on_cancel = on_cancel
         self._is_closed = False
+        self._checkpoints = 0  # number of the last one
         self._lock = threading.Lock()  # of held
 
     # ---- life --------------------------------------------------------------------------------------
@@ -151,6 +152,41 @@ class SessionVerbs:
                 with self._lock:
                     self.held.update((grant.spec.id, grant.fence) for grant in grants)
                 return grants
+
+    # ---- while it runs -----------------------------------------------------------------------------
+
+    def progress(
+        self,
+        task: Held,
+        done: float,
+        total: float | None = None,
+        note: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Verb[None]:
+        """Say how far the task is. The leader keeps the last word as long as the task runs, and loses it when another one leads."""
+        item = [*id_and_fence(task), done, total, note]
+        yield from self._asking.ask(lambda rid: m.Progress(rid, self.id, [item]), m.ProgressReply, timeout)
+
+    def checkpoint(self, task: Held, data: bytes | None, *, timeout: float | None = None) -> Verb[Outcome]:
+        """Keep something for the next attempt, if there is one; None: nothing any more. It is durable when this returns.
+
+        One at a time for a task. ``already``: a later one is kept. Raises PayloadTooLarge above 64 KiB, StaleFence.
+        """
+        raw = None if data is None else as_bytes("data", data)
+        if raw is not None and len(raw) > limits.CHECKPOINT_BYTES_MAX:
+            raise PayloadTooLarge(
+                f"the checkpoint has {len(raw)} bytes: at most {limits.CHECKPOINT_BYTES_MAX} are kept",
+                detail={"field": "data", "value": len(raw), "bound": limits.CHECKPOINT_BYTES_MAX},
+            )
+        # Rises over the sessions of a worker, too, as far as its clock does.
+        self._checkpoints = max(self._checkpoints + 1, self._asking.clock.wall_ms())
+        item = [*id_and_fence(task), self._checkpoints, raw]
+        reply = yield from self._asking.ask(lambda rid: m.Checkpoint(rid, self.id, [item]), m.CheckpointReply, timeout)
+        said = "applied" if reply.items[0] == 0 else _said(item, reply.items[0])
+        if isinstance(said, StaleFence):
+            raise said
+        return said
 
     # ---- outcomes ----------------------------------------------------------------------------------
 

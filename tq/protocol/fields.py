@@ -156,18 +156,35 @@ def many_data(most: int, each_bytes: int | None = None) -> Kind:
     return kind
 
 
-def row(*inner: Kind) -> Kind:
-    """An array with exactly these items."""
+def row(*inner: Kind, optional: int = 0) -> Kind:
+    """An array with exactly these items; the last ``optional`` of them may be left off."""
 
     def kind(field: str) -> Check:
         checks = [make(f"item {at} of {field}") for at, make in enumerate(inner)]
-        count = len(checks)
+        most = len(checks)
+        least = most - optional
+        bound = f"an array of {most}" if not optional else f"an array of {least} .. {most}"
 
         def check(value: Any) -> None:
-            if type(value) is not list or len(value) != count:
-                wrong_kind(field, value, f"an array of {count}")
-            for check_item, item in zip(checks, value, strict=True):
+            if type(value) is not list or not least <= len(value) <= most:
+                wrong_kind(field, value, bound)
+            for check_item, item in zip(checks, value):  # noqa: B905  # those left off are not there
                 check_item(item)
+
+        return check
+
+    return kind
+
+
+def number(most: int) -> Kind:
+    """A whole number or a float, from 0 to ``most``."""
+
+    def kind(field: str) -> Check:
+        def check(value: Any) -> None:
+            if type(value) is not int and type(value) is not float:
+                wrong_kind(field, value, "a number")
+            if not 0 <= value <= most:  # nor NaN
+                raise InvalidRequest.of(field, value, f"0 .. {most}")
 
         return check
 

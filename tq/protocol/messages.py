@@ -44,8 +44,14 @@ _STATE_ITEM = f.row(f.maybe(_STATE), f.maybe(f.error))
 _SUBMIT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE), f.maybe(f.id16), f.maybe(f.error)))
 _REPORT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE)))
 _GRANT = f.row(
-    f.data(limits.SPEC_BYTES_MAX), f.whole(), f.whole(), f.whole(), f.whole(), f.maybe(f.whole()), f.maybe(f.whole())
-)
+    f.data(limits.SPEC_BYTES_MAX), f.whole(), f.whole(), f.whole(), f.whole(), f.maybe(f.whole()), f.maybe(f.whole()),
+    f.data(limits.CHECKPOINT_BYTES_MAX), optional=1,
+)  # fmt: skip
+_PROGRESS = f.row(
+    f.id16, f.whole(), f.number(limits.PROGRESS_NUMBER_MAX), f.maybe(f.number(limits.PROGRESS_NUMBER_MAX)),
+    f.maybe(f.text(limits.PROGRESS_NOTE_CHARS_MAX)),
+)  # fmt: skip
+_CHECKPOINT = f.row(f.id16, f.whole(), f.whole(), f.maybe(f.data(limits.CHECKPOINT_BYTES_MAX)))
 _EVENT = f.row(f.whole(), f.whole(), f.whole(0, 255), f.id16, f.whole(), f.text(256), f.text(256), f.whole(), f.plain)
 StateItems = Annotated[list[Any], f.many(_STATE_ITEM, limits.BATCH_TASKS_MAX)]
 MaybeStateItems = Annotated[list[Any] | None, f.maybe(f.many(_STATE_ITEM, limits.BATCH_TASKS_MAX))]
@@ -376,6 +382,43 @@ class HeartbeatReply(Message):
     cancel: Cancels
     lost: Leases
     drain: Flag
+
+
+@attrs.frozen
+class Progress(Message):
+    """items: [id, fence, done, total | None, note | None] each. Kept by the leader alone, the last one of a task."""
+
+    TYPE = 0x08
+    rid: Rid
+    session: Id
+    items: Annotated[list[list[Any]], f.many(_PROGRESS, limits.SESSION_TASKS_MAX)]
+
+
+@attrs.frozen
+class ProgressReply(Message):
+    TYPE = 0x88
+    rid: Rid
+
+
+@attrs.frozen
+class Checkpoint(Message):
+    """items: [id, fence, number, data | None] each: what the next attempt shall get. number: rises within an attempt, so that
+    one which comes late does not take the place of a later one. data None: nothing any more."""
+
+    TYPE = 0x1B
+    rid: Rid
+    session: Id
+    items: Annotated[list[list[Any]], f.many(_CHECKPOINT, limits.SESSION_TASKS_MAX)]
+
+
+@attrs.frozen
+class CheckpointReply(Message):
+    """items: as of ResultReply; already: this one or a later one is kept."""
+
+    TYPE = 0x9B
+    rid: Rid
+    index: Index
+    items: Annotated[list[Any], f.many(_REPORT_ITEM, limits.SESSION_TASKS_MAX)]
 
 
 # ---- looking ---------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ REQUESTS = {
     m.ClaimTask: (SESSION, 1, [], 1, 0),
     m.TaskResult: (SESSION, [[task_id(1), 1, 2, None]]),
     m.Heartbeat: (SESSION, []),
+    m.Progress: (SESSION, [[task_id(1), 1, 0.5, None, None]]),
+    m.Checkpoint: (SESSION, [[task_id(1), 1, 1, b"data"]]),
     m.DeregisterWorker: (SESSION,),
     m.Queues: (),
     m.SetQueue: (b"q" * 16, "default", {"max_length": 5}, "ana"),
@@ -52,9 +54,9 @@ REQUESTS = {
 }
 LEADERS = {
     m.SubmitTask, m.CancelTask, m.RetryTasks, m.PurgeTasks, m.RegisterWorker, m.ClaimTask, m.TaskResult, m.Heartbeat,
-    m.DeregisterWorker, m.SetQueue, m.Workers,
+    m.Progress, m.Checkpoint, m.DeregisterWorker, m.SetQueue, m.Workers,
 }  # fmt: skip
-WRITES = LEADERS - {m.Heartbeat, m.Workers, m.ClaimTask}
+WRITES = LEADERS - {m.Heartbeat, m.Progress, m.Workers, m.ClaimTask}
 
 
 @pytest.fixture
@@ -440,6 +442,68 @@ def test_heartbeats_of_strangers(world):
     peer = with_task(world)
     with pytest.raises(SessionLost):
         peer.beat(SESSION)
+
+
+def test_progress_of_strangers(world):
+    peer = with_task(world)
+    with pytest.raises(SessionLost):
+        peer.call(m.Progress, SESSION, [])
+
+
+def test_the_last_word_of_a_handler_is_shown_while_it_runs(world):
+    peer = with_task(world)
+    session = peer.register()
+    (grant,) = peer.claim(session, 1)
+    fence = grant[3]
+    shown = peer.call(m.GetTask, task_id(1)).task
+    assert (shown["progress_known"], shown["progress"]) == (True, None)
+    for words in ([1, 10, "begins"], [2.5, 10, None]):
+        peer.call(m.Progress, session, [[task_id(1), fence, *words]])
+    # What is not held under that fence, by that session, of that task, is passed over.
+    other = peer.register(2)
+    for item in ([task_id(1), fence + 1], [task_id(2), fence], [task_id(9), 5]):
+        peer.call(m.Progress, session, [[*item, 9, None, None]])
+    peer.call(m.Progress, other, [[task_id(1), fence, 9, None, None]])
+    for reply in (
+        peer.call(m.GetTask, task_id(1)).task,
+        peer.call(m.WaitTask, task_id(1), 0).task,
+        peer.call(m.ListTasks, {}).tasks[0],
+        peer.call(m.ExplainTask, task_id(1)).facts,
+    ):
+        assert reply["progress_known"] is True
+        said = reply["progress"]
+        assert (said["done"], said["total"], said["note"]) == (2.5, 10, None)
+        assert said["at_ms"] == world.clock.wall_ms()
+    assert peer.report(session, release(grant)) == [0]
+    assert "progress" not in peer.call(m.GetTask, task_id(1)).task
+    peer.claim(session, 2)
+    assert peer.call(m.GetTask, task_id(1)).task["progress"] is None, "of an attempt that is over"
+
+
+def test_a_checkpoint_goes_to_the_next_grant(world):
+    peer = with_task(world)
+    session = peer.register()
+    (grant,) = peer.claim(session, 1)
+    assert len(grant) == 7
+    items = [[task_id(1), grant[3], 1, b"half"], [task_id(1), grant[3], 1, b"twice"], [task_id(9), 5, 1, b"x"]]
+    assert peer.call(m.Checkpoint, session, items).items == [0, 1, [2, None]]
+    assert peer.call(m.GetTask, task_id(1)).task["checkpoint_bytes"] == 4
+    world.lose_power()
+    world.start()
+    peer = world.connect()
+    assert peer.report(session, release(grant)) == [0]
+    (again,) = peer.claim(session, 2)
+    assert again[7] == b"half"
+    assert peer.call(m.Checkpoint, session, [[task_id(1), grant[3], 9, b"stale"]]).items == [[2, 3]]
+
+
+def test_checkpoints_are_bounded_in_bytes(world):
+    peer = with_task(world)
+    data = bytes(limits.CHECKPOINT_BYTES_MAX)
+    n = limits.BATCH_BYTES_MAX // limits.CHECKPOINT_BYTES_MAX
+    assert len(peer.call(m.Checkpoint, SESSION, [[task_id(1), 1, number, data] for number in range(n)]).items) == n
+    with pytest.raises(PayloadTooLarge):
+        peer.call(m.Checkpoint, SESSION, [[task_id(1), 1, number, data] for number in range(n + 1)])
 
 
 def test_workers_are_shown(world):

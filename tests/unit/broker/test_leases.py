@@ -158,6 +158,17 @@ def test_a_stopped_broker_does_not_find_all_leases_expired(rig):
     assert rig.due() == [11]
 
 
+def test_what_a_handler_said_goes_with_its_lease(rig):
+    rig.leases.open(b"s" * 16, "w", ["t"], ["q"])
+    rig.leases.granted([(b"t" * 16, 7, b"s" * 16)])
+    rig.leases.progress(b"s" * 16, [[b"t" * 16, 7, 1, 2, "note"], [b"u" * 16, 8, 1, 2, None]])
+    said = rig.leases.progress_of(7)
+    assert said == {"done": 1, "total": 2, "note": "note", "at_ms": rig.clock.wall_ms()}
+    assert rig.leases.progress_of(8) is None
+    rig.leases.released([(b"t" * 16, 7)])
+    assert rig.leases.progress_of(7) is None
+
+
 def test_a_new_leader_begins_with_nothing(rig):
     rig.leases.granted([(T1, 11, A)])
     rig.leases.clear()

@@ -60,6 +60,8 @@ class MachineBroker:
                 return m.CancelReply(rid, self.machine.index, items)
             case m.RetryTasks() | m.PurgeTasks():
                 return self._bulk(request)
+            case m.Checkpoint():
+                return m.CheckpointReply(rid, self.machine.index, self.apply(c.Checkpoint(request.items)))
             case m.GetTask():
                 return m.GetReply(rid, self.machine.index, queries.get_task(txn, request.id, request.parts))
             case m.WaitTask():

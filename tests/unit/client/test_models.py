@@ -20,7 +20,7 @@ TASK = {
     "id": ID, "type": "echo", "queue": "default", "priority": 150, "state": "completed", "attempt": 1, "attempts_max": 5,
     "crashes": 0, "snoozes": 0, "stale": 0, "fence": 2048, "created_ms": 1500, "due_ms": None, "started_ms": 2000,
     "ended_ms": 3000, "expires_ms": None, "deadline_ms": 9000, "timeout_ms": 250, "reason": None, "cancelling": False,
-    "worker": "w", "content_type": "text/plain", "tags": ["a"], "headers": {"n": "v"}, "payload": b"p", "result": b"r",
+    "worker": "w", "checkpoint_bytes": 3, "content_type": "text/plain", "tags": ["a"], "headers": {"n": "v"}, "payload": b"p", "result": b"r",
     "result_content_type": "text/plain", "error": ["E", "m", "t"], "history_dropped": 0,
     "history": [
         {"outcome": COMPLETED, "fence": 2048, "attempt": 1, "started_ms": 2000, "ended_ms": 3000, "worker": "w",
@@ -49,8 +49,17 @@ def test_every_field_of_a_task_has_its_place() -> None:
     assert (info.id, info.index, info.fence, info.ended) == (TEXT, 77, 2048, True)
     assert (info.created_at, info.started_at, info.ended_at, info.deadline_at) == (1.5, 2.0, 3.0, 9.0)
     assert info.timeout == 0.25
+    assert (info.progress, info.progress_known, info.checkpoint_bytes) == (None, True, 3)
     assert info.error == ("E", "m", "t")
     assert info.history[0].started_at == 2.0
+
+
+def test_progress_of_a_running_task() -> None:
+    said = {"done": 1.5, "total": None, "note": "n", "at_ms": 2500}
+    info = records.task_info({**TASK, "state": "running", "progress": said, "progress_known": True}, 1)
+    assert info.progress == models.Progress(1.5, None, "n", 2.5)
+    unknown = records.task_info({**TASK, "state": "running", "progress": None, "progress_known": False}, 1)
+    assert (unknown.progress, unknown.progress_known) == (None, False)
 
 
 def test_unknown_fields_are_kept_aside() -> None:

@@ -219,6 +219,26 @@ def test_a_list_takes_every_word_of_a_filter(client: Client, session: Session) -
     assert client.retry_where(error="ValueError", worker=session.name).done == 1
 
 
+def test_an_attempt_keeps_something_for_the_next_one(client: Client, session: Session) -> None:
+    task = client.submit("echo")
+    (grant,) = session.claim()
+    assert grant.checkpoint is None
+    assert session.checkpoint(grant, b"half") == "applied"
+    assert session.checkpoint((task.id, grant.fence), bytearray(b"more")) == "applied"
+    assert client.get(task.id).checkpoint_bytes == 4
+    session.release(grant)
+    with pytest.raises(StaleFence, match="pending now"):
+        session.checkpoint(grant, b"late")
+    (again,) = session.claim()
+    assert again.checkpoint == b"more"
+    assert session.checkpoint(again, None) == "applied"
+    assert client.get(task.id).checkpoint_bytes is None
+    with pytest.raises(PayloadTooLarge, match="65536"):
+        session.checkpoint(again, bytes(limits.CHECKPOINT_BYTES_MAX + 1))
+    with pytest.raises(InvalidRequest, match="data"):
+        session.checkpoint(again, "text")  # type: ignore[arg-type]
+
+
 def test_explain(client: Client) -> None:
     task = client.submit("echo", delay=60)
     found = client.explain(task.id)

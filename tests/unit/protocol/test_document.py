@@ -53,7 +53,7 @@ def test_the_conversation_can_be_held() -> None:
         assert "reply" not in name_of(type(message)) or "reply" in remark
         assert ends[side].send(message) == raw
         count += 1
-    assert count == text.count("# ") == 17
+    assert count == text.count("# ") == 21
     assert ends["C"].state is ends["B"].state is ConnectionState.LEAVING
     assert ends["C"].in_flight == ends["B"].in_flight == 0
 
