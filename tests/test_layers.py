@@ -117,6 +117,7 @@ DOORS: dict[str, list[str]] = {
     "pathlib.Path": ["tq/app/names.py"],  # what the program is called
     "pathlib.PurePath": ["tq/app/unions.py"],  # a type, no file
     "tempfile": [*DEV, *BENCH],
+    "textwrap": ["tq/cli/base.py"],
     "shutil": BENCH,
     "shutil.get_terminal_size": ["tq/cli/base.py"],
     "os.pipe2": ["tq/store/lmdb_copy.py"],  # LMDB writes a copy of itself into a pipe

@@ -80,6 +80,7 @@ def retry(
         bulk = _Bulk(world(context), output, client, "retry")
         if ids:
             filters.only_ids(given, limit)
+            ids = filters.full_ids(client, ids)
             if dry_run:
                 bulk.show_ids(ids)
             else:
@@ -128,6 +129,7 @@ def purge(
         bulk = _Bulk(world(context), output, client, "purge")
         if ids:
             filters.only_ids(given, limit)
+            ids = filters.full_ids(client, ids)
             if dry_run:
                 bulk.show_ids(ids)
                 return

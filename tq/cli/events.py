@@ -59,7 +59,7 @@ def events(
     kinds = _checked([name.strip() for text in kind or [] for name in text.split(",")])
     position = _position(after)
     left = limit
-    with connect(context, brokers, timeout, verbose) as client, client.events(id, after=position) as happened:
+    with connect(context, brokers, timeout, verbose) as client, _subscribed(client, id, position) as happened:
         is_complete = True
         for event in happened:
             if is_complete and not happened.complete:
@@ -78,6 +78,10 @@ def events(
                 left -= 1
                 if left == 0:
                     return
+
+
+def _subscribed(client: Any, id: str | None, after: tuple[int, int] | None) -> Any:
+    return client.events(None if id is None else filters.full_id(client, id), after=after)
 
 
 def _print(here: World, output: Format, event: Any) -> None:

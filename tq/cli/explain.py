@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from tq.cli import filters, show, times
-from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, World, connect, told, world
+from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, World, connect, told, world, wrapped
 
 
 def add(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def explain(
     """
     here = world(context)
     with connect(context, brokers, timeout, verbose) as client:
-        found = client.explain(id)
+        found = client.explain(filters.full_id(client, id))
     facts = show.plain(found.facts)
     nexts = what_next(facts)
     if output is not Format.TABLE:
@@ -37,13 +37,15 @@ def explain(
         return
     state, colon, rest = show.safe(found.why).partition(":")
     colour = show.STATE_COLOURS.get(str(facts.get("state")))
-    show.put(here, show.painted(here, state, colour, bold=True) + colon + rest)
+    said = wrapped(state + colon + rest, here.size()[0], 2) if here.is_terminal() else state + colon + rest
+    show.put(here, show.painted(here, state, colour, bold=True) + said[len(state) :])
     for moment, text in timeline(facts):
-        show.put(here, f"  {_at(here, moment)}  {show.safe(text.replace(chr(10), ' '))}")
+        at = f"  {_at(here, moment)}  "
+        show.tell(here, at + show.safe(text.replace("\n", " ")), len(at))
     if nexts:
         show.put(here)
     for text in nexts:
-        show.put(here, f"{show.painted(here, 'next:', None, bold=True)} {text}")
+        show.tell(here, f"next: {text}", 6)
     if verbose:
         show.record(here, output, {name: value for name, value in facts.items() if name != "history"})
 

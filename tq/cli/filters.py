@@ -6,6 +6,7 @@ All that is given must be met; ``--state`` may be repeated, and names groups too
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import attrs
@@ -13,8 +14,12 @@ import typer
 
 from tq.cli import times
 from tq.cli.base import World
+from tq.errors import InvalidRequest, NotFound
 
 STATE_NAMES = ("waiting", "scheduled", "pending", "running", "completed", "cancelled", "expired", "skipped", "dead")
+ID_DIGITS = 32
+PREFIX = re.compile(r"[0-9a-f]{4,}")
+AMBIGUOUS_SHOWN_MAX = 5
 GROUP_NAMES = ("queued", "live", "ended", "failed")
 
 
@@ -23,9 +28,11 @@ def _states(begun: str) -> list[str]:
     return [name for name in (*STATE_NAMES, *GROUP_NAMES) if name.startswith(begun)]
 
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks; or give a filter.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks, or their first digits.")]
+SomeIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks, or their first digits; or give a filter.")
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the task, or its first digits.")]
 States = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,6 +111,28 @@ class Given:
             if value:
                 parts.append(f"{field.name.replace('_', '-')} {','.join(value) if isinstance(value, list) else value}")
         return ", ".join(parts)
+
+
+def full_ids(client: Any, texts: list[str]) -> list[str]:
+    return [full_id(client, text) for text in texts]
+
+
+def full_id(client: Any, text: str) -> str:
+    """The id that begins so, if there is one alone. Raises NotFound, InvalidRequest.
+
+    A whole id is not looked up; what is no id at all is left to the client to refuse.
+    """
+    digits = text.replace("-", "").lower()
+    if len(digits) >= ID_DIGITS or not PREFIX.fullmatch(digits):
+        return text
+    found = client.list(id_prefix=text, limit=AMBIGUOUS_SHOWN_MAX + 1).tasks
+    if len(found) == 1:
+        return str(found[0].id)
+    if not found:
+        raise NotFound(f"there is no task whose id begins with {text}: it is purged, or was never there")
+    shown = "".join(f"\n  {info.id}  {info.state}  {info.type}" for info in found[:AMBIGUOUS_SHOWN_MAX])
+    more = "\n  ..." if len(found) > AMBIGUOUS_SHOWN_MAX else ""
+    raise InvalidRequest.of("id", text, f"several tasks begin so, give more digits:{shown}{more}")
 
 
 def only_ids(given: Given, limit: int | None) -> None:

@@ -101,36 +101,30 @@ def _plain(queue: Any) -> dict[str, Any]:
 
 
 def _draw(here: World, found: list[Any], lines_max: int | None) -> None:
-    rows = [_plain(queue) for queue in found]
-    for row in rows:
-        row["paused"] = _paused(row.get("paused"))
-        for name in DURATIONS:
-            if row.get(name) is not None:
-                row[name] = times.span(row[name])
-        row["retry"] = _retry(row.get("retry"))
+    rows = [{**_plain(queue), **_settings(queue.settings)} for queue in found]
     if rows or not here.is_terminal():
         show.rows(here, Format.TABLE, rows, LIST_COLUMNS, LIST_SHOWN, lines_max)
     if not rows:
         say(NO_QUEUES)
 
 
-def _paused(value: Any) -> str:
-    if not value:
-        return ""
-    by, reason = value.get("by"), value.get("reason")
-    return f"by {by}" + (f": {reason}" if reason else "")
-
-
-def _retry(value: Any) -> str:
-    """Attempts, and the waits between them."""
-    if not value:
-        return ""
-    if isinstance(value, dict):
-        value = [value[name] for name in ("max_attempts", "backoff_base", "factor", "cap")]
-        attempts, base, factor, cap = value
-    else:
-        attempts, base, factor, cap = value[0], value[1] / 1000, value[2] / 1000, value[3] / 1000
-    return f"{attempts} attempts, {times.span(base)} x{factor:g} up to {times.span(cap)}"
+def _settings(settings: Any) -> dict[str, str]:
+    """In words; what has its default is left out."""
+    found = {}
+    for name in DURATIONS:
+        value = getattr(settings, name)
+        if value is not None:
+            found[name] = times.span(value)
+    if settings.max_length is not None:
+        found["max_length"] = f"{settings.max_length}"
+    if settings.paused is not None:
+        reason = f": {settings.paused.reason}" if settings.paused.reason else ""
+        found["paused"] = f"by {settings.paused.by}{reason}"
+    retry = settings.retry
+    if retry is not None:
+        waits = f"{times.span(retry.backoff_base)} x{retry.factor:g} up to {times.span(retry.cap)}"
+        found["retry"] = f"{retry.max_attempts} attempts, {waits}"
+    return found
 
 
 # ---- change --------------------------------------------------------------------------------------------
@@ -235,7 +229,8 @@ def set_queue(
         raise typer.BadParameter("say what to set, as in --max-length 10000; tq queues shows what is set")
     with connect(context, brokers, timeout, verbose) as client:
         done = client.set_queue(queue, **settings)
-    _changed(world(context), output, done, f"{queue} is set; tq queues shows what holds")
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _settings(done).items())
+    _changed(world(context), output, done, f"{queue}: {words or 'all is at its default'}")
 
 
 def _whole(option: str, text: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from tq.cli import times
-from tq.cli.base import Format, World, say
+from tq.cli.base import Format, World, say, wrapped
 
 Row = dict[str, Any]
 
@@ -23,6 +23,8 @@ STATE_COLOURS = {
     "pending": "yellow", "scheduled": "blue", "waiting": "blue", "running": "cyan", "cancelling": "magenta",
     "completed": "green", "dead": "red", "cancelled": "magenta", "expired": "magenta", "skipped": "magenta",
 }  # fmt: skip
+NOTHING_AT_ZERO = ("attempt", "crashes", "snoozes", "waiting", "completed")
+"""Not worth a place on a terminal then."""
 VALUE_CELLS_MAX = 400
 """More of a payload or result is not shown on a terminal."""
 
@@ -73,7 +75,11 @@ def record(world: World, form: Format, value: Row, names: Sequence[str] | None =
         return
     on_terminal = world.is_terminal()
     fields = [(name, cell(name, value.get(name))) for name in names or list(value)]
-    fields = [(name, text) for name, text in fields if text != "" and not (on_terminal and value[name] is False)]
+    fields = [
+        (name, text)
+        for name, text in fields
+        if text != "" and not (on_terminal and (value[name] is False or (name in NOTHING_AT_ZERO and value[name] == 0)))
+    ]
     width = max((len(name) for name, _text in fields), default=0)
     for name, text in fields:
         if not on_terminal:
@@ -112,9 +118,9 @@ def cell(name: str, value: Any) -> str:
         return str(value["text"])
     if isinstance(value, dict) and set(value) == {"base64"}:
         return f"base64:{value['base64']}"
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return ",".join(value)
-    if isinstance(value, (dict, list)):
+    if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
 
@@ -127,6 +133,11 @@ def safe(text: str) -> str:
 def put(world: World, text: str = "", *, nl: bool = True) -> None:
     """A line of the answer, with its colours."""
     typer.echo(text, nl=nl, color=world.is_terminal())
+
+
+def tell(world: World, text: str, indent: int = 0) -> None:
+    """A sentence of the answer: a terminal breaks it between words."""
+    put(world, wrapped(text, world.size()[0], indent) if world.is_terminal() else text)
 
 
 def painted(world: World, text: str, colour: str | None, *, bold: bool = False) -> str:
@@ -212,7 +223,7 @@ def _column(name: str, values: Sequence[Any]) -> tuple[str, bool, bool]:
 def _terminal_cell(world: World, name: str, value: Any) -> tuple[str, str | None]:
     if isinstance(value, float) and name.endswith("_at"):
         return times.ago(value, world.now()), None
-    if value == 0 and name == "crashes":
+    if value == 0 and name in NOTHING_AT_ZERO:
         return "", None
     text = safe(cell(name, value))
     return text, STATE_COLOURS.get(text) if name == "state" else None

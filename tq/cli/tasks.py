@@ -46,7 +46,7 @@ STATUS_FIELDS = (
     "worker", "progress", "created_at", "due_at", "started_at", "ended_at", "expires_at", "deadline_at", "tags", "headers",
     "payload", "result", "error",
 )  # fmt: skip
-PAST_COLUMNS = ("outcome", "attempt", "started_at", "ended_at", "worker", "fence", "times")
+PAST_SHOWN = ("attempt", "outcome", "ended_at", "took", "error", "worker", "fence")
 
 
 def add(app: typer.Typer) -> None:
@@ -74,9 +74,9 @@ def status(
     """
     with connect(context, brokers, timeout, verbose) as client:
         if watch:
-            _watch(world(context), client, id, output)
+            _watch(world(context), client, filters.full_id(client, id), output)
         else:
-            _print(world(context), output, client.get(id), verbose)
+            _print(world(context), output, client.get(filters.full_id(client, id)), verbose)
 
 
 def _watch(here: World, client: Any, id: str, output: Format) -> None:
@@ -114,12 +114,10 @@ def _print(here: World, output: Format, info: Any, verbose: bool) -> None:
         show.document(row, output)
         return
     row["error"] = None if not info.error else ": ".join(part for part in info.error[:2] if part)
-    show.record(here, output, row, STATUS_FIELDS)
-    if here.is_terminal() and info.history:
-        show.put(here)
-        show.rows(here, output, [show.plain(attempt) for attempt in info.history], PAST_COLUMNS)
-        _errors(info, verbose)
+    if here.is_terminal():
+        _describe(here, info, row, verbose)
         return
+    show.record(here, output, row, STATUS_FIELDS)
     for attempt in row["history"]:
         parts = [f"{name} {show.cell(name, attempt[name])}" for name in attempt if name != "error" and attempt[name]]
         typer.echo("past\t" + "\t".join(parts))
@@ -130,10 +128,44 @@ def _errors(info: Any, verbose: bool) -> None:
     """Of each attempt that has one."""
     for attempt in info.history:
         if attempt.error:
-            said = ": ".join(part for part in attempt.error[:2] if part)
-            typer.echo(show.safe(f"  attempt {attempt.attempt}: {said}"))
+            typer.echo(f"  {_error(attempt)}")
             if verbose and len(attempt.error) > 2:
-                typer.echo(show.safe(attempt.error[2]))
+                typer.echo(attempt.error[2])
+
+
+def _describe(here: World, info: Any, row: dict[str, Any], verbose: bool) -> None:
+    """For people: what goes together stands together."""
+    if info.attempt and info.attempts_max:
+        row["attempt"] = f"{info.attempt} of {info.attempts_max}"
+    row["attempts_max"] = None
+    if info.progress is not None:
+        row["progress"] = progress_words(info.progress)
+    show.record(here, Format.TABLE, row, STATUS_FIELDS)
+    if not info.history:
+        return
+    show.put(here)
+    past = [{**show.plain(attempt), "took": _took(attempt), "error": _error(attempt)} for attempt in info.history]
+    show.rows(here, Format.TABLE, past, PAST_SHOWN)
+    for attempt in info.history:
+        if verbose and attempt.error and len(attempt.error) > 2 and attempt.error[2]:
+            show.put(here, f"\nattempt {attempt.attempt}:\n{show.safe(attempt.error[2].rstrip())}")
+
+
+def _took(attempt: Any) -> str:
+    known = attempt.started_at is not None and attempt.ended_at is not None
+    return times.span(attempt.ended_at - attempt.started_at) if known else ""
+
+
+def _error(attempt: Any) -> str:
+    return ": ".join(part for part in (attempt.error or ())[:2] if part)
+
+
+def progress_words(progress: Any) -> str:
+    """``3 of 10 (30 %): resizing``"""
+    text = f"{progress.done:g}"
+    if progress.total:
+        text += f" of {progress.total:g} ({100 * progress.done / progress.total:.0f} %)"
+    return f"{text}: {progress.note}" if progress.note else text
 
 
 # ---- list ----------------------------------------------------------------------------------------------
@@ -257,7 +289,7 @@ def cancel(
     """
     grace_s, wait_s = times.seconds("--grace", grace), times.seconds("--wait", wait)
     with connect(context, brokers, timeout, verbose) as client:
-        rows = [show.plain(change) for change in client.cancel_many(ids, grace=grace_s)]
+        rows = [show.plain(change) for change in client.cancel_many(filters.full_ids(client, ids), grace=grace_s)]
         for row in rows:
             if wait_s is not None and row["state"] == "cancelling":
                 row["state"] = client.wait(row["id"], wait_s).state

@@ -80,8 +80,10 @@ def clock(epoch: float) -> str:
 
 
 def span(length_s: float) -> str:
-    """The two largest units: 3d4h, 5h10m, 7m2s, 9s, 0.3s."""
+    """The two largest units: 3d4h, 5h10m, 7m2s, 9.5s, 20ms."""
     whole = int(length_s)
+    if 0 < length_s < 0.9995:
+        return f"{max(1, round(length_s * 1000))}ms"
     if whole < 10:
         return f"{max(0.0, length_s):.1f}".removesuffix(".0") + "s"
     sizes = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
@@ -97,4 +99,4 @@ def ago(epoch: float, now: float) -> str:
     """``7m2s``: how long ago; ``in 5s`` for what is to come; what clocks make of now is 0s."""
     if epoch > now + 1:
         return f"in {span(epoch - now)}"
-    return span(max(0.0, now - epoch))
+    return span(float(max(0, round(now - epoch)))) if now - epoch >= 1 else "0s"

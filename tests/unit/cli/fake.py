@@ -9,7 +9,19 @@ from typer.testing import CliRunner, Result
 
 from tq.cli.base import World
 from tq.cli.main import new_app
-from tq.client.models import Changed, Explanation, Job, Page, QueueInfo, Submitted, TaskEvent, TaskInfo, WorkerInfo
+from tq.client.models import (
+    Changed,
+    Explanation,
+    Job,
+    Page,
+    QueueInfo,
+    QueuePause,
+    QueueSettings,
+    Submitted,
+    TaskEvent,
+    TaskInfo,
+    WorkerInfo,
+)
 
 ID = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c90"
 RAW = bytes.fromhex(ID.replace("-", ""))
@@ -48,9 +60,9 @@ class FakeClient:
             "retry_where": Job(ID, "retry", 7, 7, True),
             "purge_where": Job(ID, "purge", 7, 7, True),
             "explain": Explanation("pending: first in line", {**FACTS, "ahead": 0}),
-            "pause": QueueInfo("mail"),
-            "resume": QueueInfo("mail"),
-            "set_queue": QueueInfo("mail"),
+            "pause": QueueSettings(paused=QueuePause("ann@here", 1.0)),
+            "resume": QueueSettings(),
+            "set_queue": QueueSettings(max_length=10_000),
             "queues": [QueueInfo("mail", pending={"low": 1, "normal": 2, "high": 5}, running=3)],
             "workers": [WorkerInfo(ID, "w1", ("echo",), ("default",), 2, 1.5, 2.5, False, {}, {"cpu_percent": 12.5})],
             "stats": {"node": "n1", "tasks": {"pending": 4}},

@@ -116,3 +116,15 @@ def test_config_check(tmp_path: Path) -> None:
     file.write_text('[node]\nid = "n7"\n')
     assert program("config", "check", "--config", str(file)).returncode == 0
     assert program("broker", "--config", str(tmp_path / "missing.toml")).returncode == 2
+
+
+# ---- messages --------------------------------------------------------------------------------------
+
+
+def test_a_terminal_breaks_lines_between_words_and_never_an_id() -> None:
+    from tests.unit.cli.fake import ID
+    from tq.cli.base import wrapped
+
+    text = f"next: tq retry {ID} runs it again, attempts from 0\nshort"
+    assert wrapped(text, 40, 6) == f"next: tq retry\n      {ID}\n      runs it again, attempts from 0\nshort"
+    assert wrapped(text, 200) == text

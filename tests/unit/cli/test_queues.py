@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.cli.fake import FakeClient, run
 from tq.cli import show
-from tq.client.models import QueueInfo
+from tq.client.models import QueueInfo, QueuePause, QueueSettings
 from tq.client.specs import Retry
 
 QUEUES = [
@@ -18,10 +18,16 @@ QUEUES = [
     QueueInfo("idle"),
 ]
 SET = QueueInfo(
-    "mail", pending={"normal": 2},
-    more={"paused": {"by": "ann", "since": 1.0, "reason": "provider down"}, "max_length": 10_000, "timeout": 30.0, "finished_keep": 7_200.0,
-          "retry": [8, 5_000, 2_000, 3_600_000, 200]},
-)  # fmt: skip
+    "mail",
+    pending={"normal": 2},
+    settings=QueueSettings(
+        paused=QueuePause("ann", 1.0, "provider down"),
+        max_length=10_000,
+        timeout=30.0,
+        finished_keep=7_200.0,
+        retry=Retry(max_attempts=8),
+    ),
+)
 
 
 def lines(text: str) -> list[str]:
@@ -42,7 +48,8 @@ def test_the_queues_and_what_is_set() -> None:
         "mail", "2", "by ann: provider down", "10000", "30s", "2h", "8 attempts, 5s x2 up to 1h"
     )  # fmt: skip
     shown = json.loads(run(FakeClient(queues=[SET]), "queues", "-o", "json").stdout)
-    assert (shown[0]["paused"]["by"], shown[0]["timeout"], shown[0]["pending_total"]) == ("ann", 30.0, 2)
+    settings = shown[0]["settings"]
+    assert (settings["paused"]["by"], settings["timeout"], shown[0]["pending_total"]) == ("ann", 30.0, 2)
 
 
 def test_the_queues_on_a_narrow_terminal() -> None:
@@ -61,7 +68,8 @@ def test_pause_and_resume() -> None:
     assert done.stdout == "mail is paused; tq queues resume mail ends it\n"
     assert run(client, "queues", "resume", "mail").stdout == "mail is not paused\n"
     assert client.asked == [("pause", ("mail",), {"reason": "provider is down"}), ("resume", ("mail",), {})]
-    assert json.loads(run(client, "queues", "pause", "mail", "-o", "json").stdout)["name"] == "mail"
+    assert json.loads(run(client, "queues", "pause", "mail", "-o", "json").stdout)["paused"]["by"] == "ann@here"
+    assert run(client, "queues", "set", "mail", "--max-length", "10000").stdout == "mail: max length 10000\n"
 
 
 @pytest.mark.parametrize(

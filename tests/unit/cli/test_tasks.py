@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.unit.cli.fake import ID, NOW, FakeClient, FakeEvents, run, task
-from tq.client.models import Attempt, Changed, Page, TaskEvent
+from tq.client.models import Attempt, Changed, Page, Progress, TaskEvent
 from tq.errors import NotFound
 
 # ---- status and list -------------------------------------------------------------------------------
@@ -21,20 +21,30 @@ FAILED = Attempt(
 
 def test_status_for_people() -> None:
     info = task(
-        state="running", attempt=2, fence=4096, worker="w2", started_at=NOW - 30.0, payload=b"hi", history=(FAILED,)
-    )
+        state="running", attempt=2, attempts_max=5, fence=4096, worker="w2", started_at=NOW - 30.0, payload=b"hi",
+        progress=Progress(3, 10, "resizing"), history=(FAILED,),
+    )  # fmt: skip
     result = run(FakeClient(get=info), "status", ID, terminal=True, size=(80, 24))
-    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert f"id {ID}" in lines
-    assert "started_at 1970-01-12T13:46:10.000Z (30s ago)" in lines
-    assert "payload hi" in lines
-    assert lines[-3:] == [
-        "outcome attempt started ended worker fence times",
-        "failed 1 50s 40s w1 2048 1",
-        "attempt 1: ValueError: bad",
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
+        f"id          {ID}",
+        "type        echo",
+        "queue       default",
+        "priority    150",
+        "state       running",
+        "attempt     2 of 5",
+        "fence       4096",
+        "worker      w2",
+        "progress    3 of 10 (30 %): resizing",
+        "created_at  1970-01-01T00:00:01.500Z  (11d13h ago)",
+        "started_at  1970-01-12T13:46:10.000Z  (30s ago)",
+        "payload     hi",
+        "",
+        "attempt  outcome  ended  took  error            worker  fence",
+        "      1  failed   40s    10s   ValueError: bad  w1      2048",
     ]
-    assert max(map(len, result.stdout.splitlines())) <= 80
     assert "Traceback" not in result.stdout
+    verbose = run(FakeClient(get=info), "status", ID, "-v", terminal=True).stdout
+    assert verbose.endswith("\n\nattempt 1:\nTraceback (most recent call last)\n")
     assert "Traceback (most" in run(FakeClient(get=info), "status", ID, "-v").stdout
 
 
@@ -77,6 +87,9 @@ def test_status_of_a_purged_task() -> None:
     result = run(client, "status", ID)
     assert result.exit_code == 1
     assert "purged" in result.stderr
+
+
+OTHER = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c91"
 
 
 def event(index: int, kind: str = "started") -> TaskEvent:
@@ -145,7 +158,7 @@ WIDE = f"""\
 id                                    state      type        queue    created  attempt  reason    priority  ended
 {ID}  running    echo        default  2m             2                 150
 {ID}  dead       make.thumb  images   1h             5  attempts       150  10s
-{ID}  scheduled  echo        default  0s             0                 150
+{ID}  scheduled  echo        default  0s                               150
 """
 NARROW = f"""\
 id                                    state      type        queue    created
@@ -198,3 +211,30 @@ def test_cancel_by_id_and_wait() -> None:
     result = run(client, "cancel", ID, "--grace", "2s", "--wait", "5")
     assert result.stdout.splitlines()[1] == f"{ID}\tcancelled"
     assert client.asked == [("cancel_many", ([ID],), {"grace": 2.0}), ("wait", (ID, 5.0), {})]
+
+
+# ---- first digits -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["status", "explain", "cancel", "retry", "events"])
+def test_the_first_digits_of_an_id_will_do(command: str) -> None:
+    client = FakeClient(events=FakeEvents())
+    assert run(client, command, "0192F3C4-8b").exit_code == 0
+    assert client.asked[0] == ("list", (), {"id_prefix": "0192F3C4-8b", "limit": 6})
+    assert ID in str(client.asked[1])
+
+
+def test_digits_that_name_several_tasks_or_none_are_refused() -> None:
+    several = FakeClient(list=Page([task(), task(state="dead", id=OTHER)], None))
+    result = run(several, "cancel", "0192")
+    assert result.exit_code == 1
+    assert f"several tasks begin so, give more digits:\n  {ID}  pending  echo\n  {OTHER}  dead  echo" in result.stderr
+    assert [name for name, _args, _fields in several.asked] == ["list"], "nothing was cancelled"
+    assert "no task whose id begins with 0192" in run(FakeClient(list=Page([], None)), "status", "0192").stderr
+
+
+@pytest.mark.parametrize("text", [ID, ID.replace("-", ""), "nonsense", "012"])
+def test_whole_ids_and_what_is_none_are_left_to_the_client(text: str) -> None:
+    client = FakeClient()
+    run(client, "status", text)
+    assert client.asked[0][:2] == ("get", (text,))

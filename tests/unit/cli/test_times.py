@@ -61,7 +61,7 @@ def test_what_is_no_moment_is_refused_with_what_to_write(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("length", "shown"),
-    [(0, "0s"), (0.25, "0.2s"), (9, "9s"), (42, "42s"), (60, "1m"), (422, "7m2s"), (3_600, "1h"), (3_661, "1h1m"), (273_601, "3d4h")],
+    [(0, "0s"), (0.0004, "1ms"), (0.25, "250ms"), (0.9999, "1s"), (9, "9s"), (9.5, "9.5s"), (42, "42s"), (60, "1m"), (422, "7m2s"), (3_600, "1h"), (3_661, "1h1m"), (273_601, "3d4h")],
 )  # fmt: skip
 def test_spans(length: float, shown: str) -> None:
     assert times.span(length) == shown
