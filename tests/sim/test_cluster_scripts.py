@@ -18,7 +18,7 @@ from tq.protocol import messages as m
 from tq.sim.checkers.breach import Breach
 from tq.sim.cluster import LEASES, SimCluster
 from tq.sim.disk import SimDisk
-from tq.sim.host import ELECTION_MS
+from tq.sim.host import ELECTION_MS, HEARTBEAT_MS
 from tq.sim.platter import Platter
 from tq.store.dump import state_digest
 
@@ -171,6 +171,21 @@ def test_a_change_of_leader_is_a_short_pause(how):
     assert took_ms < FAIL_OVER_MS
     assert talk.state(1) == "pending"
     talk.submit(2)
+    equal_at_the_end(cluster)
+
+
+@pytest.mark.parametrize("how", ["kill", "power"])
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_node_that_comes_back_takes_requests_at_once(seed, how):
+    """The others have not reached it for so long that they try once a second: its own call ends that pause."""
+    cluster = started(seed)
+    leader, near, _other = leader_and_followers(cluster)
+    (cluster.kill if how == "kill" else cluster.lose_power)(near)
+    cluster.run(7_000 + 100 * seed)
+    assert near not in cluster.hosts[leader].reachable
+    assert cluster.start(near)
+    cluster.run(3 * HEARTBEAT_MS)  # it has dialed, was dialed, and has heard who leads
+    Talk(cluster, near).submit(1)
     equal_at_the_end(cluster)
 
 

@@ -16,6 +16,7 @@ from tq.errors import ProtocolError
 from tq.raft.identity import Identity
 from tq.raft.transport.handshake import Side
 from tq.raft.transport.link import Ident, Link
+from tq.raft.transport.redial import Redial
 from tq.sim.streams import Arrival, Sign, SimStreams, Wire
 from tq.world import Clock, Random
 
@@ -29,8 +30,7 @@ OnChange = Callable[[str, bool], None]
 @attrs.define(eq=False)
 class Dialed:
     peer: str
-    dial_at_ms: int
-    pause_ms: int = limits.PEER_DIAL_MS_MIN
+    redial: Redial
     began_ms: int = 0
     wire: Wire | None = None
     link: Link | None = None
@@ -65,8 +65,7 @@ class SimPeers:
         self._on_message = on_message
         self._on_change = on_change
         self._changed = changed
-        now_ms = clock.monotonic_ms()
-        self._dialed = {peer: Dialed(peer, now_ms) for peer in others}
+        self._dialed = {peer: Dialed(peer, Redial(clock, random)) for peer in others}
         self._by_wire: dict[Wire, Dialed] = {}
         self._accepted: dict[Wire, Accepted] = {}
 
@@ -104,8 +103,9 @@ class SimPeers:
         now_ms = self._clock.monotonic_ms()
         for dialed in self._dialed.values():
             if dialed.wire is None:
-                if now_ms >= dialed.dial_at_ms:
+                if now_ms >= dialed.redial.due_ms:
                     dialed.began_ms = now_ms
+                    dialed.redial.begins()
                     dialed.wire = self._streams.connect(self._true_ms(), self.name, dialed.peer)
                     self._by_wire[dialed.wire] = dialed
             elif dialed.link is None:
@@ -132,7 +132,7 @@ class SimPeers:
         due = [accepted.link.tick_at_ms for accepted in self._accepted.values()]
         for dialed in self._dialed.values():
             if dialed.wire is None:
-                due.append(dialed.dial_at_ms)
+                due.append(dialed.redial.due_ms)
             elif dialed.link is None:
                 due.append(dialed.began_ms + limits.PEER_HANDSHAKE_MS)
             else:
@@ -167,6 +167,7 @@ class SimPeers:
             return
         if link.peer is not None and not dialed.is_usable:
             dialed.is_usable = True
+            dialed.redial.is_usable()
             self._on_change(dialed.peer, True)
         if link.farewell_heard is not None:
             self.refusals.append(link.farewell_heard)
@@ -191,6 +192,9 @@ class SimPeers:
                 peer = other.link.peer
                 if other is not accepted and peer is not None and peer.node_id == link.peer.node_id:
                     self._end_accepted(older)
+            caller = self._dialed.get(link.peer.node_id)
+            if caller is not None and caller.redial.peer_is_there():
+                caller.starts_again = caller.wire is not None
         if link.farewell_heard is not None:
             self._end_accepted(wire)
 
@@ -205,11 +209,9 @@ class SimPeers:
 
     def _end_dialed(self, dialed: Dialed) -> None:
         assert dialed.wire is not None
-        now_ms = self._clock.monotonic_ms()
-        if dialed.starts_again or now_ms - dialed.began_ms > limits.PEER_SILENCE_MS:
-            dialed.pause_ms = limits.PEER_DIAL_MS_MIN
-        dialed.dial_at_ms = now_ms + dialed.pause_ms // 2 + self._random.below(dialed.pause_ms)
-        dialed.pause_ms = min(dialed.pause_ms * 2, limits.PEER_DIAL_MS_MAX)
+        if dialed.starts_again:
+            dialed.redial.begin_anew()
+        dialed.redial.ended()
         del self._by_wire[dialed.wire]
         self._streams.close(self._true_ms(), dialed.wire, self.name)
         was_usable, dialed.is_usable = dialed.is_usable, False

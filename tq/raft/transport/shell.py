@@ -1,6 +1,6 @@
 """The connections of a node to the others: dialed again and again, accepted, watched. What they carry is not read here.
 
-One task reads each connection, one writes the dialed ones. A peer that cannot be reached costs one try a second. The
+One task reads each connection, one writes the dialed ones. When a peer is dialed again is decided in redial.py. The
 number of strangers (connected, not yet known) is bounded, and so is their time; a known peer that dials again replaces
 its older connection, which may be half open.
 """
@@ -20,6 +20,7 @@ from tq import limits
 from tq.errors import ProtocolError
 from tq.raft.transport.handshake import Side
 from tq.raft.transport.link import Ident, Judge, Link
+from tq.raft.transport.redial import Redial
 from tq.raft.transport.stream import Address, PeerStream, accepted, connect
 from tq.world import Clock, Random
 
@@ -41,13 +42,15 @@ class Dialed:
     the writing task sends, alone and in order, until nothing is left.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redial: Redial) -> None:
+        self.redial = redial
+        self.hurry = trio.Event()  # ends a pause between two tries
         self.link: Link | None = None  # while it can be used
         self.stream: PeerStream | None = None  # of the present connection
         self.unsent = b""
         self.ready = trio.Event()
         self.reason = "not tried yet"  # why it cannot
-        self.scope: trio.CancelScope | None = None  # of the present connection
+        self.scope: trio.CancelScope | None = None  # of the present connection, or the try to get one
 
     def send_now(self, link: Link) -> None:
         """What ``link`` has to say; never blocks. A broken connection is for the writing task to find."""
@@ -98,7 +101,7 @@ class PeerTransport:
         self._random = random
         self._server_tls = server_tls
         self._client_tls = client_tls
-        self._dialed = {peer: Dialed() for peer in peers}
+        self._dialed = {peer: Dialed(Redial(clock, random)) for peer in peers}
         self._accepted: dict[str, trio.CancelScope] = {}
         self._strangers = 0
         self._next_tell_ms = 0
@@ -149,10 +152,8 @@ class PeerTransport:
                 nursery.start_soon(self._dial, peer)
 
     async def _dial(self, peer: str) -> None:
-        pause_ms = limits.PEER_DIAL_MS_MIN
         dialed = self._dialed[peer]
         while True:
-            began_ms = self._clock.monotonic_ms()
             told = dialed.reason
             try:
                 with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
@@ -160,17 +161,21 @@ class PeerTransport:
                 with trio.CancelScope() as dialed.scope:
                     dialed.reason = await self._talk(peer, dialed, stream)
                 if dialed.scope.cancelled_caught:
-                    pause_ms = limits.PEER_DIAL_MS_MIN
+                    dialed.redial.begin_anew()
             except trio.TooSlowError:
                 dialed.reason = f"no connection within {limits.PEER_HANDSHAKE_MS} ms"
             except OSError as error:
                 dialed.reason = error.strerror or str(error)
             if dialed.reason != told:
                 self._log.warning("cannot reach a peer", peer=peer, reason=dialed.reason)
-            if self._clock.monotonic_ms() - began_ms > limits.PEER_SILENCE_MS:
-                pause_ms = limits.PEER_DIAL_MS_MIN
-            await trio.sleep((pause_ms // 2 + self._random.below(pause_ms)) / 1000)
-            pause_ms = min(pause_ms * 2, limits.PEER_DIAL_MS_MAX)
+            dialed.redial.ended()
+            await self._pause(dialed)
+
+    async def _pause(self, dialed: Dialed) -> None:
+        dialed.hurry = trio.Event()
+        wait_ms = max(0, dialed.redial.due_ms - self._clock.monotonic_ms())
+        with trio.move_on_after(wait_ms / 1000):
+            await dialed.hurry.wait()
 
     async def _talk(self, peer: str, dialed: Dialed, stream: PeerStream) -> str:
         """One dialed connection, to its end. Returns why it ended."""
@@ -197,6 +202,7 @@ class PeerTransport:
             dialed.send_now(link)  # the proof, IDENT or a PONG may wait
             if link.peer is not None and dialed.link is None:
                 dialed.link = link
+                dialed.redial.is_usable()
                 self._log.info("reached a peer", peer=peer)
                 self._on_change(peer, True)
 
@@ -249,6 +255,7 @@ class PeerTransport:
                 if older is not None:
                     older.cancel()
                 self._accepted[link.peer.node_id] = scope
+                self._called(link.peer.node_id)
 
         def message(channel: int, body: bytes) -> None:
             assert link.peer is not None
@@ -266,6 +273,15 @@ class PeerTransport:
                 self._strangers -= 1
             elif link.peer is not None and self._accepted.get(link.peer.node_id) is scope:
                 del self._accepted[link.peer.node_id]
+
+    def _called(self, peer: str) -> None:
+        """It is there: do not wait to dial it."""
+        dialed = self._dialed.get(peer)
+        if dialed is not None:
+            is_stuck = dialed.redial.peer_is_there()
+            dialed.hurry.set()
+            if is_stuck and dialed.scope is not None:
+                dialed.scope.cancel()
 
     def _tell_end(self, address: str, reason: str) -> None:
         """At most once a second: whoever knocks without end must not fill the disk."""

@@ -186,3 +186,20 @@ async def test_strangers_are_bounded_and_stop_no_peer(pair: tuple[Peer, Peer]) -
             await one.until(lambda: to_two.can_send("n2"))
         for sock in (*strangers, one_too_many):
             sock.close()
+
+
+async def test_a_peer_that_comes_back_is_dialed_at_once(
+    pair: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the pause was going to be."""
+    one, two = pair
+    monkeypatch.setattr(limits, "PEER_DIAL_MS_MIN", 3_600_000)
+    monkeypatch.setattr(limits, "PEER_DIAL_MS_MAX", 3_600_000)
+    two.listener.close()
+    async with one.running(n2=two.port) as to_two:
+        with trio.fail_after(30):
+            while "refused" not in str(to_two.statistics()["n2"]["reason"]):
+                await trio.lowlevel.checkpoint()
+        two.listener = listener(two.port)
+        async with two.running(n1=one.port):
+            await one.until(lambda: to_two.can_send("n2"))
