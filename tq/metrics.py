@@ -40,6 +40,10 @@ def _tasks(stats: dict[str, Any], queues: list[dict[str, Any]]) -> Iterable[Metr
     oldest = GaugeMetricFamily(
         "tq_queue_oldest_ready_seconds", "Age of the task that has been ready longest", labels=["queue"]
     )
+    paused = GaugeMetricFamily("tq_queue_paused", "1 while nothing is granted from it", labels=["queue"])
+    bound = GaugeMetricFamily(
+        "tq_queue_max_length", "Tasks that may wait in it, where that is bounded", labels=["queue"]
+    )
     for queue in queues:
         name = queue["name"]
         for band, count in queue["pending"].items():
@@ -47,7 +51,11 @@ def _tasks(stats: dict[str, Any], queues: list[dict[str, Any]]) -> Iterable[Metr
         running.add_metric([name], queue["running"])
         scheduled.add_metric([name], queue["scheduled"])
         oldest.add_metric([name], queue["oldest_ready_age_ms"] / 1000)
-    yield from (pending, running, scheduled, oldest)
+        settings = queue["settings"]
+        paused.add_metric([name], int(settings["paused"] is not None))
+        if settings["max_length"] is not None:
+            bound.add_metric([name], settings["max_length"])
+    yield from (pending, running, scheduled, oldest, paused, bound)
     yield CounterMetricFamily("tq_leases_expired", "Leases that ran out", value=stats["leases_expired"])
     yield CounterMetricFamily("tq_stale_results", "Outcomes refused for their fence", value=stats["stale_results"])
 

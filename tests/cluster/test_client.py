@@ -21,6 +21,7 @@ from tq.errors import (
     InvalidState,
     NotFound,
     PayloadTooLarge,
+    QueueFull,
     SessionLost,
     StaleFence,
     TqError,
@@ -82,6 +83,42 @@ def test_a_task_that_becomes_ready_wakes_a_parked_claim(client: Client, queue: s
             client.submit("t", b"x", queue=queue)
             (grant,) = claim.result(5)
         assert grant.spec.payload == b"x"
+
+
+def test_resuming_a_queue_wakes_a_parked_claim(client: Client, queue: str, shared_broker: Broker) -> None:
+    client.pause(queue, "a test")
+    session = client.register_worker(["t"], [queue])
+    with Client(shared_broker.address) as other, ThreadPoolExecutor(1) as pool:
+        claim = pool.submit(session.claim, 5, 20)
+        eventually("the claim is parked", lambda: other.stats()["claims_parked"] == 1, shared_broker)
+        task = other.submit("t", queue=queue)
+        assert "is paused by" in other.explain(task.id).why
+        assert other.stats()["claims_parked"] == 1
+        began = time.perf_counter()
+        other.resume(queue)
+        assert [grant.id for grant in claim.result(5)] == [task.id]
+        assert time.perf_counter() - began < 1.0
+    session.close()
+
+
+def test_settings_of_a_queue_outlive_a_kill_of_the_broker(ground: Ground) -> None:
+    broker = ground.broker(SHORT_LEASES)
+    broker.start_ready()
+    with Client(broker.address) as client:
+        given = client.set_queue("mail", max_length=1, retry=Retry(max_attempts=2))
+        paused = client.pause("mail", "a test", by="ana").paused
+        client.submit("t", queue="mail")
+        broker.kill()
+        broker.start_ready()
+        (row,) = client.queues()
+        assert row.settings.paused == paused
+        assert (row.settings.max_length, row.settings.retry) == (given.max_length, given.retry)
+        with pytest.raises(QueueFull):
+            client.submit("t", queue="mail")
+        with client.register_worker(["t"], ["mail"]) as session:
+            assert session.claim() == []
+            client.resume("mail")
+            assert len(session.claim()) == 1
 
 
 def test_a_parked_claim_dies_with_its_connection(ground: Ground) -> None:

@@ -129,6 +129,15 @@ def test_tasks_are_counted_by_queue_state_and_band(rig: Rig) -> None:
     assert rig.value("tq_tasks_pending", queue="default", band="high") == 0
 
 
+def test_settings_of_queues(rig: Rig) -> None:
+    rig.submit(1)
+    rig.do(c.QueueSet(b"operation-------", "mail", "ana", [["paused", True], ["max_length", 7]]))
+    assert [rig.value("tq_queue_paused", queue=queue) for queue in ("default", "mail")] == [0, 1]
+    assert rig.value("tq_queue_max_length", queue="mail") == 7
+    assert 'tq_queue_max_length{queue="default"}' not in rig.text()
+    assert "queue_paused" not in [event for _, event, _ in rig.broker.stats()["events"]], "no task was changed"
+
+
 def test_events_leases_and_stale_outcomes_are_counted(rig: Rig) -> None:
     rig.submit(1)
     rig.do(c.SessionOpen(SESSION, "worker", ["echo"], ["default"]))
@@ -193,7 +202,8 @@ def test_each_metric_has_help_and_a_unit_that_prometheus_knows(rig: Rig) -> None
 
 def test_the_page_lists_each_metric_and_no_other(rig: Rig) -> None:
     rig.broker.peer_statistics = lambda: {"n2": WAY}
-    rig.submit(1)  # so that labels are there
+    rig.do(c.QueueSet(b"operation-------", "default", "ana", [["max_length", 7]]))  # so that labels are there
+    rig.submit(1)
     shown = re.findall(r"^\| `(tq_\w+)` \| (.*?) \| (.+) \|$", PAGE, re.MULTILINE)
     real = []
     for family in rig.collect():

@@ -33,7 +33,7 @@ class Status:
         return m.HelloReply(
             rid,
             m.PROTOCOL_VERSION,
-            ["events", "bulk", "explain"],
+            ["events", "bulk", "explain", "queues"],
             BOUNDS,
             broker.config.retention.tombstone_keep_ms,
             broker.cluster_id,

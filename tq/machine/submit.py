@@ -320,8 +320,7 @@ def _full(entry: Entry, overlay: _Overlay, queue: str) -> Item | None:
     if length < bound[0]:
         return None
     error = QueueFull(
-        f"queue {queue!r} is full: {length} tasks wait in it and its max_length is {bound[0]}; submit again when workers "
-        "have taken some, or raise max_length",
+        f"queue {queue!r} is full, {length} of {bound[0]}: submit again when workers have taken some, or raise its max_length",
         retry_after=limits.QUEUE_FULL_RETRY_AFTER_MS / 1000,
         detail={"queue": queue, "length": length, "max_length": bound[0]},
     )

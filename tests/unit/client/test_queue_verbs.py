@@ -105,7 +105,7 @@ def test_settings_come_back_as_they_were_given(client: Client) -> None:
 def test_a_full_queue_raises_or_is_told_by_item(client: Client) -> None:
     client.set_queue("mail", max_length=1)
     first = client.submit("echo", queue="mail", idempotency_key="k")
-    with pytest.raises(QueueFull, match="'mail' is full: 1 tasks wait in it and its max_length is 1") as error:
+    with pytest.raises(QueueFull, match="'mail' is full, 1 of 1") as error:
         client.submit("echo", queue="mail")
     assert error.value.retryable
     assert error.value.retry_after == 1.0
