@@ -68,12 +68,12 @@ def field(ground: Ground) -> Iterator[Field]:
 
 def test_each_kind_of_handler_does_its_work(field: Field) -> None:
     worker = field.worker("--concurrency", "8")
-    types = ["echo", "thread", "noisy-process"]
+    types = ["echo", "thread", "noisy-process", "asyncio"]
     ids = [field.client.submit(name, name.encode()).id for name in types for _ in range(5)]
     assert [field.end_of(id).result for id in ids] == [name.encode() for name in types for _ in range(5)]
     (known,) = field.client.workers()
     assert (known.name, known.info["pid"], known.info["slots"]) == ("worker", worker.pid, 8)
-    eventually("a heartbeat that counts them", lambda: field.client.workers()[0].stats.get("completed") == 15, worker)
+    eventually("a heartbeat that counts them", lambda: field.client.workers()[0].stats.get("completed") == 20, worker)
     stats = field.client.workers()[0].stats
     assert stats["rss_bytes"] > 10_000_000
     assert stats["processes"] > 1
@@ -136,7 +136,22 @@ def test_a_task_that_crashes_each_time_is_poison(field: Field) -> None:
     assert worker.alive
 
 
-STOPPABLE = ["hold", "hold-async", "hold-process"]
+def test_a_blocked_asyncio_loop_holds_up_neither_leases_nor_other_tasks(field: Field) -> None:
+    worker = field.worker()
+    id = field.client.submit("block-asyncio").id
+    field.until_marked("begun", id, worker)
+    others = [field.client.submit(name, b"on").id for name in ("echo", "thread", "noisy-process")]
+    assert [field.end_of(other).result for other in others] == [b"on"] * 3
+    behind = field.client.submit("asyncio", b"behind").id
+    patience(worker, 3.5)  # the lease is 1.5 s
+    assert field.client.get(id).state == "running"
+    field.release()
+    for ended in (id, behind):
+        info = field.end_of(ended)
+        assert (info.state, info.attempt, info.crashes) == ("completed", 1, 0)
+
+
+STOPPABLE = ["hold", "hold-async", "hold-asyncio", "hold-process"]
 
 
 def test_running_tasks_are_cancelled_in_each_kind_of_executor(field: Field) -> None:
@@ -209,7 +224,7 @@ def test_sigterm_lets_running_tasks_end_and_claims_no_more(field: Field) -> None
 
 
 def test_what_does_not_end_while_draining_goes_back_uncounted(field: Field) -> None:
-    worker = field.worker("--drain", "0.3")
+    worker = field.worker("--drain", "0.3", "--concurrency", "8")
     ids = [field.client.submit(name).id for name in (*STOPPABLE, "deaf")]
     for id in ids:
         field.until_marked("begun", id, worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -53,6 +54,30 @@ async def hold_async(payload: bytes, ctx: Context) -> None:
         await trio.sleep_forever()
     finally:
         mark("stopped", ctx)
+
+
+@HANDLERS.handler("asyncio", executor="asyncio")
+async def on_asyncio(payload: bytes, ctx: Context) -> bytes:
+    await asyncio.sleep(0)
+    return payload
+
+
+@HANDLERS.handler("hold-asyncio", executor="asyncio")
+async def hold_asyncio(payload: bytes, ctx: Context) -> None:
+    mark("begun", ctx)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        mark("stopped", ctx)
+
+
+@HANDLERS.handler("block-asyncio", executor="asyncio")
+async def block_asyncio(payload: bytes, ctx: Context) -> bytes:
+    """Hold the asyncio loop until the file "release" is there."""
+    mark("begun", ctx)
+    while not (Path(os.environ["TQ_TEST_FOLDER"]) / "release").exists():
+        time.sleep(0.01)  # what a coroutine must not do
+    return b"released"
 
 
 @HANDLERS.handler("hold-process", executor="process")
