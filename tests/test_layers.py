@@ -137,7 +137,7 @@ DOORS: dict[str, list[str]] = {
     "os.listdir": ["tq/worker/reload.py"],
     "os.sep": ["tq/worker/reload.py"],
     "sysconfig": ["tq/worker/reload.py"],
-    "sys.modules": ["tq/worker/reload.py", "tq/app/names.py", "tq/app/hints.py"],
+    "sys.modules": ["tq/worker/reload.py", "tq/worker/saving.py", "tq/app/names.py", "tq/app/hints.py"],
     "sys.orig_argv": ["tq/worker/reload.py"],
     "os.devnull": ["tq/cli/base.py"],  # where output goes when its reader has gone
     "os.dup2": ["tq/cli/base.py"],
@@ -178,7 +178,7 @@ DOORS: dict[str, list[str]] = {
     "h11": ["tq/broker/health.py"],
     "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
-    "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
+    "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/worker/saving.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
@@ -188,7 +188,9 @@ DOORS: dict[str, list[str]] = {
     "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py"],
     "contextvars": ["tq/worker/context.py", "tq/worker/frame.py", "tq/worker/coroutines.py"],  # a handler's own
     "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
-    "threading.Event": ["tq/worker/context.py", "tq/worker/run.py", "tq/cli/base.py"],
+    "asyncio.Event": ["tq/worker/saving.py"],  # for handlers that wait there
+    "asyncio.get_running_loop": ["tq/worker/saving.py"],
+    "threading.Event": ["tq/worker/context.py", "tq/worker/saving.py", "tq/worker/run.py", "tq/cli/base.py"],
     "threading.get_ident": ["tq/raft/driver.py", "tq/app/loops.py"],
     "concurrent.futures": ["tq/broker/long_work.py"],
     "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
@@ -253,6 +255,7 @@ COROUTINES = [
     *WORKER_SHELL,
     "tq/worker/coroutines.py",
     "tq/worker/processes.py",
+    "tq/worker/saving.py",
     "tq/worker/frame.py",
     "tq/worker/asyncio_loop.py",
     "tq/worker/middleware.py",

@@ -3,6 +3,9 @@
 The main thread runs handlers; a second one listens to the worker, so that a running handler can be told to stop,
 and so that the child ends when the worker does: at the end of the stream, and on Linux by a signal of the kernel
 too, which also ends a handler that holds the interpreter. A child without a job then closes its resources first.
+
+What a handler says on the way leaves at once if it is a checkpoint, whose answer the listening thread brings; of progress
+the last word leaves every PROGRESS_MS, by a third thread, which begins with the first word.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
 from typing import Any
 
-from tq.errors import TqError
+from tq import limits
+from tq.errors import TqError, from_wire
 from tq.verdicts import Stopped
 from tq.worker import pipe
-from tq.worker.context import Context
+from tq.worker.context import Context, Saved
 from tq.worker.frame import call
 from tq.worker.handlers import Handler, Handlers, load
 from tq.worker.interrupt import interrupt, take_back
@@ -71,6 +76,9 @@ class Child:
         self._context: Context | None = None  # of the last job
         self._is_busy = False  # from the moment a job has come to its end
         self._is_in_handler = False
+        self._sending = threading.Lock()  # of the channel, one frame at a time
+        self._saves: dict[int, Saved] = {}  # by number
+        self._teller: Teller | None = None
 
     def run(self) -> None:
         """Until the worker closes the stream while nothing runs."""
@@ -90,9 +98,33 @@ class Child:
             except Stopped:
                 self._leave()  # it came between the handler and here; no second one does
             try:
-                self._channel.sendall(pipe.pack([pipe.SAID, said[0], said[1]]))
+                self._send([pipe.SAID, said[0], said[1]])
             except OSError:  # the worker is gone, and nobody else wants to know
                 return
+
+    def _send(self, fields: list[Any]) -> None:
+        data = pipe.pack(fields)
+        with self._sending:
+            self._channel.sendall(data)
+
+    # ---- the handler's channel -----------------------------------------------------------------------
+
+    def tell(self, context: Context) -> None:
+        if self._teller is None:
+            self._teller = Teller(self._send)
+            self._teller.start()
+        self._teller.tell(context)
+
+    def save(self, context: Context, number: int, data: bytes | None, done: Saved) -> None:
+        self._saves[number] = done
+        self._send([pipe.SAVE, context.fence, number, data])
+
+    def _saved(self, number: int, error: list[Any] | None) -> None:
+        done = self._saves.pop(number, None)
+        if done is not None:
+            done(None if error is None else from_wire(error))
+
+    # ---- the end of a job, and orders ----------------------------------------------------------------
 
     def _leave(self) -> None:
         """From here on no Stopped is raised in this thread."""
@@ -113,6 +145,8 @@ class Child:
             for frame in unpacker.feed(data):
                 if frame[0] == pipe.STOP:
                     self._stop(lost=frame[1])
+                elif frame[0] == pipe.SAVED:
+                    self._saved(frame[1], frame[2])
                 else:
                     self._take(frame)
 
@@ -133,17 +167,51 @@ class Child:
                 interrupt(self._main)
 
     def _take(self, frame: list[Any]) -> None:
-        _kind, id, type_, queue, attempt, crashes, fence, deadline, headers, payload = frame
+        _kind, id, type_, queue, attempt, crashes, fence, deadline, headers, payload, kept = frame
         handler = self._handlers.get(type_)
         if handler is None:  # the module's handlers differ from process to process
             said = failed("ConfigError", f"the child process has no handler for {type_!r}", "")
-            self._channel.sendall(pipe.pack([pipe.SAID, *said]))
+            self._send([pipe.SAID, *said])
             return
-        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers)
+        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers, kept, self)
         with self._lock:
             self._context = context
             self._is_busy = True
         self._jobs.put((handler, payload, context))
+
+
+class Teller(threading.Thread):
+    """Sends the last word of progress, and then none for a while."""
+
+    def __init__(self, send: Callable[[list[Any]], None], pause_s: float = limits.PROGRESS_MS / 1000) -> None:
+        super().__init__(name="tq-worker-progress", daemon=True)
+        self._send = send
+        self._pause_s = pause_s
+        self._last: Context | None = None
+        self._has_word = threading.Event()
+        self._over = threading.Event()
+
+    def tell(self, context: Context) -> None:
+        self._last = context
+        self._has_word.set()
+
+    def stop(self) -> None:
+        """Soon."""
+        self._over.set()
+        self._has_word.set()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self._has_word.wait()
+            self._has_word.clear()  # before looking: who speaks after the look is heard again
+            context = self._last
+            if context is None or context.word is None:
+                continue
+            try:
+                self._send([pipe.TOLD, context.fence, *context.word])
+            except OSError:
+                return  # the worker is gone
+            self._over.wait(self._pause_s)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,29 @@ in what it runs by ``to_thread`` of trio, asyncio or anyio. A bare ``threading.T
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from tq.errors import NotInHandler
+from tq import limits
+from tq.errors import InvalidRequest, NotInHandler, TqError
+from tq.worker import saving
+
+Saved = Callable[[TqError | None], None]
+"""Told once what became of a checkpoint: None when it is durable."""
+
+
+class Channel(Protocol):
+    """The way from a handler to the broker. Both may be called on any thread, and do not block."""
+
+    def tell(self, context: Context) -> None:
+        """Its ``word`` has changed."""
+        ...
+
+    def save(self, context: Context, number: int, data: bytes | None, done: Saved) -> None: ...
 
 
 class Context:
@@ -28,12 +45,14 @@ class Context:
         headers: text to text, as submitted.
         cancelled: the handler should end: its task was cancelled, timed out or is lost, or the worker quits.
         lost: another worker may have the task by now; the outcome of this attempt will be refused.
+        checkpoint_data: what this attempt, or an earlier one, has kept last with ``checkpoint``; None: nothing.
 
     ``cancelled`` and ``lost`` are set by the worker while the handler runs; reading them is safe from any thread.
     """
 
     __slots__ = (
-        "_event", "attempt", "cancelled", "crashes", "deadline", "fence", "headers", "id_bytes", "lost", "queue", "type",
+        "_event", "_waits", "attempt", "cancelled", "channel", "checkpoint_data", "crashes", "deadline", "fence", "headers",
+        "id_bytes", "is_told", "lost", "queue", "type", "word",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +65,10 @@ class Context:
         fence: int,
         deadline: float | None,
         headers: dict[str, str],
+        checkpoint_data: bytes | None = None,
+        channel: Channel | None = None,
     ) -> None:
+        """channel: None: this is no worker (a test, say): progress goes nowhere, checkpoints stay here."""
         self.id_bytes = id_bytes
         self.type = type
         self.queue = queue
@@ -57,7 +79,12 @@ class Context:
         self.headers = headers
         self.cancelled = False
         self.lost = False
+        self.checkpoint_data = checkpoint_data
+        self.channel = channel
+        self.word: tuple[float, float | None, str | None] | None = None  # of progress, the last one
+        self.is_told = False  # the channel knows that there is a new one
         self._event: threading.Event | None = None
+        self._waits: list[saving.Wait] | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.type} {self.id} attempt {self.attempt} fence {self.fence}>"
@@ -84,6 +111,47 @@ class Context:
         """The worker's side, where time is not the machine's: wait on ``event``, which plays a ``threading.Event``."""
         self._event = event
 
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far the task is: ``done`` of ``total``, in whatever unit, and a few words.
+
+        It costs little, so say it as often as you like: a few times a second the last word goes to the broker, which shows
+        it with the task while it runs. It is not stored; a word may be lost. A note is cut at 256 characters. Any thread may call this.
+
+        Raises:
+            InvalidRequest: a number is negative, above 2**53, or none.
+        """
+        self.word = (
+            _number("done", done),
+            None if total is None else _number("total", total),
+            None if note is None else str(note)[: limits.PROGRESS_NOTE_CHARS_MAX],
+        )
+        if self.channel is not None:
+            self.channel.tell(self)
+
+    def checkpoint(self, data: bytes | None) -> None:
+        """Keep ``data``, at most 64 KiB, for the next attempt at this task, should there be one; None: nothing any more.
+
+        Blocks until it is durable. The next attempt, after a failure, a crash, a snooze or a change of leader, finds it in
+        ``checkpoint_data``; when the task has ended it is dropped. For handlers that run in a thread or a process; ``async def``
+        ones await ``acheckpoint``.
+
+        Raises:
+            PayloadTooLarge, InvalidRequest: it cannot be kept.
+            StaleFence: the attempt is over; another one may run.
+        """
+        saving.save(self, data)
+
+    def acheckpoint(self, data: bytes | None) -> Awaitable[None]:
+        """``checkpoint`` to be awaited, on trio and asyncio. If the await is cancelled, it may be kept or not."""
+        return saving.asave(self, data)
+
+    @property
+    def waits(self) -> list[saving.Wait]:
+        """Threads that wait for a checkpoint."""
+        if self._waits is None:
+            self._waits = []
+        return self._waits
+
     def cancel(self, *, lost: bool = False) -> None:
         """The worker's side: tell the handler."""
         if lost:
@@ -92,6 +160,20 @@ class Context:
         event = self._event
         if event is not None:
             event.set()
+        for wait in list(self._waits or ()):
+            wait.wake()
+
+
+def _number(field: str, value: Any) -> float:
+    """Raises InvalidRequest."""
+    if value.__class__ is not int and value.__class__ is not float:
+        try:
+            value = float(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest.of(field, value, "must be a number") from error
+    if not 0 <= value <= limits.PROGRESS_NUMBER_MAX or math.isnan(value):
+        raise InvalidRequest.of(field, value, f"must be 0 to {limits.PROGRESS_NUMBER_MAX}")
+    return value  # type: ignore[no-any-return]
 
 
 CURRENT: Final[ContextVar[Context]] = ContextVar("tq_current")

@@ -36,6 +36,7 @@ from tq.errors import (
     from_wire,
 )
 from tq.protocol import messages as m
+from tq.worker.asides import Asides
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job
 from tq.worker.jobs import Jobs, Statistics
@@ -54,6 +55,7 @@ FOREVER_MS: Final = limits.DURATION_MS_MAX
 LEAVE_MS: Final = 1_000  # for what is in flight after GOAWAY
 RID_MAX: Final = (1 << 32) - 1
 CLOSE_MS: Final = 3_000  # for the last words
+PASSING: Final = (NotLeader, BrokerUnavailable, Backpressure, InternalError)  # try again
 
 
 class State(enum.Enum):
@@ -113,7 +115,8 @@ class WorkerCore:
         self._claim_after_ms = 0
         self._quiet_until_ms = 0
         self._reports = Reports()
-        self.jobs = Jobs(handlers, clock, self._reports, self.statistics, self._note)
+        self.asides = Asides()
+        self.jobs = Jobs(handlers, clock, self._reports, self.statistics, self._note, self.asides)
         self.finished: Callable[[Job, Said], None] = self.jobs.finished
         self._deregister_rid: int | None = None
         self._ping_rid: int | None = None
@@ -132,6 +135,7 @@ class WorkerCore:
         self._heard_ms = now_ms
         self._quiet_until_ms = 0
         self.jobs.set_time(hello.time_ms)
+        self.asides.connected([job.context for job in self.jobs.running.values()])
         self.leader = None
         self.statistics.connections += 1
 
@@ -142,6 +146,7 @@ class WorkerCore:
         if self._claim is not None:
             self._claim.rid = None
         self._reports.disconnected()
+        self.asides.disconnected()
 
     @property
     def wants_reconnect(self) -> bool:
@@ -155,6 +160,8 @@ class WorkerCore:
             self._claimed(message)  # type: ignore[arg-type]
         elif kind is m.ResultReply:
             self._reported(message)  # type: ignore[arg-type]
+        elif isinstance(message, m.CheckpointReply):
+            self.asides.answered(message.rid, message.items)
         elif isinstance(message, m.CancelRunning):
             if message.session == self.session:
                 self.jobs.cancel(message.tasks)
@@ -180,6 +187,7 @@ class WorkerCore:
             # A handler held the loop, or the process stood still: the broker was not silent, we did not listen.
             self._heard_ms = now_ms
         self._planned_ms = now_ms + FOREVER_MS
+        self.asides.look()
         jobs_ms = self.jobs.wake_ms
         if jobs_ms is not None and jobs_ms <= now_ms:
             self.jobs.fire(now_ms)
@@ -198,6 +206,8 @@ class WorkerCore:
         out: list[m.Message] = []
         if self._reports.has_waiting:
             self._add_reports(out)
+        if self.session is not None:
+            out += self.asides.take(self._next_rid, self.session, now_ms)
         if self.session is None:
             self._add_register(out)
         elif self.state is State.RUNNING:
@@ -226,6 +236,9 @@ class WorkerCore:
                 times.append(self._heard_ms + (self._ping_ms if self._ping_rid is None else self._dead_ms))
                 if self._claim_after_ms > now_ms:
                     times.append(self._claim_after_ms)
+                asides_ms = self.asides.wake_ms(now_ms) if self.session is not None else None
+                if asides_ms is not None:
+                    times.append(asides_ms)
         if not times:
             return None
         self._planned_ms = min(times)
@@ -286,7 +299,12 @@ class WorkerCore:
     def _leave(self, now_ms: int) -> None:
         """After GOAWAY: wait a little for what is in flight, but not for a parked claim."""
         assert self._leave_ms is not None
-        is_waiting = self._reports.has_in_flight or self._register_rid is not None or self._deregister_rid is not None
+        is_waiting = (
+            self._reports.has_in_flight
+            or self.asides.has_in_flight
+            or self._register_rid is not None
+            or self._deregister_rid is not None
+        )
         if not is_waiting or now_ms >= self._leave_ms:
             self._drop("the broker stops")
 
@@ -427,6 +445,12 @@ class WorkerCore:
             return
         if rid in self._reports:
             self._report_refused(rid, error)
+        elif rid in self.asides:
+            if isinstance(error, PASSING):
+                self.asides.again(rid)
+                self._not_now(error)
+            else:
+                self.asides.refused(rid, error)
         elif rid == self._register_rid:
             self._register_rid = None
             self._not_now(error)
@@ -443,7 +467,7 @@ class WorkerCore:
 
     def _not_now(self, error: TqError) -> None:
         """Wait, and look for the leader; an error that will not pass ends the worker."""
-        if not isinstance(error, (NotLeader, BrokerUnavailable, Backpressure, InternalError)):
+        if not isinstance(error, PASSING):
             self.give_up(error)
             return
         wait_ms = QUIET_MS_MIN if error.retry_after is None else max(round(error.retry_after * 1000), QUIET_MS_MIN)
@@ -454,7 +478,7 @@ class WorkerCore:
             self._drop("looking for the leader", leader=error.leader)
 
     def _report_refused(self, rid: int, error: TqError) -> None:
-        if isinstance(error, (NotLeader, BrokerUnavailable, Backpressure, InternalError)):
+        if isinstance(error, PASSING):
             self._reports.again(rid)
             self._not_now(error)
             return

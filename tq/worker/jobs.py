@@ -30,7 +30,7 @@ import attrs
 
 from tq.errors import TqError
 from tq.spec import parse
-from tq.worker.context import Context
+from tq.worker.context import Channel, Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
 from tq.worker.outcomes import CANCELLED, COMPLETE, CRASHED, FAIL, RELEASE, STOPPED, Said, failed
@@ -65,7 +65,15 @@ class Statistics:
 class Jobs:
     """See the theory above. Outcomes go to ``reports``."""
 
-    def __init__(self, handlers: Handlers, clock: Clock, reports: Reports, statistics: Statistics, note: Note) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        clock: Clock,
+        reports: Reports,
+        statistics: Statistics,
+        note: Note,
+        channel: Channel | None = None,
+    ) -> None:
         self.held: dict[int, Job] = {}  # by fence; read by the heartbeat's thread too, which copies it first
         self.running: dict[int, Job] = {}  # by fence: those that take a slot
         self.to_start: list[Job] = []
@@ -76,6 +84,7 @@ class Jobs:
         self._reports = reports
         self._statistics = statistics
         self._note = note
+        self._channel = channel
         self._timers: list[tuple[int, int, int]] = []  # (when, fence, kind); may name jobs that are over
         self._log_offset_ms = 0  # log time less our monotonic clock
         self._wall_offset_ms = 0
@@ -124,10 +133,10 @@ class Jobs:
         """Begin what was granted."""
         self._statistics.claimed += len(grants)
         held, running, start = self.held, self.running, self.to_start.append
-        for raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms in grants:
+        for raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms, *kept in grants:
             if fence in held:
                 continue
-            job = self._job(raw, attempt, crashes, fence, deadline_ms)
+            job = self._job(raw, attempt, crashes, fence, deadline_ms, kept)
             if job is None:
                 continue
             held[fence] = job
@@ -138,12 +147,15 @@ class Jobs:
 
     def give_back(self, grants: list[Any]) -> None:
         """Release what was granted and is not wanted."""
-        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms in grants:
-            job = self._job(raw, attempt, crashes, fence, deadline_ms)
+        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms, *kept in grants:
+            job = self._job(raw, attempt, crashes, fence, deadline_ms, kept)
             if job is not None:
                 self._reports.add([job.id, fence, RELEASE, None])
 
-    def _job(self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None) -> Job | None:
+    def _job(
+        self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None, kept: list[bytes]
+    ) -> Job | None:
+        """kept: a checkpoint, or nothing."""
         try:
             spec = parse(raw)
         except TqError as error:
@@ -160,7 +172,10 @@ class Jobs:
         deadline = None
         if deadline_ms is not None:
             deadline = (deadline_ms - self._log_offset_ms + self._wall_offset_ms) / 1000
-        context = Context(spec.id, spec.type, spec.queue, attempt, crashes, fence, deadline, dict(spec.headers))
+        context = Context(
+            spec.id, spec.type, spec.queue, attempt, crashes, fence, deadline, dict(spec.headers),
+            kept[0] if kept else None, self._channel,
+        )  # fmt: skip
         return Job(spec.id, fence, spec.payload, handler, context)
 
     # ---- the ends of handlers ----------------------------------------------------------------------

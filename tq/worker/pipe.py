@@ -1,8 +1,11 @@
 """What worker and child process say to each other: frames of 4 bytes length and CBOR, over one socket pair.
 
-worker  [JOB, id, type, queue, attempt, crashes, fence, deadline | null, headers, payload]    run this
+worker  [JOB, id, type, queue, attempt, crashes, fence, deadline | null, headers, payload, checkpoint | null]    run this
         [STOP, lost]                                                                          end it
+        [SAVED, number, error | null]                                                         what became of a checkpoint
 child   [READY, error | null]                                                                 handlers are imported
+        [TOLD, fence, done, total | null, note | null]                                        how far it is
+        [SAVE, fence, number, data | null]                                                    keep a checkpoint
         [SAID, outcome, body]                                                                 it ended
 """
 
@@ -17,6 +20,9 @@ JOB: Final = 0
 STOP: Final = 1
 READY: Final = 2
 SAID: Final = 3
+TOLD: Final = 4
+SAVE: Final = 5
+SAVED: Final = 6
 
 READ_BYTES: Final = 256 * limits.KIB
 _LENGTH: Final = struct.Struct(">I")

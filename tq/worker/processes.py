@@ -17,13 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import structlog
 import trio
 
-from tq.errors import ResourceFailed, TqError
+from tq.errors import ResourceFailed, StaleFence, TqError, to_wire
 from tq.worker import pipe
 from tq.worker.job import Done, Job, Why
 from tq.worker.outcomes import SAID_STOPPED, Said, crashed, failed
@@ -144,7 +145,7 @@ class Processes:
                     return
                 child.is_ready = True
             await _send_all(child.channel, _job_frame(job))
-            _kind, outcome, body = await self._receive(child)
+            outcome, body = await self._listen(job, child)
         except ChildEnded:
             code = await self._forget(child)
             said = SAID_STOPPED if child.is_killed and job.why is not None else crashed("WorkerCrashed", _told(code))
@@ -158,6 +159,26 @@ class Processes:
         else:
             self._nursery.start_soon(self._retire, child, why)
         self._end(job, (outcome, body))
+
+    async def _listen(self, job: Job, child: Child) -> Said:
+        """What became of the job; what it says on the way goes on. A word that comes late is of the job before."""
+        while True:
+            kind, *fields = await self._receive(child)
+            if kind == pipe.SAID:
+                return fields[0], fields[1]
+            fence, *aside = fields
+            if kind == pipe.TOLD:
+                if fence == job.fence:
+                    job.context.progress(*aside)
+                continue
+            number, data = aside
+            answer = partial(_saved, child, number)
+            if fence != job.fence:
+                answer(StaleFence("the attempt that keeps this is over"))
+            elif job.context.channel is None:
+                answer(None)
+            else:
+                job.context.channel.save(job.context, number, data, answer)
 
     async def _retire(self, child: Child, why: str) -> None:
         structlog.get_logger("tq.worker").info("a child process ends", pid=child.process.pid, why=why)
@@ -221,6 +242,15 @@ class Processes:
         return child.frames.pop(0)
 
 
+def _saved(child: Child, number: int, error: TqError | None) -> None:
+    try:
+        child.channel.send(pipe.pack([pipe.SAVED, number, None if error is None else to_wire(error)]))
+    except BlockingIOError:
+        child.kill()  # it waits for this, and does not read it
+    except OSError:
+        pass  # it has ended; the task that reads it finds out
+
+
 def _see_end(child: Child) -> None:
     """Its stream is closed: wait, then kill it. Blocks."""
     try:
@@ -244,8 +274,11 @@ async def _send_all(channel: socket.socket, data: bytes) -> None:
 def _job_frame(job: Job) -> bytes:
     c = job.context
     return pipe.pack(
-        [pipe.JOB, c.id_bytes, c.type, c.queue, c.attempt, c.crashes, c.fence, c.deadline, c.headers, job.payload]
-    )
+        [
+            pipe.JOB, c.id_bytes, c.type, c.queue, c.attempt, c.crashes, c.fence, c.deadline, c.headers, job.payload,
+            c.checkpoint_data,
+        ]
+    )  # fmt: skip
 
 
 def _told(code: int) -> str:

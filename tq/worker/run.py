@@ -278,6 +278,7 @@ class Worker:
         handlers = dressed(self._loaded.handlers, self._loaded.middleware, values, child=False)
         core = self._core = WorkerCore(settings, handlers, clock, random)
         shell = self._shell = Shell(core, Addresses(self._brokers), client, clock, random)
+        core.asides.wake = lambda: soon(shell.poke)
         if self._is_signalled:
             shell.drain()
         life = Life(self._recycling, random)

@@ -27,6 +27,16 @@ def context(payload: bytes, ctx: Context) -> bytes:
     return repr((ctx.id, ctx.type, ctx.queue, ctx.attempt, ctx.crashes, ctx.fence, ctx.deadline, ctx.headers)).encode()
 
 
+@HANDLERS.handler("keeps", executor="process")
+def keeps(payload: bytes, ctx: Context) -> bytes:
+    """Keeps its payload; what was kept before, and what is now."""
+    old = ctx.checkpoint_data
+    ctx.progress(1, 2, "begins")
+    ctx.checkpoint(payload)
+    ctx.progress(2, 2)
+    return (old or b"nothing") + b" " + (ctx.checkpoint_data or b"nothing")
+
+
 @HANDLERS.handler("fail", executor="process")
 def fail(payload: bytes, ctx: Context) -> bytes:
     raise ValueError("no luck")

@@ -8,14 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.worker.jobs import a_context
+from tq.errors import StaleFence, to_wire
 from tq.worker import pipe
-from tq.worker.outcomes import COMPLETE, STOPPED
+from tq.worker.child import Teller
+from tq.worker.outcomes import COMPLETE, FAIL, STOPPED
 
 MODULE = "tests.unit.worker.process_handlers"
 
@@ -29,12 +33,13 @@ class Wire:
             self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
         self._unpacker = pipe.Unpacker()
         self._frames: list[list[Any]] = []
+        self.words: list[list[Any]] = []
 
     def send(self, *fields: Any) -> None:
         self.socket.sendall(pipe.pack(list(fields)))
 
-    def job(self, type: str, payload: bytes = b"") -> None:
-        self.send(pipe.JOB, bytes(16), type, "default", 1, 0, 5, None, {}, payload)
+    def job(self, type: str, payload: bytes = b"", kept: bytes | None = None) -> None:
+        self.send(pipe.JOB, bytes(16), type, "default", 1, 0, 5, None, {}, payload, kept)
 
     def receive(self) -> list[Any]:
         while not self._frames:
@@ -42,6 +47,14 @@ class Wire:
             assert data, "the child has closed the pipe"
             self._frames = self._unpacker.feed(data)
         return self._frames.pop(0)
+
+    def receive_but_words(self) -> list[Any]:
+        """Progress leaves by a thread of its own: before the rest or behind it."""
+        while True:
+            frame = self.receive()
+            if frame[0] != pipe.TOLD:
+                return frame
+            self.words.append(frame)
 
     def end(self) -> None:
         self.socket.close()
@@ -89,6 +102,62 @@ def test_a_stop_right_behind_the_job_ends_it_or_finds_it_done(wire: Wire) -> Non
         wire.job("pid")
         wire.send(pipe.STOP, False)
         assert wire.receive()[1] in (COMPLETE, STOPPED)
+
+
+def test_what_a_handler_says_on_the_way(wire: Wire) -> None:
+    wire.receive()
+    wire.job("keeps", b"new", b"old")
+    kind, fence, number, data = wire.receive_but_words()
+    assert (kind, fence, data) == (pipe.SAVE, 5, b"new")
+    while not wire.words:
+        wire.words.append(wire.receive())
+    assert wire.words == [[pipe.TOLD, 5, 1, 2, "begins"]]
+    wire.send(pipe.SAVED, number, None)
+    assert wire.receive_but_words() == [pipe.SAID, COMPLETE, ["application/octet-stream", b"old new"]]
+
+
+def test_a_checkpoint_that_is_refused_is_an_error_of_the_handler(wire: Wire) -> None:
+    wire.receive()
+    wire.job("keeps", b"new")
+    number = wire.receive_but_words()[2]
+    wire.send(pipe.SAVED, number, to_wire(StaleFence("gone")))
+    frame = wire.receive_but_words()
+    assert frame[:2] == [pipe.SAID, FAIL]
+    assert frame[2][0][:2] == ["tq.errors.StaleFence", "gone"]
+
+
+def test_a_handler_that_waits_for_its_checkpoint_is_stopped(wire: Wire) -> None:
+    wire.receive()
+    wire.job("keeps", b"new")
+    number = wire.receive_but_words()[2]
+    wire.send(pipe.STOP, False)
+    assert wire.receive_but_words()[:2] == [pipe.SAID, STOPPED]
+    wire.send(pipe.SAVED, number, None)  # nobody waits for it any more
+    wire.job("pid")
+    assert wire.receive_but_words()[1] == COMPLETE
+
+
+def test_words_leave_one_at_a_time_the_last_one_last() -> None:
+    sent: list[list[Any]] = []
+    came = threading.Semaphore(0)
+
+    def send(fields: list[Any]) -> None:
+        sent.append(fields)
+        came.release()
+
+    teller = Teller(send, 0.001)
+    context = a_context()
+    context.channel = teller  # type: ignore[assignment]  # it is all of one that is used
+    teller.start()
+    for done in range(1, 1_000):
+        context.progress(done)
+    while not sent or sent[-1][2] != 999:
+        assert came.acquire(timeout=20)
+    assert len(sent) < 999
+    assert [fields[2] for fields in sent] == sorted({fields[2] for fields in sent})
+    teller.stop()
+    teller.join(20)
+    assert not teller.is_alive()
 
 
 def test_it_ends_with_its_pipe_even_in_a_handler(wire: Wire, tmp_path: Path) -> None:

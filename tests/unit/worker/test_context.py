@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from fractions import Fraction
 
 import pytest
 
 import tq
 from tests.unit.worker.jobs import a_context
-from tq.errors import NotInHandler
+from tq import limits
+from tq.errors import InvalidRequest, NotInHandler
 from tq.worker.context import Context, current
 from tq.worker.frame import call
 from tq.worker.handlers import Handler
@@ -44,6 +46,25 @@ def test_waiting_ends_with_its_time() -> None:
     context = a_context()
     assert not context.wait_cancelled(0.001)
     assert not context.cancelled
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 54, float("nan"), float("inf"), "half", None])
+def test_progress_is_a_number(wrong: object) -> None:
+    context = a_context()
+    with pytest.raises(InvalidRequest, match="done"):
+        context.progress(wrong)  # type: ignore[arg-type]
+    if wrong is not None:
+        with pytest.raises(InvalidRequest, match="total"):
+            context.progress(0, wrong)  # type: ignore[arg-type]
+    assert context.word is None
+
+
+def test_progress_is_what_was_said_last() -> None:
+    context = a_context()
+    context.progress(1, 2, "x" * 300)
+    assert context.word == (1, 2, "x" * limits.PROGRESS_NOTE_CHARS_MAX)
+    context.progress(Fraction(3, 2))  # type: ignore[arg-type]
+    assert context.word == (1.5, None, None)
 
 
 def test_current_says_that_no_handler_runs() -> None:

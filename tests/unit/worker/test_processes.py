@@ -7,13 +7,16 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from tests.unit.worker.jobs import Ends, a_job, tell
 from tests.unit.worker.process_handlers import HANDLERS
+from tq.errors import StaleFence, TqError
 from tq.sim.random import SeededRandom
+from tq.worker.context import Context, Saved
 from tq.worker.job import Job, Why
 from tq.worker.outcomes import COMPLETE, CRASHED, FAIL, SAID_STOPPED
 from tq.worker.processes import Processes
@@ -71,6 +74,45 @@ async def test_a_child_runs_one_job_after_the_other() -> None:
         assert int(first) != os.getpid()
         assert first == second
         assert rig.processes.pids == [int(first)]
+
+
+class Kept:
+    """A channel that answers at once."""
+
+    def __init__(self, error: TqError | None = None) -> None:
+        self.saves: list[tuple[int, bytes | None]] = []
+        self.words: list[Any] = []
+        self._error = error
+
+    def tell(self, context: Context) -> None:
+        self.words.append(context.word)
+
+    def save(self, context: Context, number: int, data: bytes | None, done: Saved) -> None:
+        self.saves.append((context.fence, data))
+        done(self._error)
+
+
+async def test_what_a_handler_says_on_the_way_goes_through_the_channel_of_its_job() -> None:
+    async with a_rig() as rig:
+        channel = Kept()
+        for number, kept in ((1, None), (2, b"old")):
+            job = a_job(HANDLERS, "keeps", b"new", number)
+            job.context.channel, job.context.checkpoint_data = channel, kept
+            rig.processes.start(job)
+            await rig.until_ended(number)
+        assert [rig.ends.of(number)[1][1] for number in (1, 2)] == [b"nothing new", b"old new"]
+        assert channel.saves == [(1_001, b"new"), (1_002, b"new")]
+        assert channel.words[0] == (1, 2, "begins")
+
+
+async def test_a_refused_checkpoint_fails_the_attempt() -> None:
+    async with a_rig() as rig:
+        job = a_job(HANDLERS, "keeps", b"new")
+        job.context.channel = Kept(StaleFence("gone"))
+        rig.processes.start(job)
+        await rig.until_ended(1)
+        outcome, body = rig.ends.of(1)
+        assert (outcome, body[0][:2]) == (FAIL, ["tq.errors.StaleFence", "gone"])
 
 
 async def test_jobs_run_side_by_side_in_children_of_their_own() -> None:
