@@ -69,7 +69,9 @@ TESTED_BY: dict[str, str] = {
     "tq/sim/cluster.py": "tests/sim/test_cluster_scripts.py",
     "tq/sim/host.py": "tests/sim/test_cluster_scripts.py",
     "tq/sim/peers.py": "tests/sim/test_cluster_scripts.py",
+    "tq/sim/crowd.py": "tests/sim/test_cluster_random.py",
     "tq/sim/storm.py": "tests/sim/test_cluster_random.py",
+    "tq/sim/story.py": "tests/sim/test_cluster_random.py",
     # The client, through what users call
     "tq/client/asking.py": "tests/unit/client/test_with_machine.py",
     "tq/client/async_shell.py": "tests/unit/client/test_asynchronous.py",

@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "app": LEAVES | {"client", "worker", "verdicts"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
-    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev"},
+    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev", "logs", "sim"},
     "dev": LEAVES,
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
@@ -70,6 +70,7 @@ ROOMS_NARROW: dict[tuple[str, str], set[str]] = {
     ("cli", "protocol"): {"tq.protocol.addresses"},
     ("cli", "broker"): {"tq.broker.run"},
     ("cli", "dev"): {"tq.dev.run"},
+    ("cli", "sim"): {"tq.sim.verify"},
     ("cli", "worker"): {"tq.worker.run"},
     ("samples", "worker"): {"tq.worker.handlers", "tq.worker.context"},  # as users' modules
     ("bench", "worker"): {"tq.worker.handlers", "tq.worker.context"},
@@ -148,7 +149,7 @@ DOORS: dict[str, list[str]] = {
     "sys.argv": ["tq/worker/child.py", "tq/cli/reference.py", *BENCH],
     "sys.executable": [*DEV, "tq/worker/processes.py", "tq/worker/reload.py", *BENCH],
     "sys.platform": ["tq/worker/*"],
-    "sys.stderr": ["tq/worker/child.py", "tq/worker/reload.py", "tq/logs.py", "tq/broker/run.py"],
+    "sys.stderr": ["tq/worker/child.py", "tq/worker/reload.py", "tq/logs.py", "tq/broker/run.py", "tq/cli/base.py"],
     "sys.stdin": ["tq/cli/*"],
     "sys.stdout": ["tq/worker/child.py", "tq/worker/reload.py", "tq/cli/*"],
     "builtins.print": ["tq/broker/run.py", *BENCH],

@@ -13,6 +13,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import structlog
@@ -52,6 +54,24 @@ def configure(level: str, format_: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=Lines(_unbuffered(), format_)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+def silence() -> None:
+    """Write nothing but what is critical: for whoever plays thousands of faults on purpose."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """For a process that has not configured its logs: nothing below an error is written meanwhile."""
+    if structlog.is_configured():
+        yield
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 class Raw(Protocol):

@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.sim.crowd import LIVE, Actor, Listener, OneBroker, Operator, Stage, Submitter, Worker
-from tests.unit.broker.rig import World
+from tests.unit.broker.rig import Peer, World
 from tq.broker import broker as broker_module
 from tq.broker.applier import Applier
 from tq.broker.broker import Broker
@@ -34,6 +33,7 @@ from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
 from tq.sim.checkers.queues import QueuePromises
 from tq.sim.checkers.records import parse
+from tq.sim.crowd import LIVE, Actor, Listener, Operator, Stage, Submitter, Worker
 from tq.sim.disk import FREE_BYTES, PowerLoss, SimDisk
 from tq.sim.random import SeededRandom
 
@@ -45,6 +45,20 @@ ENDED = ("completed", "cancelled", "expired", "skipped", "dead")
 
 
 pytestmark = pytest.mark.usefixtures("quiet")
+
+
+class OneBroker:
+    """Where the broker of a world is."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def now_ms(self) -> int:
+        return self._world.clock.monotonic_ms()
+
+    def open(self, random: SeededRandom) -> Peer:
+        return Peer(self._world)
 
 
 class Run:

@@ -19,6 +19,7 @@ from tq.cli import (
     stats,
     submit,
     tasks,
+    verify,
     worker,
     workers,
 )
@@ -60,7 +61,7 @@ def new_app() -> typer.Typer:
             context.obj = World()
 
     for noun in (
-        dev, submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, bench
+        dev, submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, verify, bench
     ):  # fmt: skip
         noun.add(app)
     return app

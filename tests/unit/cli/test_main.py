@@ -17,7 +17,7 @@ from tq.cli.main import new_app
 
 COMMANDS = (
     "dev submit status list cancel retry purge explain events queues queue-depth workers stats cluster-status cluster broker "
-    "worker config bench"
+    "worker config verify bench"
 )
 PROGRAM = [sys.executable, "-c", "from tq.cli.main import main; main()"]
 

@@ -1,4 +1,4 @@
-"""Clients and workers at random, on a simulated broker: they speak the protocol, and write down what they asked and heard.
+"""Clients and workers at random, on simulated brokers: they speak the protocol, and write down what they asked and heard.
 
 Each actor has a connection that may vanish at any moment, and goes on with another one as a real client does: what
 carries ids is sent again, a claim keeps its number. Where there are several nodes, the next connection is to any of them,
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import attrs
 
-from tests.unit.broker.rig import Peer, World
 from tq.broker.broker import Broker
 from tq.machine.answers import Applied, SubmitOutcome
 from tq.machine.commands import Outcome
@@ -74,21 +73,9 @@ class Place(Protocol):
 
     @property
     def now_ms(self) -> int: ...
-    def open(self, random: SeededRandom) -> Peer | SimClient | None:
+    def open(self, random: SeededRandom) -> SimClient | None:
         """A connection, or None: nobody is there."""
         ...
-
-
-class OneBroker:
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    @property
-    def now_ms(self) -> int:
-        return self._world.clock.monotonic_ms()
-
-    def open(self, random: SeededRandom) -> Peer:
-        return Peer(self._world)
 
 
 class AnyNode:
@@ -138,7 +125,7 @@ class Actor:
         self.stage = stage
         self.random = stage.random.fork()
         self.by = by
-        self.peer: Peer | SimClient | None = None
+        self.peer: SimClient | None = None
         self.is_ready = False
         self.seen_index = 0
         self.errors: Counter[str] = Counter()
@@ -694,7 +681,7 @@ class Truth:
                 self._last = key
             applied(entry)
 
-        broker.events.applied = see  # type: ignore[method-assign]
+        broker.events.applied = see  # type: ignore[method-assign, assignment]
 
     def check(self, row: list[Any], after: tuple[int, int] | None) -> None:
         """``row`` was heard, and everything behind ``after`` had been promised (None: nothing was)."""
