@@ -77,6 +77,16 @@ def test_a_leader_has_all_that_is_committed():
         committed.new_leader("b", 3, journal_of((1, b"x"), (1, b"y")))
 
 
+def test_an_old_leader_that_is_seen_late_need_not_have_what_was_committed_since():
+    """It won its votes, and hears of it when another one leads already."""
+    committed = RaftCommitted()
+    for entry in (Entry(1, 0, b""), Entry(2, 1, b"x"), Entry(3, 4, b"y")):
+        committed.handed_out("a", entry)
+    committed.new_leader("b", 3, journal_of((1, b"x")))
+    with pytest.raises(Breach, match="without entry 3"):
+        committed.new_leader("b", 5, journal_of((1, b"x")))
+
+
 @pytest.mark.parametrize("voters", [1, 2, 3, 5, 7])
 def test_committed_means_synced_on_a_majority(voters):
     committed = RaftCommitted()

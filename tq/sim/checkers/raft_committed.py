@@ -34,9 +34,10 @@ class RaftCommitted:
         return False
 
     def new_leader(self, node_id: str, term: int, journal: Journal) -> None:
-        """Leader completeness. By log matching it is enough to look at the last."""
+        """Leader completeness. By log matching it is enough to look at the last. Who was elected before that was committed, and is
+        seen late (it was paused), need not have it."""
         last = self.entries.get(self.last_index)
-        if last is None or self.last_index < journal.base_index:
+        if last is None or last.term > term or self.last_index < journal.base_index:
             return
         if last.index > journal.last_index or journal.term_at(last.index) != last.term:
             raise Breach(
