@@ -200,7 +200,7 @@ class AsyncSession(SessionBase, Runs[SessionVerbs]):
             await self.close()
         except TqError:
             if error is None:
-                raise
+                raise  # else the block's own error is the one to see
 
 
 class Opening(Awaitable[AsyncSession]):

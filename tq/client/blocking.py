@@ -176,7 +176,11 @@ class Session(SessionBase, Runs[SessionVerbs]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except TqError:
+            if error is None:
+                raise  # else the block's own error is the one to see
 
 
 class Events(EventsBase):

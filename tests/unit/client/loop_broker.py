@@ -44,10 +44,10 @@ class LoopBroker:
         self._nursery.start_soon(self._serve, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
         return ours
 
-    def push(self, message: m.Message) -> None:
-        """Send it on the newest connection, as soon as there is room."""
+    def push(self, *messages: m.Message) -> None:
+        """Send them on the newest connection in one piece, as soon as there is room."""
         stream, connection = self._newest
-        self._nursery.start_soon(stream.send_all, connection.send(message))
+        self._nursery.start_soon(stream.send_all, b"".join(map(connection.send, messages)))
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         connection = BrokerConnection()

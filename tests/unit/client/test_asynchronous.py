@@ -27,6 +27,7 @@ from tq.errors import (
     InvalidState,
     NotFound,
     NotLeader,
+    SessionLost,
     StaleFence,
     WaitTimeout,
     to_wire,
@@ -486,6 +487,29 @@ def test_a_session_that_is_cancelled_says_good_bye_all_the_same(run: Run) -> Non
         run(main)
 
 
+def test_the_error_of_the_block_is_not_hidden_by_a_good_bye_that_fails(run: Run) -> None:
+    def answer(request: Any) -> Any:
+        if isinstance(request, m.RegisterWorker):
+            return m.RegisterReply(request.rid, 1, 30_000, 15_000, 30_000)
+        return m.ErrorReply(request.rid, to_wire(SessionLost("ended")))
+
+    async def main() -> None:
+        async with AsyncClient(broker.address) as client:
+
+            async def block(error: Exception | None) -> None:
+                async with client.register_worker(["echo"]):
+                    if error is not None:
+                        raise error
+
+            with pytest.raises(KeyError, match="mine"):
+                await block(KeyError("mine"))
+            with pytest.raises(SessionLost):
+                await block(None)
+
+    with FakeBroker(answer) as broker:
+        run(main)
+
+
 def test_cancels_are_pushed(run: Run) -> None:
     async def main() -> None:
         told: list[Any] = []
@@ -555,6 +579,28 @@ async def test_the_shortest_time_out_ends_first(autojump_clock: trio.testing.Moc
                 callers.start_soon(get, client, timeout)
                 await trio.testing.wait_all_tasks_blocked()
     assert ends == [0, 0.5, 1, 2, 3]
+
+
+async def test_callers_that_are_answered_together_ask_again_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    held: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        held.append(request)
+        if len(held) == 20:
+            broker.push(*(m.GetReply(one.rid, 1, TASK) for one in held))
+            held.clear()
+
+    async def twice(client: LoopClient) -> None:
+        await client.get(ID)
+        await client.get(ID)
+
+    async with trio.open_nursery() as nursery:
+        broker = LoopBroker(nursery, answer)
+        async with LoopClient(broker) as client, trio.open_nursery() as callers:
+            for _ in range(20):
+                callers.start_soon(twice, client)
+        assert len(broker.requests) == 40
+        assert trio.current_time() < 0.01
 
 
 async def test_a_connection_that_does_not_come_about_is_given_up(autojump_clock: trio.testing.MockClock) -> None:

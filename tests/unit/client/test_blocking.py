@@ -485,6 +485,18 @@ def test_events_end_when_nothing_comes_or_the_client_is_closed() -> None:
             next(endless)
 
 
+def test_a_subscription_that_is_not_answered_is_ended() -> None:
+    def answer(request: Any) -> Any:
+        return created(request) if isinstance(request, m.SubmitTask) else None
+
+    with FakeBroker(answer) as broker, Client(broker.address, timeout=0.2) as client:
+        with pytest.raises(BrokerUnavailable):
+            client.events()
+        broker.drop()
+        client.submit("echo", request_timeout=20)
+        assert [type(request) for request in broker.requests] == [m.Subscribe, m.Unsubscribe, m.SubmitTask]
+
+
 # ---- sessions --------------------------------------------------------------------------------------
 
 
@@ -593,6 +605,38 @@ def test_cancels_are_pushed_between_calls() -> None:
         broker.push(m.CancelRunning(broker.requests[0].session, [[ID, 7, 250]]))
         assert heard.wait(10)
         assert (told[0].fence, told[0].grace) == (7, 0.25)
+
+
+def test_a_session_that_was_not_opened_hears_of_no_cancels() -> None:
+    def answer(request: Any) -> Any:
+        return created(request) if isinstance(request, m.SubmitTask) else error(request, Backpressure("full"))
+
+    told: list[Any] = []
+    with FakeBroker(answer) as broker, Client(broker.address) as client:
+        with pytest.raises(Backpressure):
+            client.register_worker(["echo"], on_cancel=told.append)
+        broker.push(m.CancelRunning(broker.requests[0].session, [[ID, 7, 250]]))
+        client.submit("echo")
+        assert told == []
+
+
+def test_the_error_of_the_block_is_not_hidden_by_a_good_bye_that_fails() -> None:
+    def answer(request: Any) -> Any:
+        if isinstance(request, m.RegisterWorker):
+            return m.RegisterReply(request.rid, 1, 30_000, 15_000, 30_000)
+        return error(request, SessionLost("ended"))
+
+    with FakeBroker(answer) as broker, Client(broker.address) as client:
+
+        def block(raised: Exception | None) -> None:
+            with client.register_worker(["echo"]):
+                if raised is not None:
+                    raise raised
+
+        with pytest.raises(KeyError, match="mine"):
+            block(KeyError("mine"))
+        with pytest.raises(SessionLost):
+            block(None)
 
 
 def test_outcomes_are_cut_into_requests_that_are_taken() -> None:

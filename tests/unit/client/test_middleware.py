@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,21 +26,25 @@ Use = Callable[[Iterable[ClientMiddleware]], Any]
 
 
 class Both:
-    """One client of either kind; ``call("submit", ...)`` does a verb and returns its result."""
+    """One client of either kind."""
 
     def __init__(self, address: str, backend: str | None) -> None:
         self._address = address
         self._backend = backend
 
     def call(self, middleware: Iterable[ClientMiddleware], verb: str, *args: Any, **kwargs: Any) -> Any:
+        """Do a verb and return its result."""
+        return self.calls(middleware, lambda client: getattr(client, verb)(*args, **kwargs))[0]
+
+    def calls(self, middleware: Iterable[ClientMiddleware], *calls: Callable[[Any], Any]) -> list[Any]:
+        """Do them one after the other with one client; their results."""
         if self._backend is None:
             with Client(self._address, middleware=middleware) as client:
-                return getattr(client, verb)(*args, **kwargs)
+                return [call(client) for call in calls]
 
-        async def main() -> Any:
+        async def main() -> list[Any]:
             async with AsyncClient(self._address, middleware=middleware) as client:
-                awaited: Awaitable[Any] = getattr(client, verb)(*args, **kwargs)
-                return await awaited
+                return [await call(client) for call in calls]
 
         return anyio.run(main, backend=self._backend)
 
@@ -164,9 +169,59 @@ def test_around_sees_each_request_and_its_error(both: Any) -> None:
     assert times.heard == ["submit", "done", "wait", "BACKPRESSURE", "register_worker", "BACKPRESSURE"]
 
 
-def test_around_may_ask_again(both: Any) -> None:
-    """``steps`` are run once; what is asked in their place is a request like any other."""
+def test_the_first_around_is_outermost(both: Any) -> None:
+    heard: list[str] = []
 
+    class Named(ClientMiddleware):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def around(self, verb: str, steps: Verb[T]) -> Verb[T]:
+            heard.append(f"{self._name} begins")
+            result = yield from steps
+            heard.append(f"{self._name} ends")
+            return result
+
+    with both() as (_broker, client):
+        client.call([Named("a"), Named("b")], "submit", "echo")
+    assert heard == ["a begins", "b begins", "b ends", "a ends"]
+
+
+def test_what_was_begun_is_given_up_with_its_verb(both: Any) -> None:
+    """A batch of several requests is broken off; none of them is sent again when the connection is lost."""
+    batches: list[Any] = []
+    are_there = threading.Event()
+
+    def answer(request: Any) -> Any:
+        if len(request.specs) == 1:
+            return created(request)
+        batches.append(request)
+        if len(batches) == 3:
+            are_there.set()
+        return None
+
+    class BreaksOff(ClientMiddleware):
+        def around(self, verb: str, steps: Verb[T]) -> Verb[T]:
+            if verb == "submit":
+                return (yield from steps)
+            for _ in range(3):
+                yield next(steps)  # a request is begun
+            assert are_there.wait(20)
+            broker.drop()
+            return None  # type: ignore[return-value]
+
+    with both(answer) as (broker, client):
+        client.calls(
+            [BreaksOff()],
+            lambda made: made.submit("echo"),
+            lambda made: made.submit_many([TaskSpec("echo")] * 4_500),
+            lambda made: made.submit("echo"),
+        )
+        assert broker.connections == 2
+        assert [len(request.specs) for request in broker.requests] == [1, 1_000, 1_000, 1_000, 1]
+
+
+def test_a_cached_answer_may_take_the_place_of_a_request(both: Any) -> None:
     class Answered(ClientMiddleware):
         def around(self, verb: str, steps: Verb[T]) -> Verb[T]:
             steps.close()
