@@ -93,16 +93,16 @@ class Definition:
         return self._run
 
     def _run(self, payload: bytes, context: Context, **resources: Any) -> Any:
-        args, kwargs = self._decode_call(payload)
+        args, kwargs = self._decode_call(payload, context.content_type)
         return self._encode_result(self.function(*args, **kwargs, **resources))
 
     async def _arun(self, payload: bytes, context: Context, **resources: Any) -> Any:
-        args, kwargs = self._decode_call(payload)
+        args, kwargs = self._decode_call(payload, context.content_type)
         return self._encode_result(await self.function(*args, **kwargs, **resources))
 
-    def _decode_call(self, payload: bytes) -> tuple[list[Any], dict[str, Any]]:
+    def _decode_call(self, payload: bytes, content_type: str) -> tuple[list[Any], dict[str, Any]]:
         try:
-            return self.parameters.unbind(self.codec.decode(payload, "", self.hints))
+            return self.parameters.unbind(self.codec.decode(payload, content_type, self.hints))
         except InvalidRequest as error:
             raise BadArguments(error.message) from error
 

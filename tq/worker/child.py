@@ -167,13 +167,13 @@ class Child:
                 interrupt(self._main)
 
     def _take(self, frame: list[Any]) -> None:
-        _kind, id, type_, queue, attempt, crashes, fence, deadline, headers, payload, kept = frame
+        _kind, id, type_, queue, attempt, crashes, fence, deadline, headers, payload, kept, content_type = frame
         handler = self._handlers.get(type_)
         if handler is None:  # the module's handlers differ from process to process
             said = failed("ConfigError", f"the child process has no handler for {type_!r}", "")
             self._send([pipe.SAID, *said])
             return
-        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers, kept, self)
+        context = Context(id, type_, queue, attempt, crashes, fence, deadline, headers, kept, self, content_type)
         with self._lock:
             self._context = context
             self._is_busy = True

@@ -43,6 +43,7 @@ class Context:
         fence: rises with every grant, over all tasks; check it at your own resource to refuse an older attempt.
         deadline: Unix time in seconds at which the task is given up, or None.
         headers: text to text, as submitted.
+        content_type: of the payload, as submitted.
         cancelled: the handler should end: its task was cancelled, timed out or is lost, or the worker quits.
         lost: another worker may have the task by now; the outcome of this attempt will be refused.
         checkpoint_data: what this attempt, or an earlier one, has kept last with ``checkpoint``; None: nothing.
@@ -51,8 +52,8 @@ class Context:
     """
 
     __slots__ = (
-        "_event", "_waits", "attempt", "cancelled", "channel", "checkpoint_data", "crashes", "deadline", "fence", "headers",
-        "id_bytes", "is_told", "lost", "queue", "type", "word",
+        "_event", "_waits", "attempt", "cancelled", "channel", "checkpoint_data", "content_type", "crashes", "deadline", "fence",
+        "headers", "id_bytes", "is_told", "lost", "queue", "type", "word",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class Context:
         headers: dict[str, str],
         checkpoint_data: bytes | None = None,
         channel: Channel | None = None,
+        content_type: str = "",
     ) -> None:
         """channel: None: this is no worker (a test, say): progress goes nowhere, checkpoints stay here."""
         self.id_bytes = id_bytes
@@ -77,6 +79,7 @@ class Context:
         self.fence = fence
         self.deadline = deadline
         self.headers = headers
+        self.content_type = content_type
         self.cancelled = False
         self.lost = False
         self.checkpoint_data = checkpoint_data

@@ -174,7 +174,7 @@ class Jobs:
             deadline = (deadline_ms - self._log_offset_ms + self._wall_offset_ms) / 1000
         context = Context(
             spec.id, spec.type, spec.queue, attempt, crashes, fence, deadline, dict(spec.headers),
-            kept[0] if kept else None, self._channel,
+            kept[0] if kept else None, self._channel, spec.content_type,
         )  # fmt: skip
         return Job(spec.id, fence, spec.payload, handler, context)
 

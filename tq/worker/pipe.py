@@ -1,6 +1,7 @@
 """What worker and child process say to each other: frames of 4 bytes length and CBOR, over one socket pair.
 
-worker  [JOB, id, type, queue, attempt, crashes, fence, deadline | null, headers, payload, checkpoint | null]    run this
+worker  [JOB, id, type, queue, attempt, crashes, fence, deadline | null, headers, payload, checkpoint | null,
+         content type]                                                                        run this
         [STOP, lost]                                                                          end it
         [SAVED, number, error | null]                                                         what became of a checkpoint
 child   [READY, error | null]                                                                 handlers are imported

@@ -276,7 +276,7 @@ def _job_frame(job: Job) -> bytes:
     return pipe.pack(
         [
             pipe.JOB, c.id_bytes, c.type, c.queue, c.attempt, c.crashes, c.fence, c.deadline, c.headers, job.payload,
-            c.checkpoint_data,
+            c.checkpoint_data, c.content_type,
         ]
     )  # fmt: skip
 

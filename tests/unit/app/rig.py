@@ -43,6 +43,7 @@ class Worker:
                         grant.fence,
                         None,
                         grant.headers,
+                        content_type=grant.content_type,
                     )
                     handler = handlers.get(grant.type)
                     assert handler is not None

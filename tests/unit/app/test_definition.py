@@ -65,6 +65,15 @@ def test_all_the_way() -> None:
     assert run(define(default), b"") == b""
 
 
+def test_a_payload_of_another_kind_is_told_by_its_content_type() -> None:
+    """The codec was changed while tasks were waiting."""
+    context = Context(b"i" * 16, "f", "q", 1, 0, 5, None, {}, content_type="application/msgpack")
+    with pytest.raises(
+        BadArguments, match="the payload is application/msgpack, and this task's codec reads application/json"
+    ):
+        define(total).handler()(b"\x80", context)
+
+
 @pytest.mark.parametrize("value", [None, 0, "", [], {"a": [None]}, b"\x00", b""])
 def test_nothing_is_declared(value: Any) -> None:
     if isinstance(value, bytes):

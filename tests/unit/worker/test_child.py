@@ -39,7 +39,7 @@ class Wire:
         self.socket.sendall(pipe.pack(list(fields)))
 
     def job(self, type: str, payload: bytes = b"", kept: bytes | None = None) -> None:
-        self.send(pipe.JOB, bytes(16), type, "default", 1, 0, 5, None, {}, payload, kept)
+        self.send(pipe.JOB, bytes(16), type, "default", 1, 0, 5, None, {}, payload, kept, "text/plain")
 
     def receive(self) -> list[Any]:
         while not self._frames:
