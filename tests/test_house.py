@@ -64,6 +64,9 @@ TESTED_BY: dict[str, str] = {
     "tq/raft/snapshot_receiving.py": "tests/unit/raft/test_snapshots.py",
     "tq/raft/snapshot_sending.py": "tests/unit/raft/test_snapshots.py",
     "tq/raft/segments.py": "tests/unit/raft/test_journal.py",
+    # What users' tests are made of
+    "tq/testing/world.py": "tests/unit/testing/test_simulation.py",
+    "tq/testing/baton.py": "tests/unit/testing/test_trio_loop.py",
     # The simulated cluster: by what is played on it
     "tq/sim/client.py": "tests/sim/test_cluster_scripts.py",
     "tq/sim/cluster.py": "tests/sim/test_cluster_scripts.py",

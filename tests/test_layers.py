@@ -59,6 +59,8 @@ ROOMS: dict[str, set[str]] = {
     "dev": LEAVES,
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
+    "testing": BYTES
+    | {"world", "config", "logs", "verdicts", "protocol", "store", "machine", "broker", "client", "worker", "sim"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
     "tq": {"app", "client", "errors", "verdicts", "worker"},
 }
@@ -104,10 +106,10 @@ DOORS: dict[str, list[str]] = {
     "time.time_ns": ["tq/world.py"],
     "time": BENCH,  # and polls them; all else waits for the event, with a time-out
     "random.SystemRandom": ["tq/world.py"],
-    "random.Random": ["tq/sim/random.py"],  # seeded: plays the one above
+    "random.Random": ["tq/sim/random.py", "tq/testing/trio_order.py"],  # seeded: plays the one above
     "os.urandom": ["tq/world.py"],
     "uuid.uuid4": BENCH,
-    "datetime": ["tq/cli/times.py", "tq/client/specs.py", "tq/app/converters.py", "tq/app/options.py", "tq/app/unions.py"],  # moments that users read and write; never now()
+    "datetime": ["tq/cli/times.py", "tq/client/specs.py", "tq/app/converters.py", "tq/app/options.py", "tq/app/unions.py", "tq/testing/simulation.py", "tq/testing/clusters.py", "tq/testing/memory.py"],  # moments that users read and write; never now()
     # files, the process
     "os": ["tq/world.py", "tq/dev/child.py", *BENCH],
     "os.killpg": DEV,
@@ -153,7 +155,7 @@ DOORS: dict[str, list[str]] = {
     "sys.stdin": ["tq/cli/*"],
     "sys.stdout": ["tq/worker/child.py", "tq/worker/reload.py", "tq/cli/*"],
     "builtins.print": ["tq/broker/run.py", *BENCH],
-    "importlib.import_module": ["tq/__init__.py", "tq/worker/handlers.py"],
+    "importlib.import_module": ["tq/__init__.py", "tq/worker/handlers.py", "tq/testing/__init__.py"],
     "importlib.metadata": ["tq/version.py", *BENCH],
     "platform": ["tq/worker/run.py", *BENCH],
     "psutil": ["tq/worker/usage.py", *BENCH],
@@ -174,27 +176,28 @@ DOORS: dict[str, list[str]] = {
     "socket.SOL_SOCKET": DEV,
     "socket.SO_REUSEADDR": DEV,
     "select": ["tq/client/shell.py"],
-    "selectors": BENCH,
+    "selectors": ["tq/testing/asyncio_loop.py", *BENCH],
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
     "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
-    "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/worker/saving.py", "tq/bench/tasks.py", "tq/bench/ways.py"],
+    "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/worker/saving.py", "tq/bench/tasks.py", "tq/bench/ways.py", "tq/testing/trio_loop.py", "tq/testing/trio_order.py"],
     # threads: see docs/architecture.md
     "threading": [
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
         "tq/worker/signals.py", "tq/worker/asyncio_loop.py", "tq/worker/reload.py", *BENCH,
     ],
     "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py", "tq/app/app.py"],
-    "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py"],
+    "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py", "tq/testing/baton.py"],
     "contextvars": ["tq/worker/context.py", "tq/worker/frame.py", "tq/worker/coroutines.py"],  # a handler's own
-    "asyncio": ["tq/worker/asyncio_loop.py"],  # for users' handlers, on a thread of its own
+    "asyncio": ["tq/worker/asyncio_loop.py", "tq/testing/asyncio_loop.py"],  # for users' handlers, on a thread of its own
     "asyncio.Event": ["tq/worker/saving.py"],  # for handlers that wait there
     "asyncio.get_running_loop": ["tq/worker/saving.py"],
+    "threading.Semaphore": ["tq/testing/baton.py"],
     "threading.Event": ["tq/worker/context.py", "tq/worker/saving.py", "tq/worker/run.py", "tq/cli/base.py"],
-    "threading.get_ident": ["tq/raft/driver.py", "tq/app/loops.py"],
+    "threading.get_ident": ["tq/raft/driver.py", "tq/app/loops.py", "tq/testing/world.py"],
     "concurrent.futures": ["tq/broker/long_work.py"],
-    "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py"],
+    "queue": ["tq/client/blocking.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/testing/shell.py"],
     # libraries that have one home
     "cbor2": ["tq/cbor.py"],
     "lmdb": ["tq/store/lmdb_store.py", "tq/store/lmdb_file.py", "tq/store/lmdb_copy.py", "tq/store/lmdb_intake.py"],
@@ -206,6 +209,7 @@ DOORS: dict[str, list[str]] = {
     "typer": ["tq/cli/*"],
     "rich": ["tq/cli/table.py", "tq/cli/queues.py"],
     "yaml": ["tq/cli/show.py"],
+    "pytest": ["tq/testing/plugin.py"],  # which loads it
     # tools
     "argparse": BENCH,
     "cProfile": BENCH,
@@ -268,6 +272,10 @@ COROUTINES = [
     "tq/app/handle.py",
     "tq/app/loops.py",
     "tq/app/task.py",
+    "tq/testing/baton.py",
+    "tq/testing/trio_loop.py",
+    "tq/testing/asyncio_loop.py",
+    "tq/testing/shell.py",
     "tq/samples.py",
     "tq/bench/tasks.py",
     "tq/bench/ways.py",
@@ -286,8 +294,9 @@ USERS_CODE = [
 ]
 """Where everything may be caught, because it may be raised: round handlers and all else that is users' code."""
 
-BEHIND_THE_WALL = ["tq/raft/adapter.py", "tq/sim/disk.py"]
-"""Where private names of others are used: of PySyncObj, checked at import; of a second disk of the same class."""
+BEHIND_THE_WALL = ["tq/raft/adapter.py", "tq/sim/disk.py", "tq/testing/trio_order.py"]
+"""Where private names of others are used: of PySyncObj, checked at import; of a second disk of the same class; a switch of
+trio that tools for tests use."""
 
 NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
 
@@ -461,8 +470,8 @@ def privates(source: Source) -> Iterator[str]:
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Attribute) or not re.match(r"_[a-z]", node.attr) or node.attr in NAMED_TUPLES:
             continue
-        owner = node.value.id if isinstance(node.value, ast.Name) else ""
-        if owner not in {"self", "cls"} | modules:
+        owner = node.value.id if isinstance(node.value, ast.Name) else ast.unparse(node.value)
+        if owner not in {"self", "cls", "super()"} | modules:
             yield f"{source.path}:{node.lineno}: {ast.unparse(node)} is private to its object"
 
 

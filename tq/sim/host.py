@@ -57,6 +57,7 @@ class Host:
         rate_permille: how fast its clock runs.
         sync_ms: bounds of the time that a sync takes; None: it runs inline and takes none.
         segment_bytes, keep_bytes: of the journal; what is kept of it for members that are behind.
+        part_bytes: of a snapshot. election_ms, heartbeat_ms: of the node; all of these count from the next start on.
         platter: what of its log is synced.
         on_broker: sees each new broker before it applies anything.
         on_entries: sees what is committed, before it is applied.
@@ -74,6 +75,9 @@ class Host:
         self.sync_ms: tuple[int, int] | None = None
         self.segment_bytes = 16 << 10
         self.keep_bytes = 1 << 30
+        self.part_bytes = PART_BYTES
+        self.election_ms = ELECTION_MS
+        self.heartbeat_ms = HEARTBEAT_MS
         self.trouble = Trouble()
         self.is_paused = False
         self.running_ms = 0
@@ -152,8 +156,8 @@ class Host:
         node = Node(
             node_id=self.name, peers=[self.name, *self._others], disk=self.disk, clock=self.clock,
             random=self.random.fork(), sync=self._sync, applied_index=self.store.checkpointed_index,
-            election_ms=ELECTION_MS, heartbeat_ms=HEARTBEAT_MS, segment_bytes=self.segment_bytes,
-            tail_bytes_max=self.segment_bytes // 2, keep_bytes=self.keep_bytes, part_bytes=PART_BYTES,
+            election_ms=self.election_ms, heartbeat_ms=self.heartbeat_ms, segment_bytes=self.segment_bytes,
+            tail_bytes_max=self.segment_bytes // 2, keep_bytes=self.keep_bytes, part_bytes=self.part_bytes,
         )  # fmt: skip
         broker = Broker(
             self.config, self.store, node, self.disk, self.clock, self.random.fork(), self.identity.cluster_id,
