@@ -108,6 +108,7 @@ TESTED_BY: dict[str, str] = {
     "tq/sim/checkers/history.py": "tests/unit/sim/test_checkers_history.py",
     "tq/sim/checkers/breach.py": "tests/unit/sim/test_checkers_raft.py",
     "tq/sim/checkers/queues.py": "tests/unit/sim/test_checkers_queues.py",
+    "tq/sim/checkers/paused.py": "tests/unit/sim/test_checkers_queues.py",
     "tq/sim/checkers/raft_*.py": "tests/unit/sim/test_checkers_raft.py",
     "tq/sim/checkers/*.py": "tests/unit/sim/test_checkers_history.py",
     # The broker's parts, joined

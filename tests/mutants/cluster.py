@@ -260,6 +260,39 @@ MUTANTS = (
             "            return self.machine.apply(entry.index, entry.data)\n        except StoreFull:",
         ),
     ),
+    # ---- queues -------------------------------------------------------------------------------------------
+    _broker(
+        "settings of queues are lost with a process, and with a snapshot",
+        (
+            "machine/queue_settings.py",
+            "in stored(txn).items():\n            self._lay_out",
+            "in ():\n            self._lay_out",
+        ),
+    ),
+    _broker(
+        "now and then a paused queue is claimed from",
+        ("machine/claim.py", "if number not in paused]", "if number not in paused or entry.index % 5 == 0]"),
+    ),
+    _broker(
+        "a full queue takes one more",
+        (
+            "machine/submit.py",
+            "    return sum(map(entry.counts.value, counted))\n",
+            "    return sum(map(entry.counts.value, counted)) - 1\n",
+        ),
+    ),
+    _broker(
+        "who waits is not told that a queue is resumed",
+        ("machine/queue_set.py", "            _wake(entry, number)\n", "            pass\n"),
+    ),
+    _broker(
+        "what is told of a resumed queue is in the order of a node's life",
+        (
+            "machine/queue_set.py",
+            "in sorted(entry.ready.types_by_queue.get(number, ())):",
+            "in entry.ready.types_by_queue.get(number, ()):",
+        ),
+    ),
     # ---- who belongs to it -----------------------------------------------------------------------------------
     _broker(
         "a node whose disk was lost votes again under its old name",

@@ -49,6 +49,7 @@ class Submitter:
             self.cancel: 3,
             self.retry: 3,
             self.purge: 1,
+            self.pause: 2,
         }
 
     def run_once(self) -> None:
@@ -156,6 +157,19 @@ class Submitter:
 
     def purge(self) -> None:
         self._change("purge", self._draw.choice(self._recent).id, self._client.purge)
+
+    def pause(self) -> None:
+        """One of the queues, or more often: let it go on. Whoever is killed leaves that to the others."""
+        queue, paused = self._draw.choice(work.QUEUES), self._draw.random() < 0.3
+        key = self._recorder.call("queue", queue=queue, paused=paused)
+        try:
+            if paused:
+                self._client.pause(queue, "it is tormented", by=self._recorder.by)
+            else:
+                self._client.resume(queue)
+        except TqError:
+            return  # whether it was done is unknown
+        self._recorder.answered(key, index=self._client.last_index)
 
     def _one_of(self, state: str) -> bytes | None:
         """One of the newest tasks in this state, whoever submitted it."""

@@ -29,6 +29,7 @@ from tests.torture.failed import TortureFailed
 from tests.torture.group import Group
 from tests.torture.recorder import Recorder
 from tests.torture.torment import Torment
+from tests.torture.work import QUEUES
 from tq import Client
 from tq.bench.processes import Ground, Process
 from tq.errors import TqError
@@ -71,6 +72,10 @@ class Report:
         self.states.update(final.state for final in history.finals)
         self.crashes += sum(final.crashes for final in history.finals)
         self.answers.update(f"submit {submit.answer or 'unknown'}" for submit in history.submits)
+        self.answers.update(
+            f"{'pause' if setting.paused else 'resume'} {'done' if setting.index else 'unknown'}"
+            for setting in history.settings
+        )
         self.answers.update(f"report {report.answer or 'unknown'}" for report in history.reports)
         self.answers.update(
             f"{change.verb} {change.state or change.error or 'unknown'}".lower() for change in history.changes
@@ -231,6 +236,7 @@ class _Round:
 
     def _drain(self, client: Client, workers: dict[str, Process]) -> None:
         """Until no task lives, and each ``tq worker`` has registered, so that it knows what SIGTERM means."""
+        self._resume(client)
         names = {process.name for process in workers.values() if "rough" not in process.name}
         end = time.monotonic() + DRAIN_SECONDS_MAX
         while (left := self._left(client, names)) != "":
@@ -261,6 +267,15 @@ class _Round:
             return str(error)
         live = sum(queue.waiting + queue.scheduled + queue.pending_total + queue.running for queue in queues)
         return f"{live} tasks live; not registered: {sorted(missing)}" if missing or live else ""
+
+    def _resume(self, client: Client) -> None:
+        """Nobody pauses queues any more. It stands in the history, too."""
+        recorder = Recorder(self._folder, f"{self._name}-drain")
+        end = time.monotonic() + DRAIN_SECONDS_MAX
+        for queue in QUEUES:
+            key = recorder.call("queue", queue=queue, paused=False)
+            client.resume(queue, timeout=max(0.0, end - time.monotonic()))
+            recorder.answered(key, index=client.last_index)
 
     def _history(self) -> History:
         files = sorted(self._folder.glob("*.jsonl"))

@@ -648,9 +648,14 @@ class Operator(Actor):
         self._sent.append(asked)
         if "paused" in changes:
             (self._paused.add if changes["paused"] else self._paused.discard)(queue)
+        key = None
+        if "paused" in changes:
+            key = self.stage.recorder.call(self.by, "queue", queue=queue, paused=changes["paused"])
 
         def then(reply: Any) -> None:
             self._sent.remove(asked)
+            if key is not None and isinstance(reply, m.SetQueueReply):
+                self.stage.recorder.answered(key, index=reply.index)
             if isinstance(reply, m.ErrorReply):
                 assert reply.error[2], f"{asked} was refused: {reply.error}"
                 self._unsure.append(asked)

@@ -24,6 +24,7 @@ Rules (the names stand in a breach):
     early         nothing is granted before its delay is over
     duplicate     one "created" per id or idempotency key; the same again is "duplicate", other content "conflict"
     unique        no second task of a unique key while the first lives
+    paused        nothing is granted from a queue that was paused before and not resumed since, by the log
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from collections.abc import Iterator
 
 from tq.limits import FENCE_ORDINALS
 from tq.sim.checkers.accounts import check_accounts
+from tq.sim.checkers.paused import check_paused
 from tq.sim.checkers.reads import check_reads
 from tq.sim.checkers.records import Final, Grant, History, Report, Submit
 from tq.sim.checkers.tasks import ENDED, LIVE, Breach, Task, gather
@@ -57,6 +59,7 @@ def check(history: History, *, drained: bool, fence_floor: int = 0) -> list[Brea
     breaches.extend(_order(tasks))
     breaches.extend(check_reads(history, tasks))
     breaches.extend(check_accounts(history, tasks))
+    breaches.extend(check_paused(history, tasks))
     return breaches
 
 

@@ -17,6 +17,8 @@ writer may die at any moment, also in the middle of a line: a torn last line of 
     {"op": 5, "by": "c1", "t": 266, "index": 36, "rows": [[id, state, fence], ...]}
     {"op": 4, "by": "c1", "t": 270, "call": "cancel" | "retry" | "purge", "ids": [id, ...]}
     {"op": 4, "by": "c1", "t": 280, "index": 38, "states": ["cancelled", ...]} | {..., "error": "INVALID_STATE"}
+    {"op": 6, "by": "c1", "t": 275, "call": "queue", "queue": "left", "paused": true}
+    {"op": 6, "by": "c1", "t": 285, "index": 39}
     {"op": 1, "by": "h1", "t": 200, "call": "run", "id": id, "fence": 33792, "attempt": 1, "crashes": 0}
     {"op": 1, "by": "h1", "t": 201, "outcome": "complete", "body": "..."}
     {"final": id, "state": "completed", "fence": 33792, "attempt": 1, "crashes": 0, "reason": null, "body": "...",
@@ -128,6 +130,18 @@ class Change:
 
 
 @attrs.frozen
+class Setting:
+    """A queue paused, or resumed. ``index`` None: unknown whether it was; else it was at or before this one."""
+
+    by: str
+    start: int
+    end: int | None
+    index: int | None
+    queue: str
+    paused: bool
+
+
+@attrs.frozen
 class Final:
     """What the broker says of a task when the run is over. ``dropped``: attempts that its history has forgotten."""
 
@@ -160,6 +174,7 @@ class History:
     reports: list[Report] = attrs.field(factory=list)
     reads: list[Read] = attrs.field(factory=list)
     changes: list[Change] = attrs.field(factory=list)
+    settings: list[Setting] = attrs.field(factory=list)
     finals: list[Final] = attrs.field(factory=list)
     seen: list[Seen] = attrs.field(factory=list)
 
@@ -259,6 +274,8 @@ def _join(history: History, call: dict[str, Any], answer: dict[str, Any] | None)
         states = [None] * len(call["ids"]) if answer is None or "states" not in answer else answer["states"]
         for key, state in zip(call["ids"], states, strict=True):
             history.changes.append(Change(verb, by, start, end, key, index, state, error))
+    elif verb == "queue":
+        history.settings.append(Setting(by, start, end, index, call["queue"], call["paused"]))
     else:
         raise BadHistory(f"unknown call {verb!r}")
 
