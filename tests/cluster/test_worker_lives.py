@@ -299,6 +299,12 @@ def test_of_several_queues_priority_comes_first_and_then_their_order(field: Fiel
     field.results(ids[:-1])
     assert field.log() == ["c210", "a150", "b150", "c150", "a20"]
     assert client.get(ids[-1]).state == "pending", "nobody named its queue"
-    later = [client.submit("t", b"woken", queue=queue).id for queue in ("b", "c")]
-    field.results(later)
+    # While it waits: a queue that is paused holds up none of the others, and goes on when it may.
+    client.pause("a", reason="deploy")
+    paused = client.submit("t", b"paused", queue="a", priority=255).id
+    field.results([client.submit("t", b"woken", queue=queue).id for queue in ("b", "c")])
+    assert client.get(paused).state == "pending"
+    client.resume("a")
+    field.results([paused])
+    assert field.log()[-1] == "paused"
     assert worker.stop() == 0

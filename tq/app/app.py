@@ -33,13 +33,14 @@ from tq.client.ids import TaskId, to_bytes
 from tq.client.middleware import ClientMiddleware
 from tq.client.models import Submitted, TaskInfo
 from tq.errors import ConfigError, InvalidState, Unsupported
-from tq.worker.handlers import Executor, Handlers
+from tq.worker.handlers import Executor, Handlers, adding
 
 if TYPE_CHECKING:
     from tq.client.asynchronous import AsyncClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 RUNTIMES: Final[dict[str, Executor]] = {"trio": "async", "asyncio": "asyncio"}
 
@@ -159,6 +160,14 @@ class App:
         task: Task[..., Any] | AsyncTask[..., Any] = kind(self, definition, sent)
         self._tasks[name] = task
         return task
+
+    def resource(self, name: str) -> Callable[[F], F]:
+        """As a decorator of what makes a resource, for the parameters of tasks whose default is ``tq.resource(name)``.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        return adding(self.resources, name)
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any] | AsyncTask[..., Any]]:

@@ -124,6 +124,10 @@ class Handlers:
 
         return add
 
+    def resource(self, name: str) -> Callable[[F], F]:
+        """As a decorator of what makes a resource. Raises ConfigError if the name is taken."""
+        return adding(self.resources, name)
+
     @property
     def types(self) -> list[str]:
         return sorted(self._by_type)
@@ -177,6 +181,18 @@ def load(target: str) -> Loaded:
             app = found if hasattr(found, "brokers") else None
             return Loaded(handlers, getattr(found, "worker_middleware", ()), getattr(found, "resources", {}), app)
     raise ConfigError(f"module {name!r} has no {' or '.join(wanted)} that is a tq.App or a tq.worker.handlers.Handlers")
+
+
+def adding(resources: dict[str, Callable[..., Any]], name: str) -> Callable[[F], F]:
+    """A decorator that puts a factory there."""
+    if name in resources:
+        raise ConfigError(f"resource {name!r} is made by two functions; a resource has one")
+
+    def add(factory: F) -> F:
+        resources[name] = factory
+        return factory
+
+    return add
 
 
 def _either(names: Iterable[str]) -> str:

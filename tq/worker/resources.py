@@ -1,6 +1,6 @@
 """Resources: what handlers need and a worker makes once, such as a pool of connections or a loaded model.
 
-    @app.resource("db")                                       # or Handlers(resources={"db": make_db})
+    @app.resource("db")                                       # or App(resources={"db": make_db}); Handlers has both too
     def make_db() -> Iterator[Pool]:
         pool = Pool("postgres://...")
         yield pool                                            # the handlers' time

@@ -199,7 +199,7 @@ def test_handlers_are_checked_when_a_worker_asks(app: App) -> None:
 
 def test_a_worker_finds_the_app_of_a_module(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
     app.task(name="t")(one)
-    app.resources["db"] = one
+    assert app.resource("db")(one) is one
     module = type(sys)("tq_test_module")
     module.app = app  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tq_test_module", module)

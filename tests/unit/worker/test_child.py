@@ -168,6 +168,32 @@ def test_it_ends_with_its_pipe_even_in_a_handler(wire: Wire, tmp_path: Path) -> 
     assert wire.process.wait(60) == 1
 
 
+def test_one_without_a_job_closes_its_resources_when_the_pipe_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "with_resource.py").write_text(
+        "from pathlib import Path\n"
+        "from tq.worker.handlers import Handlers\n"
+        "def make():\n"
+        "    yield 'made'\n"
+        "    (Path(__file__).parent / 'closed').touch()\n"
+        "HANDLERS = Handlers(resources={'db': make})\n"
+        "@HANDLERS.handler('t', executor='process')\n"
+        "def handler(payload, ctx, db): return db.encode()\n".replace("ctx, db", "ctx, db=__import__('tq').resource()")
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
+    wire = Wire(module="with_resource")
+    try:
+        assert wire.receive() == [pipe.READY, None]
+        wire.job("t")
+        assert wire.receive()[2][1] == b"made"
+        wire.socket.close()
+        assert wire.process.wait(60) == 0
+        assert (tmp_path / "closed").exists()
+    finally:
+        wire.end()
+
+
 def test_it_does_not_begin_when_its_worker_is_gone() -> None:
     wire = Wire(parent=1 << 22)
     try:

@@ -141,6 +141,14 @@ def test_a_table_has_its_own_middleware_and_resources(folder: Path) -> None:
     assert (loaded.middleware, loaded.resources) == (["layer"], {"db": dict})
 
 
+def test_a_resource_has_one_maker() -> None:
+    handlers = Handlers()
+    assert handlers.resource("db")(plain) is plain
+    assert handlers.resources == {"db": plain}
+    with pytest.raises(ConfigError, match="resource 'db' is made by two functions"):
+        handlers.resource("db")
+
+
 def test_a_handler_knows_what_it_asks_for_and_which_errors_are_for_good() -> None:
     def asks(payload: bytes, ctx: Context, pool: Any = resource("db")) -> None: ...
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import trio
 
 from tests.unit.worker.jobs import Ends, a_job, tell
 from tests.unit.worker.process_handlers import HANDLERS
-from tq.errors import StaleFence, TqError
+from tq.errors import ResourceFailed, StaleFence, TqError
 from tq.sim.random import SeededRandom
 from tq.worker.context import Context, Saved
 from tq.worker.job import Job, Why
@@ -252,6 +253,34 @@ async def test_closing_ends_idle_and_busy_children() -> None:
         children = list(rig.processes._children)
     assert [child.process.returncode is None for child in children] == [False, False]
     assert rig.processes.pids == []
+
+
+@pytest.mark.parametrize(
+    ("recycling", "lives"), [(Recycling(tasks_max=2), [2, 2, 1]), (Recycling(memory_bytes_max=1), [1] * 5)]
+)
+async def test_a_child_that_has_lived_long_enough_ends_between_two_jobs(recycling: Recycling, lives: list[int]) -> None:
+    async with a_rig(recycling=recycling) as rig:
+        pids = [await rig.result("pid", number=number) for number in range(1, 6)]
+        assert [len(list(group)) for _pid, group in groupby(pids)] == lives
+        assert len(set(pids)) == len(lives)
+        ended = {int(pid) for pid in pids[:-1]} - {int(pids[-1])}
+        await until(lambda: not ended & set(rig.processes.pids))
+        assert not any(Path(f"/proc/{pid}").exists() for pid in ended), "nobody waited for it"
+
+
+async def test_a_first_child_is_there_before_any_job() -> None:
+    async with a_rig() as rig:
+        assert await rig.processes.warm() is None
+        (pid,) = rig.processes.pids
+        assert int(await rig.result("pid")) == pid
+
+
+async def test_a_first_child_that_does_not_get_ready_says_why() -> None:
+    async with a_rig("tests.unit.worker.broken_handlers") as rig:
+        failure = await rig.processes.warm()
+        assert isinstance(failure, ResourceFailed)
+        assert "only the first process may import this" in failure.message
+        assert rig.processes.pids == []
 
 
 async def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
