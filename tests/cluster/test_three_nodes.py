@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import attrs
 import pytest
 
-from tests.cluster.processes import Broker, Ground, Wire, eventually
+from tests.cluster.processes import Broker, Ground, Wire, eventually, tq
 from tq import Client
 from tq.bench.ways import Ways
 from tq.client.specs import TaskSpec
@@ -235,6 +237,24 @@ def test_five_nodes_bear_the_loss_of_two(ground: Ground) -> None:
         eventually("three see each other", lambda: client.cluster_status()["may_lose"] == 0, alive)
 
 
+def test_a_node_that_waits_for_the_others_says_so_at_once(ground: Ground) -> None:
+    nodes = ground.brokers(3, SETTINGS)
+    nodes[0].start()
+    eventually("it answers", lambda: tq("cluster-status", brokers=nodes[0].address).returncode == 0, nodes[0])
+    began_s = time.monotonic()
+    shown = tq("cluster-status", brokers=nodes[0].address)
+    assert time.monotonic() - began_s < 5, "a program starts, and is told"
+    assert "NOT FORMED" in shown.stderr
+    assert re.search(r"n1 waits for n2 \(.*refused\), n3 \(.*refused\) to form the cluster", shown.stderr), shown.stderr
+    assert "waiting" in shown.stdout
+    assert tq("cluster", "wait-ready", "--within", "1s", brokers=nodes[0].address).returncode == 1
+    with Client(nodes[0].address) as client, ThreadPoolExecutor(1) as pool:
+        early = pool.submit(client.submit, "echo", b"early")
+        for node in nodes[1:]:
+            node.start()
+        assert early.result(30).outcome == "created", "it waited until there was a cluster"
+
+
 def test_a_node_with_a_new_disk_is_refused(ground: Ground) -> None:
     """It has forgotten its votes: under its old name it may not come back by itself."""
     nodes = ground.brokers(3, SETTINGS)
@@ -249,6 +269,9 @@ def test_a_node_with_a_new_disk_is_refused(ground: Ground) -> None:
     others = [node for node in nodes if node is not wiped]
     eventually("it is told why", lambda: "another data directory" in wiped.log.read_text(), wiped)
     assert not wiped.ready()
+    told = tq("cluster-status", brokers=wiped.address).stderr
+    assert "NOT FORMED" in told
+    assert "another data directory" in told
     with Client([node.address for node in others]) as client:
         assert client.submit("echo", b"x").outcome == "created"
 

@@ -74,7 +74,8 @@ class Counters:
 Send = Callable[[str, int, bytes], bool]
 
 
-def _alone(_peer: str, _channel: int, _message: bytes) -> bool:
+def alone(_peer: str, _channel: int, _message: bytes) -> bool:
+    """``Send`` of a node without others."""
     return False
 
 
@@ -88,7 +89,7 @@ class Broker:
         clock: Clock,
         random: Random,
         cluster_id: bytes,
-        send: Send = _alone,
+        send: Send = alone,
         new_work: Callable[[], LongWork] = InlineWork,
     ) -> None:
         """
@@ -275,6 +276,14 @@ class Broker:
     def request(self, connection: Connection, message: m.Message) -> None:
         self.counters.requests += 1
         self.dispatch.request(connection, message)
+
+    def connection_refused(self) -> None:
+        """There are as many as this broker takes."""
+        self.counters.connections_refused += 1
+
+    def release_undelivered(self, session: bytes, grants: list[Any]) -> None:
+        """A connection closed before its grants had left."""
+        self.dispatch.release_undelivered(session, grants)
 
     def flush(self) -> None:
         """Hand all queued replies to the kernel."""

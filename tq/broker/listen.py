@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -17,19 +17,29 @@ import trio
 from tq import limits
 from tq.broker import requests
 from tq.broker.connection import Connection
-from tq.config import parse_address
+from tq.config import Config, parse_address
 from tq.errors import Backpressure, ConfigError, ProtocolError, to_wire
 from tq.protocol.connection import State
-from tq.protocol.messages import ErrorReply
-
-if TYPE_CHECKING:
-    from tq.broker.broker import Broker
+from tq.protocol.messages import ErrorReply, Message
 
 BACKLOG = 1_024
 ACCEPTS_MAX = 64  # before the loop goes on
 DEADLINE_MOVE_S = 1.0  # to move a deadline at each read would cost more than the read
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_DESCRIPTORS_PAUSE_S = 0.1
+
+
+class Owner(Protocol):
+    """Who answers those that connect: ``Broker``, or ``Waiting`` before there is one."""
+
+    config: Config
+    connections: set[Connection]
+    dirty: dict[Connection, None]
+
+    def request(self, connection: Connection, message: Message) -> None: ...
+    def flush(self) -> None: ...
+    def release_undelivered(self, session: bytes, grants: list[Any]) -> None: ...
+    def connection_refused(self) -> None: ...
 
 
 def open_listener(field: str, address: str, *, is_authenticated: bool = False) -> socket.socket:
@@ -63,7 +73,7 @@ def open_listener(field: str, address: str, *, is_authenticated: bool = False) -
     return listener
 
 
-async def accept_clients(broker: Broker, listener: socket.socket, nursery: trio.Nursery) -> None:
+async def accept_clients(owner: Owner, listener: socket.socket, nursery: trio.Nursery) -> None:
     """Accept until cancelled. The connections live on in ``nursery``."""
     while True:
         await trio.lowlevel.wait_readable(listener)
@@ -80,40 +90,40 @@ async def accept_clients(broker: Broker, listener: socket.socket, nursery: trio.
                 if error.errno == errno.ECONNABORTED:
                     continue
                 raise
-            _accept(broker, nursery, sock, f"{address[0]}:{address[1]}")
+            _accept(owner, nursery, sock, f"{address[0]}:{address[1]}")
 
 
-def _accept(broker: Broker, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
+def _accept(owner: Owner, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection = Connection(sock, peer, broker.dirty, broker.dispatch.release_undelivered)
-    if len(broker.connections) >= broker.config.limits.connections_max:
-        broker.counters.connections_refused += 1
+    connection = Connection(sock, peer, owner.dirty, owner.release_undelivered)
+    if len(owner.connections) >= owner.config.limits.connections_max:
+        owner.connection_refused()
         full = Backpressure("this broker has as many connections as it takes", retry_after=1)
         connection.send_error(None, full)
         connection.flush()
         connection.close()
         return
-    broker.connections.add(connection)
+    owner.connections.add(connection)
     writer = _Writer(nursery, connection)
     connection.wait_for_room = writer.start
     connection.closing = trio.lowlevel.notify_closing
-    nursery.start_soon(_serve, broker, connection, writer)
+    nursery.start_soon(_serve, owner, connection, writer)
 
 
-async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> None:
-    log = structlog.get_logger("tq.connection").bind(node=broker.config.node.id, peer=connection.peer)
+async def _serve(owner: Owner, connection: Connection, writer: _Writer) -> None:
+    log = structlog.get_logger("tq.connection").bind(node=owner.config.node.id, peer=connection.peer)
     try:
         next_move_s = 0.0
         with trio.move_on_after(limits.HELLO_TIMEOUT_MS / 1000) as deadline:
             while not connection.is_closed:
                 if connection.out_bytes > requests.READ_PAUSE_BYTES:
                     await writer.idle.wait()
-                    if not requests.answer_requests(broker, connection):
+                    if not requests.answer_requests(owner, connection):
                         break
                     continue
                 await trio.lowlevel.wait_readable(connection.socket)
-                if not requests.read_requests(broker, connection):
+                if not requests.read_requests(owner, connection):
                     break
                 now_s = trio.current_time()
                 if now_s >= next_move_s and connection.protocol.state is State.OPEN:
@@ -129,7 +139,7 @@ async def _serve(broker: Broker, connection: Connection, writer: _Writer) -> Non
         pass  # the peer is gone, or the broker closed this connection; both end it the same way
     finally:
         connection.close()
-        broker.connections.discard(connection)
+        owner.connections.discard(connection)
 
 
 class _Writer:

@@ -19,10 +19,11 @@ import trio
 
 from tq import limits, logs
 from tq.broker import health, listen, services
-from tq.broker.broker import Broker
+from tq.broker.broker import Broker, alone
 from tq.broker.long_work import ThreadWork
 from tq.broker.peers import Peers
 from tq.broker.snapshot_installing import unfinished
+from tq.broker.waiting import Waiting
 from tq.config import Config, read_secret
 from tq.errors import ConfigError, StorageFailed, TqError
 from tq.machine import queries
@@ -78,84 +79,110 @@ async def serve(config: Config) -> None:
             others = stack.enter_context(
                 listen.open_listener("node.peer_listen", config.node.peer_listen, is_authenticated=config.tls.is_on)
             )
-        stopping = trio.Event()
-        routes: health.Routes = {}
+        process = Process(config, disk, identity, peers, clients, clock, random)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_until_signal, signals, stopping)
-                nursery.start_soon(health.serve_health, metrics, routes)
-                routes.update(_routes_before(identity))
+                nursery.start_soon(_until_signal, signals, process.stopping)
+                nursery.start_soon(health.serve_health, metrics, process.routes)
                 if peers is not None:
                     nursery.start_soon(peers.run, others)
-                    await _either(peers.formed, stopping.wait)
-                if identity.is_formed and not stopping.is_set():
-                    await _serve_group(config, disk, identity, peers, clients, routes, stopping, clock, random)
+                    await process.form(peers)
+                if identity.is_formed and not process.stopping.is_set():
+                    await process.serve_group()
                 nursery.cancel_scope.cancel()
 
 
-async def _serve_group(
-    config: Config,
-    disk: RealDisk,
-    identity: Identity,
-    peers: Peers | None,
-    clients: socket,
-    routes: health.Routes,
-    stopping: trio.Event,
-    clock: RealClock,
-    random: RealRandom,
-) -> None:
-    """A member of a formed group, until it is told to stop."""
-    log = structlog.get_logger("tq.broker").bind(node=config.node.id)
-    with ExitStack() as stack:
-        store = LmdbStore.open(disk, STORE_DIRECTORY, clock)
-        stack.callback(store.close)
-        await _finish_installation(disk, store)
-        node = Node(
+class Process:
+    """What stays the same from the first moment of a broker to its last, and what it does one after the other."""
+
+    def __init__(
+        self, config: Config, disk: RealDisk, identity: Identity, peers: Peers | None, clients: socket, clock: RealClock,
+        random: RealRandom,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.disk = disk
+        self.identity = identity
+        self.peers = peers
+        self.clients = clients
+        self.clock = clock
+        self.random = random
+        self.stopping = trio.Event()
+        self.routes = _routes_before(identity)
+        self._log = structlog.get_logger("tq.broker").bind(node=config.node.id)
+
+    async def form(self, peers: Peers) -> None:
+        """Until the group is formed, or it is told to stop. Clients are told how far that is."""
+        if self.identity.is_formed:
+            return
+        waiting = Waiting(self.config, self.clock, lambda: self.identity.waits_for, peers.statistics)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen.accept_clients, waiting, self.clients, nursery)
+            await _either(peers.formed, self.stopping.wait)
+            waiting.close()
+            nursery.cancel_scope.cancel()
+
+    async def serve_group(self) -> None:
+        """A member of a formed group, until it is told to stop."""
+        config = self.config
+        with ExitStack() as stack:
+            store = LmdbStore.open(self.disk, STORE_DIRECTORY, self.clock)
+            stack.callback(store.close)
+            await _finish_installation(self.disk, store)
+            node = self._new_node(store)
+            stack.callback(node.close)
+            broker = self._new_broker(store, node)
+            if self.peers is not None:
+                self.peers.attach(node, broker)
+                stack.callback(self.peers.detach)
+            stack.callback(broker.snapshots.close)
+            _freeze_garbage()
+            self._log.info(
+                "starts",
+                version=VERSION,
+                listen=config.node.listen,
+                metrics=config.node.metrics_listen,
+                data=config.node.data_dir,
+                applied=broker.applied_index,
+            )
+            self.routes.update(_routes(broker))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    driver.run, node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads
+                )
+                nursery.start_soon(_look, broker)
+                accepting = trio.CancelScope()
+                nursery.start_soon(_accept, accepting, broker, self.clients, nursery)
+                await self.stopping.wait()
+                accepting.cancel()
+                self._log.info("stops", connections=len(broker.connections))
+                await _stop(broker)
+                nursery.cancel_scope.cancel()
+            broker.checkpoint()
+            self._log.info("stopped", applied=broker.applied_index)
+
+    def _new_node(self, store: LmdbStore) -> Node:
+        config = self.config
+        return Node(
             node_id=config.node.id,
             peers=[entry.id for entry in config.cluster.peers],
-            disk=disk,
-            clock=clock,
-            random=random,
-            sync=new_sync(config.storage.sync, clock),
+            disk=self.disk,
+            clock=self.clock,
+            random=self.random,
+            sync=new_sync(config.storage.sync, self.clock),
             applied_index=store.checkpointed_index,
             election_ms=ELECTION_MS[config.cluster.profile],
             heartbeat_ms=HEARTBEAT_MS[config.cluster.profile],
             segment_bytes=config.storage.segment_bytes,
             keep_bytes=config.storage.log_keep_bytes,
         )
-        stack.callback(node.close)
-        assert identity.cluster_id is not None
-        if peers is None:
-            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, new_work=ThreadWork)
-        else:
-            broker = Broker(config, store, node, disk, clock, random, identity.cluster_id, peers.send, ThreadWork)
-            peers.attach(node, broker)
-            stack.callback(peers.detach)
-        stack.callback(broker.snapshots.close)
-        _freeze_garbage()
-        log.info(
-            "starts",
-            version=VERSION,
-            listen=config.node.listen,
-            metrics=config.node.metrics_listen,
-            data=config.node.data_dir,
-            applied=broker.applied_index,
-        )
-        routes.update(_routes(broker))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                driver.run, node, broker.before_turn, broker.on_committed, broker.on_role, broker.on_reads
-            )
-            nursery.start_soon(_look, broker)
-            accepting = trio.CancelScope()
-            nursery.start_soon(_accept, accepting, broker, clients, nursery)
-            await stopping.wait()
-            accepting.cancel()
-            log.info("stops", connections=len(broker.connections))
-            await _stop(broker)
-            nursery.cancel_scope.cancel()
-        broker.checkpoint()
-        log.info("stopped", applied=broker.applied_index)
+
+    def _new_broker(self, store: LmdbStore, node: Node) -> Broker:
+        cluster_id = self.identity.cluster_id
+        assert cluster_id is not None
+        send = alone if self.peers is None else self.peers.send
+        return Broker(
+            self.config, store, node, self.disk, self.clock, self.random, cluster_id, send, new_work=ThreadWork
+        )  # fmt: skip
 
 
 async def _finish_installation(disk: RealDisk, store: LmdbStore) -> None:

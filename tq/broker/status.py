@@ -169,14 +169,47 @@ def cluster_view(
     }
 
 
+def waiting_view(name: str, me: Told, peers: Sequence[PeerEntry], ways: Mapping[str, Mapping[str, Any]]) -> Told:
+    """The whole, of a node (``me``) that is in no cluster yet: it asks nobody."""
+    nodes = [
+        me
+        if peer.id == me["id"]
+        else _silent(peer, ways.get(peer.id, {}), "this node is in no cluster yet, and asks nobody")
+        for peer in peers
+    ]
+    nodes.sort(key=lambda node: str(node["id"]))
+    cluster = {"id": None, "name": name, "leader": None, "term": None, "answered_by": me["id"], "waits": me["waits"]}
+    return {"cluster": cluster, "may_lose": 0, "nodes": nodes}
+
+
+def waiting_node(id: str, address: str, waits: str, ways: Mapping[str, Mapping[str, Any]], uptime_ms: int) -> Told:
+    """What it says of itself. ``waits``: for what, for people."""
+    return {
+        "id": id,
+        "address": address,
+        "reachable": True,
+        "role": "waiting",
+        "serving": False,
+        "waits": waits,
+        "term": 0,
+        "leader": None,
+        "last": 0,
+        "commit": 0,
+        "applied": 0,
+        "uptime_ms": uptime_ms,
+        "version": VERSION,
+        "peers": {peer: dict(way) for peer, way in ways.items()},
+    }
+
+
 def _leader(nodes: Sequence[Told]) -> Told | None:
     """The one that leads the highest term; an older leader that was cut off may not know yet."""
     leaders = [node for node in nodes if node["reachable"] and node["role"] == "leader"]
     return max(leaders, key=lambda node: int(node["term"]), default=None)
 
 
-def _silent(peer: PeerEntry, way: Mapping[str, Any]) -> Told:
-    reason = way.get("refused") or way.get("reason") or "it did not answer in time"
+def _silent(peer: PeerEntry, way: Mapping[str, Any], otherwise: str = "it did not answer in time") -> Told:
+    reason = way.get("refused") or way.get("reason") or otherwise
     return {"id": peer.id, "address": peer.client, "reachable": False, "reason": reason}
 
 

@@ -114,8 +114,10 @@ def wait_ready(
 
 def _missing(found: dict[str, Any], wanted: int | None) -> str:
     """What keeps the cluster from being ready; empty: nothing."""
-    nodes = found.get("nodes", [])
-    if not (found.get("cluster") or {}).get("leader"):
+    nodes, cluster = found.get("nodes", []), found.get("cluster") or {}
+    if cluster.get("waits"):
+        return str(cluster["waits"])
+    if not cluster.get("leader"):
         return "no node leads"
     usable = [node for node in nodes if node.get("reachable") and not node.get("lag")]
     count = len(nodes) if wanted is None else wanted
@@ -137,7 +139,9 @@ def _draw(here: World, found: dict[str, Any]) -> None:
 
 def _headline(found: dict[str, Any]) -> str:
     cluster, nodes = found.get("cluster") or {}, found.get("nodes", [])
-    name = f"cluster {cluster.get('name')} ({cluster.get('id')})"
+    name = f"cluster {cluster.get('name')}" + (f" ({cluster['id']})" if cluster.get("id") else "")
+    if cluster.get("waits"):
+        return f"{name}: NOT FORMED yet, so it accepts nothing: {cluster['waits']}"
     reachable = sum(1 for node in nodes if node.get("reachable"))
     if reachable * 2 <= len(nodes):
         return (
