@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from tests.cluster.processes import SHORT_LEASES, Broker, Ground, Process, eventually, free_ports, tq
+from tests.cluster.processes import SHORT_LEASES, Broker, Ground, Process, ProcessFailed, eventually, free_ports, tq
 from tq import Client, TaskSpec
+from tq.bench.processes import TQ
+from tq.cli.base import REACH_SECONDS
+from tq.cli.main import new_app
 from tq.client.specs import Retry
 
 
@@ -190,6 +196,90 @@ def test_explain_and_events(run: Any, client: Client, queue: str) -> None:
     happened = run("events", task.id, "--after", "0.0", "--limit", "2", "-o", "json")
     assert [json.loads(line)["kind"] for line in happened.stdout.splitlines()] == ["created", "cancelled"]
     assert run("events", "--after", "x").returncode == 2
+
+
+def explained(address: str, id: str) -> str:
+    """In this process: each program would take longer to start than to run."""
+    result = CliRunner().invoke(new_app(), ["explain", id, "--brokers", address])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_explain_in_every_state(shared_broker: Broker, worker: Process, client: Client, queue: str) -> None:
+    later, again = Retry(backoff_base=600), Retry(max_attempts=1)
+    client.pause(f"{queue}-paused", reason="the provider is down")
+    running = client.submit("sleep", b"60", queue="work", priority=255).id
+    cancelled = client.submit("nobody", queue=queue).id
+    client.cancel(cancelled)
+    wanted = {
+        running: ("running on w1", f"tq cancel {running}"),
+        cancelled: ("cancelled", "tq retry"),
+        client.submit("nobody", queue=queue).id: ("no worker is connected", f"tq worker MODULE --queues {queue}"),
+        client.submit("echo", queue=queue, delay=600).id: ("asked to start later", "runs by itself"),
+        client.submit("send", queue=f"{queue}-paused").id: ("the provider is down", f"tq queues resume {queue}-paused"),
+        client.submit("fail", b"no luck", retry=later).id: ("the next one waits", "attempt 1 failed on w1"),
+        client.submit("fail", b"no luck", retry=again).id: ("all 1 attempts failed", "Failed: no luck"),
+        client.submit("fail", b"fatal: never").id: ("no retry can help", "mend what it says first"),
+        client.submit("echo").id: ("completed by w1", "shows its result"),
+        client.submit("nobody", queue=queue, expires_in=0.2).id: ("expired", "runs it after all"),
+        client.submit("nobody", queue=queue, deadline=0.2).id: ("dead: its deadline", "begins the deadline anew"),
+    }
+    live = {"pending", "running", "scheduled"}
+    rest = [id for id in wanted if id != running]
+    eventually("it runs", lambda: client.get(running).state == "running", worker)
+    eventually(
+        "all others are where they stay",
+        lambda: sum(client.get(id).state in live and not client.get(id).history for id in rest) == 3,
+        worker,
+    )
+    try:
+        for id, words in wanted.items():
+            said = explained(shared_broker.address, id)
+            assert all(word in said for word in words), said
+            assert "next: " in said
+    finally:
+        client.cancel(running, wait=20)
+
+
+def test_explain_while_a_cancel_waits_for_its_handler(ground: Ground) -> None:
+    """A handler that hears nothing: the grace has to end it."""
+    broker = ground.broker(SHORT_LEASES)
+    broker.start_ready()
+    with Client(broker.address) as client, client.register_worker(["deaf"]) as session:
+        id = client.submit("deaf").id
+        assert len(session.claim(1, 5)) == 1
+        assert client.cancel(id, grace=30) == "cancelling"
+        said = explained(broker.address, id)
+    assert "a cancel was asked for" in said
+    assert "when the grace is over" in said
+
+
+def test_events_go_on_when_a_broker_is_back(ground: Ground) -> None:
+    """Away for longer than a command looks for a broker, killed with -9 while nobody else is there."""
+    broker = ground.broker(SHORT_LEASES)
+    broker.start_ready()
+    argv = [*TQ, "events", "--kind", "created", "--output", "json", "--brokers", broker.address]
+    events = ground.process("events", argv)
+    events.start()
+
+    def seen() -> int:
+        return events.log.read_text().count('"kind": "created"')
+
+    with Client(broker.address) as client:
+
+        def more_than(count: int) -> bool:
+            client.submit("nobody")  # again and again: nobody tells when a tail has begun
+            return seen() > count
+
+        eventually("one is heard", lambda: more_than(0), events)
+        broker.kill()
+        with pytest.raises(ProcessFailed):
+            events.wait(REACH_SECONDS + 1)  # it is still there
+        broker.start_ready()
+        before = seen()
+        eventually("one is heard again", lambda: more_than(before), events)
+    os.kill(events.pid, signal.SIGINT)
+    assert events.wait(10) == 130
 
 
 def test_workers_stats_queue_depth_and_cluster_status(run: Any, client: Client, queue: str) -> None:

@@ -131,7 +131,8 @@ class ClientCore:
     """See the theory above. Not safe for threads; the shell holds its lock."""
 
     def __init__(self, addresses: Addresses, clock: Clock, random: Random, name: str, reach_ms: int | None) -> None:
-        """reach_ms: calls fail when no broker could be reached for so long; None: at their deadline only."""
+        """reach_ms: calls fail when no broker could be reached for so long; None: at their deadline only. Those that have no
+        deadline, as a subscription that was lost and goes on, are nobody's to wait for, and never fail so."""
         self.state = State.IDLE
         self.last_index = 0
         self.cluster_id: bytes | None = None
@@ -492,7 +493,7 @@ class ClientCore:
         if self.state in (State.BACKOFF, State.GREETING, State.LEAVING):
             times.append(self._until_ms)
             if self.state is State.BACKOFF and self._reach_ms is not None:
-                times += [call.started_ms + self._reach_ms for call in self._queue]
+                times += [call.started_ms + self._reach_ms for call in self._queue if call.deadline_ms is not None]
         elif self.state is State.READY:
             if self._ping_ms is not None:
                 times.append(self._ping_ms + self._dead_ms)
@@ -522,7 +523,11 @@ class ClientCore:
     def _end_unreachable(self, now_ms: int) -> None:
         if self._reach_ms is None:
             return
-        late = [call for call in self._queue if now_ms - call.started_ms >= self._reach_ms]
+        late = [
+            call
+            for call in self._queue
+            if call.deadline_ms is not None and now_ms - call.started_ms >= self._reach_ms
+        ]
         for call in late:
             self._queue.remove(call)
             self._finish(call, error=self._unavailable(call))

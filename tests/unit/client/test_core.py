@@ -534,6 +534,23 @@ def test_a_subscription_without_events_goes_on_behind_its_beginning() -> None:
     assert again.after == [4, c.ORDINAL_LAST]
 
 
+def test_a_subscription_outlives_that_no_broker_is_reached_for_long() -> None:
+    """Who waits for a call is told early; a stream that was there goes on whenever a broker is back."""
+    rig = Rig(reach_ms=1_000)
+    subscribed(rig)
+    rig.core.lost("reset")
+    while rig.clock.monotonic_ms() < 60_000:
+        step = rig.step()
+        if isinstance(step, Connect):
+            rig.core.connect_failed("Connection refused")
+        elif isinstance(step, Wait):
+            assert step.until_ms is not None, "nobody looks for a broker any more"
+            rig.clock.advance_ms(max(0, step.until_ms - rig.clock.monotonic_ms()))
+    rig.connect()
+    (again,) = rig.read()
+    assert again.after == [4, c.ORDINAL_LAST]
+
+
 def test_cut_off_for_being_slow_goes_on_too() -> None:
     rig = Rig()
     _subscription, _got, request = subscribed(rig)
