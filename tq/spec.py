@@ -19,6 +19,10 @@ Without options the library decodes the whole. With options the five fields are 
 decoded as a flat array of numbers and values: the decoder is kept from building maps with other keys than
 text (see ``tq.cbor``), and nothing copies a large payload twice.
 
+Two shortcuts for what repeats. A small task whose only option is the content type of JSON is decoded as one without
+options; those bytes are its sixth item if the five before end where they begin. And the fields that came of a short
+map of options are remembered by its bytes: all tasks of one function have the same.
+
 Rejected: a map with text keys (three times the size and time); arrays inlined in the request (cheaper to
 decode, but they must be encoded again for the log, the store and the grant).
 """
@@ -28,7 +32,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from tq import limits
 from tq.cbor import dumps, loads_each, loads_shaped
@@ -56,6 +61,12 @@ class Option(enum.IntEnum):
     CONCURRENCY_KEY = 15
     TENANT = 16
 
+
+JSON: Final = "application/json"
+JSON_OPTIONS: Final = dumps({int(Option.CONTENT_TYPE): JSON})
+"""The options of most tasks that have some."""
+SMALL_BYTES_MAX: Final = 64 * limits.KIB  # a task that is copied rather than read by hand
+REMEMBERED_BYTES_MAX: Final = 256  # options of one task
 
 UNIQUE_PENDING = 0  # while waiting, scheduled or pending
 UNIQUE_RUNNING = 1  # while pending or running (the default of the client)
@@ -123,9 +134,7 @@ def parse(raw: bytes) -> Spec:
         if raw[:1] in _HEADS_WITHOUT_OPTIONS:
             fields = loads_shaped(raw)
         else:
-            fields, options = _read_by_hand(raw)
-            if options:
-                rest = _check_options(options)
+            fields, rest = _with_options(raw)
     except ValueError as error:
         raise InvalidRequest(f"spec is not a task: {error}", detail={"field": "spec"}) from error
     count = len(fields)
@@ -159,12 +168,16 @@ Kind = tuple[str, str, int]
 
 
 def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
-    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options; else None.
+    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options but being JSON; else None.
 
     The path of almost every task, so each step is there for its time: one decoder for all, names checked once.
     """
-    if not {raw[:1] for raw in raws} <= _HEADS_WITHOUT_OPTIONS or max(map(len, raws)) > limits.SPEC_BYTES_MAX:
+    if max(map(len, raws)) > limits.SPEC_BYTES_MAX:
         return None
+    if not {raw[:1] for raw in raws} <= _HEADS_WITHOUT_OPTIONS:
+        raws = [raw if raw[:1] in _HEADS_WITHOUT_OPTIONS else _without_json(raw) for raw in raws]
+        if b"" in raws:
+            return None
     try:
         rows = loads_each(raws)
     except ValueError:
@@ -203,7 +216,7 @@ def options_of(raw: bytes) -> frozenset[int]:
     if raw[:1] in _HEADS_WITHOUT_OPTIONS:
         return frozenset()
     _fields, options = _read_by_hand(raw)
-    return frozenset(options[::2])
+    return frozenset(_pairs(options)[::2])
 
 
 def check_name(field: str, value: object, chars_max: int = limits.NAME_CHARS_MAX) -> str:
@@ -371,8 +384,47 @@ def _head(raw: bytes, at: int) -> tuple[int, int, int]:
     return major, int.from_bytes(raw[at:end]), end
 
 
-def _read_by_hand(raw: bytes) -> tuple[list[Any], list[Any]]:
-    """The fields of an array with any kind of head, and its options as a flat array."""
+def _with_options(raw: bytes) -> tuple[list[Any], tuple[Any, ...]]:
+    """The fields as they stand in the array, and those of Spec behind priority."""
+    bare = _without_json(raw)
+    if bare:
+        try:
+            return loads_shaped(bare), _REST_JSON
+        except ValueError:
+            pass  # the end of another text looks like it, or it is wrong altogether
+    fields, options = _read_by_hand(raw)
+    if not options:
+        return fields, _REST
+    if len(options) > REMEMBERED_BYTES_MAX:
+        return fields, _check_options(_pairs(options))
+    return fields, _remembered(options)
+
+
+def _without_json(raw: bytes) -> bytes:
+    """The same task without options, if it is small and has that one; empty if not. Its decoder will tell."""
+    if len(raw) <= SMALL_BYTES_MAX and raw[:1] == _HEAD_OF_SIX and raw.endswith(JSON_OPTIONS):
+        return _HEAD_OF_FIVE + raw[1 : -len(JSON_OPTIONS)]
+    return b""
+
+
+@lru_cache(maxsize=1_024)
+def _remembered(options: bytes) -> tuple[Any, ...]:
+    return _check_options(_pairs(options))
+
+
+def _pairs(options: bytes) -> list[Any]:
+    """Numbers and values of a map of options by turns, from its bytes; of none if there are none."""
+    if not options:
+        return []
+    major, argument, at = _head(options, 0)
+    if major != _MAP or argument > len(Option):
+        raise ValueError(f"options are not a map of at most {len(Option)}")
+    pairs: list[Any] = loads_shaped(bytes((0x98, 2 * argument)) + options[at:])
+    return pairs
+
+
+def _read_by_hand(raw: bytes) -> tuple[list[Any], bytes]:
+    """The fields of an array with any kind of head, and the bytes of its options."""
     major, count, at = _head(raw, 0)
     if major != _ARRAY or not 3 <= count <= 6:
         raise ValueError("it is not an array of 3 to 6")
@@ -392,15 +444,16 @@ def _read_by_hand(raw: bytes) -> tuple[list[Any], list[Any]]:
     if count < 6:
         if at != len(raw):
             raise ValueError("it goes on behind its end")
-        return fields, []
-    major, argument, at = _head(raw, at)
-    if major != _MAP or argument > len(Option):
-        raise ValueError(f"options are not a map of at most {len(Option)}")
-    return fields, loads_shaped(bytes((0x98, 2 * argument)) + raw[at:])
+        return fields, b""
+    if at == len(raw):
+        raise ValueError("it ends early")
+    return fields, raw[at:]
 
 
 _HEADS_WITHOUT_OPTIONS = frozenset((b"\x83", b"\x84", b"\x85"))
+_HEAD_OF_FIVE, _HEAD_OF_SIX = b"\x85", b"\x86"
 _new = tuple.__new__
 _DEFAULT = Spec(bytes(limits.ID_BYTES), "", b"")
 _QUEUE_AND_PRIORITY = _DEFAULT[3:5]
 _REST = _DEFAULT[5:]
+_REST_JSON = (JSON, *_REST[1:])

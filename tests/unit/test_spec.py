@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tq import cbor, limits, spec
 from tq.errors import InvalidRequest, PayloadTooLarge, Unsupported
-from tq.spec import Option, Retry, Spec, encode, parse, parse_plain
+from tq.spec import JSON, JSON_OPTIONS, SMALL_BYTES_MAX, Option, Retry, Spec, encode, options_of, parse, parse_plain
 
 EXAMPLES_MAX = 20_000 if os.environ.get("TQ_LONG") else 300
 ID = bytes(range(16))
@@ -275,14 +275,19 @@ def test_name_rule_does_not_follow_the_interpreter() -> None:
 # ---- many at once ----------------------------------------------------------------------------------
 
 
+def is_only_json(raw: bytes, task: Spec) -> bool:
+    return raw.endswith(JSON_OPTIONS) and task == Spec(*task[:5], content_type=JSON)
+
+
 def expected_plain(raws: list[bytes]) -> Any:
     """By ``parse``: what ``parse_plain`` must say, or None."""
     try:
         tasks = [parse(raw) for raw in raws]
     except (InvalidRequest, PayloadTooLarge, Unsupported):
         return None
-    if any(raw[:1] not in (b"\x83", b"\x84", b"\x85") for raw in raws):
-        return None
+    for raw, task in zip(raws, tasks, strict=True):
+        if raw[:1] not in (b"\x83", b"\x84", b"\x85") and not is_only_json(raw, task):
+            return None
     return [task.id for task in tasks], [(task.type, task.queue, task.priority) for task in tasks]
 
 
@@ -297,8 +302,15 @@ bare = st.one_of(
 ).map(cbor.dumps)  # fmt: skip
 
 
+json_only = st.builds(
+    lambda id, type, payload, queue, priority: cbor.dumps([id, type, payload, queue, priority, {1: JSON}]),
+    st.sampled_from([bytes(16), bytes(15), "x"]), st.sampled_from(["t", "", " a"]), st.sampled_from([b"", b"p" * 300, JSON_OPTIONS, "p"]),
+    st.sampled_from(["q", ""]), st.sampled_from([0, 255, 256, -1]),
+)  # fmt: skip
+
+
 @settings(max_examples=300)
-@given(st.lists(st.one_of(bare, st.just(encode(Spec(bytes(16), "t", b"p")))), min_size=1, max_size=4))
+@given(st.lists(st.one_of(bare, st.just(encode(Spec(bytes(16), "t", b"p"))), json_only), min_size=1, max_size=4))
 def test_many_at_once_are_read_as_one_by_one(raws: list[bytes]) -> None:
     assert parse_plain(raws) == expected_plain(raws)
 
@@ -329,3 +341,54 @@ def test_a_neighbour_cannot_be_swallowed() -> None:
 def test_a_payload_above_its_bound_is_not_plain() -> None:
     raw = cbor.dumps([bytes(16), "t", bytes(limits.PAYLOAD_BYTES_MAX + 1)])
     assert parse_plain([raw]) is None
+
+
+# ---- shortcuts -------------------------------------------------------------------------------------------
+
+
+def raw_of(payload: bytes, options: Any) -> bytes:
+    return cbor.dumps([bytes(16), "t", payload, "q", 7, options])
+
+
+@pytest.mark.parametrize("size", [0, 30, SMALL_BYTES_MAX, SMALL_BYTES_MAX * 2])
+def test_json_alone_is_read_as_any_other_option(size: int) -> None:
+    """By the shortcut, or by hand where it would copy too much."""
+    payload = (JSON_OPTIONS * size)[:size]  # looks like the end at every place
+    raw = raw_of(payload, {1: JSON})
+    assert raw.endswith(JSON_OPTIONS)
+    assert parse(raw) == Spec(bytes(16), "t", payload, "q", 7, JSON)
+    assert options_of(raw) == {Option.CONTENT_TYPE}
+    assert (parse_plain([raw]) is not None) == (len(raw) <= SMALL_BYTES_MAX)
+    assert encode(parse(raw)) == raw
+
+
+def test_another_text_may_end_like_it() -> None:
+    header = "\u00e1\x01p" + JSON  # its last bytes are those of the option
+    raw = raw_of(b"p", {11: {"h": header}})
+    assert raw.endswith(JSON_OPTIONS)
+    assert parse(raw).headers == (("h", header),)
+    assert parse_plain([raw]) is None
+    assert parse_plain([raw, raw_of(b"", {1: JSON})]) is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x86" + JSON_OPTIONS, b"\x86" + cbor.dumps(bytes(16)) + JSON_OPTIONS, raw_of(b"p", {1: JSON})[:-1], raw_of(b"p", {1: JSON}) + b"x",
+        b"\x87" + raw_of(b"p", {1: JSON})[1:], b"\x85" + raw_of(b"p", {1: JSON})[1:],
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_it_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(raw)
+    assert parse_plain([raw]) is None
+
+
+def test_options_are_remembered_by_their_bytes_alone() -> None:
+    for timeout in (5, 6, 5):
+        assert parse(raw_of(b"p", {5: timeout, 1: "a/b"})).timeout_ms == timeout
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="timeout_ms"):
+            parse(raw_of(b"p", {5: 0}))
+    long = {"h" * 100: "v" * 500}
+    assert parse(raw_of(b"p", {11: long})).headers == tuple(long.items())

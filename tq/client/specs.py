@@ -22,7 +22,7 @@ from tq import limits
 from tq.cbor import dumps
 from tq.client.ids import TaskId
 from tq.errors import InvalidRequest
-from tq.spec import UNIQUE_PENDING, UNIQUE_RUNNING, Option
+from tq.spec import JSON, JSON_OPTIONS, SMALL_BYTES_MAX, UNIQUE_PENDING, UNIQUE_RUNNING, Option
 from tq.verdicts import RetryAfter
 
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
@@ -141,6 +141,7 @@ _options = attrgetter(
     "headers", "content_type", "result_ttl",
 )  # fmt: skip
 _NO_OPTIONS = (None, None, None, None, None, None, None, None, (), None, CONTENT_TYPE_DEFAULT, None)
+_ONLY_JSON = (*_NO_OPTIONS[:10], JSON, None)
 
 
 def encode(spec: TaskSpec, id: bytes) -> bytes:
@@ -150,7 +151,11 @@ def encode(spec: TaskSpec, id: bytes) -> bytes:
         payload = _payload(payload)
     queue = spec.queue
     priority = spec.priority
-    if _options(spec) == _NO_OPTIONS and spec.type.__class__ is str:
+    options = _options(spec)
+    if options == _ONLY_JSON and spec.type.__class__ is queue.__class__ is str and priority.__class__ is int:
+        if len(payload) <= SMALL_BYTES_MAX:  # as below, in a third of the time; the head says six instead of five
+            return b"\x86" + dumps([id, spec.type, payload, queue, priority])[1:] + JSON_OPTIONS
+    elif options == _NO_OPTIONS and spec.type.__class__ is str:
         if queue == "default" and priority == limits.PRIORITY_DEFAULT:
             return dumps([id, spec.type, payload])
         if queue.__class__ is str and priority.__class__ is int:

@@ -91,3 +91,14 @@ def test_bounds_are_left_to_the_broker() -> None:
     raw = encode(TaskSpec("echo", priority=999), ID)
     with pytest.raises(InvalidRequest, match="priority"):
         parse(raw)
+
+
+@pytest.mark.parametrize("size", [0, 100, 70_000])
+def test_json_alone_is_written_as_any_other_option(size: int) -> None:
+    task = TaskSpec("t", b"p" * size, queue="q", priority=7, content_type="application/json")
+    assert encode(task, bytes(16)) == cbor.dumps([bytes(16), "t", b"p" * size, "q", 7, {1: "application/json"}])
+    assert parse(encode(task, bytes(16))).content_type == "application/json"
+    with pytest.raises(InvalidRequest, match="priority"):
+        encode(TaskSpec("t", priority=True, content_type="application/json"), bytes(16))
+    with pytest.raises(InvalidRequest, match="queue"):
+        encode(TaskSpec("t", queue=b"q", content_type="application/json"), bytes(16))  # type: ignore[arg-type]
