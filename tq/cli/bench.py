@@ -8,7 +8,11 @@ from tq.cli.base import told
 
 
 def add(app: typer.Typer) -> None:
-    app.command("bench", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(run)
+    app.command(
+        "bench",
+        short_help="Measure tq on this machine.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(run)
 
 
 @told

@@ -12,7 +12,7 @@ from tq.cli.base import told
 
 
 def add(app: typer.Typer) -> None:
-    app.command("broker")(run)
+    app.command("broker", short_help="Run a node.")(run)
 
 
 @told

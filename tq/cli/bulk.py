@@ -40,8 +40,8 @@ PAST = {"retry": "retried", "purge": "purged"}
 
 
 def add(app: typer.Typer) -> None:
-    app.command("retry")(retry)
-    app.command("purge")(purge)
+    app.command("retry", short_help="Run ended tasks again: by id, or all of a filter.")(retry)
+    app.command("purge", short_help="Forget ended tasks: by id, or all of a filter.")(purge)
 
 
 @told

@@ -39,10 +39,10 @@ READY_POLL_S = 0.2
 
 
 def add(app: typer.Typer) -> None:
-    app.command("cluster-status")(status)
+    app.command("cluster-status", short_help="Show the nodes, and what is wrong with them.")(status)
     group = typer.Typer(help="Act on the nodes of a cluster.", no_args_is_help=True, rich_markup_mode=None)
     group.command("wait-ready")(wait_ready)
-    app.add_typer(group, name="cluster")
+    app.add_typer(group, name="cluster", short_help="Wait for the nodes of a cluster.")
 
 
 @told

@@ -20,7 +20,7 @@ def add(app: typer.Typer) -> None:
     )
     group.command("check")(check)
     group.command("show")(show_all)
-    app.add_typer(group, name="config")
+    app.add_typer(group, name="config", short_help="Check and show a configuration.")
 
 
 @told

@@ -15,7 +15,7 @@ COLOURS = {"dev": typer.colors.GREEN, "broker": typer.colors.MAGENTA, "worker": 
 
 
 def add(app: typer.Typer) -> None:
-    app.command("dev")(run)
+    app.command("dev", short_help="Run a broker and a worker, for development.")(run)
 
 
 @told

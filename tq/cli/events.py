@@ -23,7 +23,7 @@ def _kinds(begun: str) -> list[str]:
 
 
 def add(app: typer.Typer) -> None:
-    app.command("events")(events)
+    app.command("events", short_help="Show what happens to tasks, live.")(events)
 
 
 @told

@@ -11,7 +11,7 @@ from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, World, connec
 
 
 def add(app: typer.Typer) -> None:
-    app.command("explain")(explain)
+    app.command("explain", short_help="Say why a task is where it is, and what to do next.")(explain)
 
 
 @told

@@ -55,7 +55,7 @@ def new_app() -> typer.Typer:
     ) -> None:
         """A distributed task queue whose broker is its own replicated database.
 
-        Example: tq submit --type echo --payload hello --wait
+        Example: tq dev
         """
         if context.obj is None:
             context.obj = World()

@@ -41,8 +41,8 @@ def add(app: typer.Typer) -> None:
     group.command("pause")(pause)
     group.command("resume")(resume)
     group.command("set")(set_queue)
-    app.add_typer(group, name="queues")
-    app.command("queue-depth")(depth)
+    app.add_typer(group, name="queues", short_help="List queues; pause, resume and set them.")
+    app.command("queue-depth", short_help="Show what waits in each queue, as bars by band.")(depth)
 
 
 # ---- list ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tq.cli.watch import look
 
 
 def add(app: typer.Typer) -> None:
-    app.command("stats")(stats)
+    app.command("stats", short_help="Show what a node has counted.")(stats)
 
 
 @told

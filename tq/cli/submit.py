@@ -26,7 +26,7 @@ from tq.cli.base import (
 
 
 def add(app: typer.Typer) -> None:
-    app.command("submit")(submit)
+    app.command("submit", short_help="Submit a task.")(submit)
 
 
 @told

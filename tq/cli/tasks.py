@@ -50,9 +50,9 @@ PAST_SHOWN = ("attempt", "outcome", "ended_at", "took", "error", "worker", "fenc
 
 
 def add(app: typer.Typer) -> None:
-    app.command("status")(status)
-    app.command("list")(list_tasks)
-    app.command("cancel")(cancel)
+    app.command("status", short_help="Show a task: state, result, every attempt.")(status)
+    app.command("list", short_help="List tasks, filtered.")(list_tasks)
+    app.command("cancel", short_help="Cancel tasks, also running ones.")(cancel)
 
 
 # ---- status --------------------------------------------------------------------------------------------

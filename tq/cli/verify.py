@@ -20,7 +20,7 @@ NODES = (3, 5, 7)
 
 
 def add(app: typer.Typer) -> None:
-    app.command("verify")(run)
+    app.command("verify", short_help="Check that tq keeps its promises in a bad world.")(run)
 
 
 @told

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from tq import limits
+from tq.cli import times
 from tq.cli.base import Brokers, is_said, told
 
 
 def add(app: typer.Typer) -> None:
-    app.command("worker")(run)
+    app.command("worker", short_help="Run handlers.")(run)
 
 
 @told
@@ -28,13 +29,14 @@ def run(
     ] = "default",
     name: Annotated[str | None, typer.Option("--name", help="Instead of host-pid-random.")] = None,
     drain: Annotated[
-        float, typer.Option("--drain", min=0, help="Seconds that running tasks get to end after SIGTERM.")
-    ] = limits.DRAIN_MS_DEFAULT / 1000,
+        str, typer.Option("--drain", metavar="DURATION", help="So long running tasks have to end after SIGTERM.")
+    ] = times.span(limits.DRAIN_MS_DEFAULT / 1000),
     max_tasks: Annotated[
-        int | None, typer.Option("--max-tasks", min=1, help="Begin anew after so many tasks: for code that leaks.")
+        int | None,
+        typer.Option("--max-tasks", metavar="N", min=1, help="Begin anew after so many tasks: for code that leaks."),
     ] = None,
     max_memory: Annotated[
-        int | None, typer.Option("--max-memory-mb", min=1, help="Begin anew above so many MiB of memory.")
+        int | None, typer.Option("--max-memory-mb", metavar="N", min=1, help="Begin anew above so many MiB of memory.")
     ] = None,
     reload: Annotated[
         bool, typer.Option("--reload", help="Begin anew when your code changes: for development.")
@@ -61,7 +63,7 @@ def run(
         concurrency=concurrency,
         queues=list(dict.fromkeys(queue.strip() for queue in queues.split(",") if queue.strip())),
         name=name,
-        drain_seconds=drain,
+        drain_seconds=times.seconds("--drain", drain) or 0.0,
         log_level=log_level,
         log_format=log_format,
         tasks_max=max_tasks,

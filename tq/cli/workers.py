@@ -31,7 +31,7 @@ SHOWN = ("name", "busy", "queues", "types", "heard_at", "draining", "stuck", "cp
 
 
 def add(app: typer.Typer) -> None:
-    app.command("workers")(workers)
+    app.command("workers", short_help="List the workers, and what they run.")(workers)
 
 
 @told

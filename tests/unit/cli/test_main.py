@@ -40,6 +40,13 @@ def test_help_of_each(name: str) -> None:
     assert "Usage: tq" in result.stdout or f"{name} [OPTIONS]" in result.stdout
 
 
+def test_the_list_of_commands_is_not_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(FakeClient(), "--help").stdout
+    assert "..." not in shown.split("Commands:")[1]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_version_and_no_arguments() -> None:
     from tq.version import VERSION
 
