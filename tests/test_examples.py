@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "testing.md"
 SHOP = ROOT / "docs" / "examples" / "shop"
@@ -50,12 +48,3 @@ def test_a_slip_of_the_shop_is_seen(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, "tests/test_faults.py", "-k", "with_a_key")
     assert done.returncode == 1, done.stdout
     assert "R2" in done.stdout
-
-
-@pytest.mark.parametrize("name", ["tasks.py", "bank.py"])
-def test_its_types_are_right(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", f"shop/{name}"],
-        cwd=SHOP, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout

@@ -1,16 +1,20 @@
-"""The pytest plugin, in a pytest of its own."""
+"""The pytest plugin."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from importlib.metadata import entry_points
 
 import pytest
 
-from tests.test_examples import run_pytest
+from tq.testing import cluster, memory_broker
 
+pytest_plugins = ["pytester"]
+LOADED = (cluster, memory_broker)  # here, or each inner run would load them anew
+PLUGIN = "tq" if any(point.name == "tq" for point in entry_points(group="pytest11")) else "tq.testing.plugin"
 CONFTEST = """
 import pytest
 from tq import App
@@ -28,69 +32,57 @@ def tq_app():
 FIXTURES = ("tq_inline", "tq_memory_broker", "tq_cluster")
 
 
-def write(folder: Path, test: str, conftest: str = CONFTEST) -> None:
-    (folder / "conftest.py").write_text(conftest)
-    (folder / "test_it.py").write_text(test)
-    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+@pytest.fixture
+def play(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run tests with the plugin, in this process."""
+
+    def run(test: str, conftest: str = CONFTEST) -> pytest.RunResult:
+        pytester.makepyfile(conftest=conftest, test_it=test)
+        pytester.makeini("[pytest]\nfilterwarnings = error\n")
+        return pytester.runpytest_inprocess("-p", PLUGIN, "-p", "no:cacheprovider")
+
+    return run
 
 
-def test_the_fixtures_run_the_app(tmp_path: Path) -> None:
+def test_the_fixtures_run_the_app(play: Callable[..., pytest.RunResult]) -> None:
     tests = [
         f"def test_{name}({name}):\n    from conftest import double\n    assert double.submit(4).result() == 8\n"
         for name in FIXTURES
     ]
-    write(tmp_path, "\n".join(tests))
-    done = run_pytest(tmp_path)
-    assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    play("\n".join(tests)).assert_outcomes(passed=3)
 
 
-def test_the_seed_is_a_fixture_and_is_told_where_a_test_fails(tmp_path: Path) -> None:
-    write(
-        tmp_path,
+def test_the_seed_is_a_fixture_and_is_told_where_a_test_fails(play: Callable[..., pytest.RunResult]) -> None:
+    done = play(
         "import pytest\n"
+        "from tq.store.tables import Table\n"
         "@pytest.mark.parametrize('tq_seed', [4, 5])\n"
         "def test_seeds(tq_cluster, tq_seed):\n"
         "    assert tq_cluster.seed == tq_seed\n"
-        "    tq_cluster.client.submit('lost')\n"
-        "    for host in tq_cluster._world.hosts.values():\n"
-        "        host.store.txn.put(1, bytes(16), bytes(1))  # the verdict would fail too\n"
-        "    assert tq_seed == 4\n",
+        "    if tq_seed == 5:\n"
+        "        tq_cluster._world.hosts['n2'].store.txn.put(Table.TASKS, bytes(16), b'the verdict would fail, too')\n"
+        "    assert tq_seed == 4\n"
     )
-    done = run_pytest(tmp_path)
-    assert "seed 5: override tq_seed to play another run" in done.stdout
-    assert "seed 4" not in done.stdout.split("test_seeds[5]")[-1]
-    assert "1 failed" in done.stdout, done.stdout
-    assert "test_seeds[5] - assert 5 == 4" in done.stdout, "what the test found, and not what followed from it"
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*seed 5: override tq_seed to play another run*", "*assert 5 == 4*"])
+    done.stdout.no_fnmatch_line("*seed 4:*")
 
 
-def test_without_an_app_it_says_what_to_write(tmp_path: Path) -> None:
-    write(tmp_path, "def test_it(tq_inline): pass\n", conftest="")
-    done = run_pytest(tmp_path)
-    assert done.returncode == 1
-    assert "write a fixture tq_app that returns your tq.App" in done.stdout
+def test_without_an_app_it_says_what_to_write(play: Callable[..., pytest.RunResult]) -> None:
+    done = play("def test_it(tq_inline): pass\n", conftest="")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*write a fixture tq_app that returns your tq.App*"])
 
 
-def test_a_failing_verdict_fails_the_test(tmp_path: Path) -> None:
-    write(
-        tmp_path,
+def test_a_failing_verdict_is_an_error(play: Callable[..., pytest.RunResult]) -> None:
+    done = play(
+        "from tq.sim.checkers.records import Grant\n"
         "def test_it(tq_memory_broker):\n"
-        "    tq_memory_broker.client.submit('a')\n"
-        "    tq_memory_broker._history.records.submits.clear()\n"
-        "    from tests.unit.testing.test_plugin import break_it\n"
-        "    break_it(tq_memory_broker)\n",
+        "    grants = tq_memory_broker._history.records.grants\n"
+        "    grants.append(Grant('w', None, 1, None, '00' * 16, 1, 1, 0, True))\n"
     )
-    (tmp_path / "tests").symlink_to(Path(__file__).parents[2])
-    done = run_pytest(tmp_path, "test_it.py")
-    assert "1 error" in done.stdout, done.stdout
-    assert "the contract was not kept" in done.stdout
-
-
-def break_it(broker: object) -> None:
-    records = broker._history.records  # type: ignore[attr-defined]
-    from tq.sim.checkers.records import Grant
-
-    records.grants.append(Grant("w", None, 1, None, "00" * 16, 1, 1, 0, True))
+    done.assert_outcomes(passed=1, errors=1)
+    done.stdout.fnmatch_lines(["*the contract was not kept*"])
 
 
 @pytest.mark.parametrize("module", ["tq.testing.plugin", "tq.testing"])
