@@ -36,6 +36,8 @@ SHOWN = (
     "checkpointed", "term", "leader", "version",
 )  # fmt: skip
 READY_POLL_S = 0.2
+ID_DIGITS = 8
+"""Of the cluster's id, for people."""
 
 
 def add(app: typer.Typer) -> None:
@@ -139,7 +141,7 @@ def _draw(here: World, found: dict[str, Any]) -> None:
 
 def _headline(found: dict[str, Any]) -> str:
     cluster, nodes = found.get("cluster") or {}, found.get("nodes", [])
-    name = f"cluster {cluster.get('name')}" + (f" ({cluster['id']})" if cluster.get("id") else "")
+    name = f"cluster {cluster.get('name')}" + (f" ({_short(cluster['id'])})" if cluster.get("id") else "")
     if cluster.get("waits"):
         return f"{name}: NOT FORMED yet, so it accepts nothing: {cluster['waits']}"
     reachable = sum(1 for node in nodes if node.get("reachable"))
@@ -151,6 +153,10 @@ def _headline(found: dict[str, Any]) -> str:
     if not cluster.get("leader"):
         return f"{name}: NO LEADER now; nothing is accepted until one is elected"
     return f"{name}: {cluster['leader']} leads term {cluster['term']}; may lose {_more_nodes(found['may_lose'])}"
+
+
+def _short(id: str) -> str:
+    return id if len(id) <= ID_DIGITS else f"{id[:ID_DIGITS]}…"
 
 
 def _more_nodes(count: int) -> str:

@@ -68,4 +68,4 @@ def new_app() -> typer.Typer:
 
 
 def main() -> None:
-    new_app()()
+    new_app()(prog_name="tq")

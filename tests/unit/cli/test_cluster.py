@@ -70,6 +70,13 @@ def test_cluster_status_tells_what_is_wrong_and_nothing_else(node: dict[str, Any
     assert trouble.startswith(told)
 
 
+def test_a_long_id_is_shortened_for_people_alone() -> None:
+    found = three()
+    found["cluster"]["id"] = "dd0475bdafb71eb92507061e3c395912"
+    assert status(found).stderr.startswith("cluster tq (dd0475bd…): n1 leads")
+    assert json.loads(status(found, "-o", "json").stdout) == found
+
+
 def test_without_a_majority_or_a_leader_that_comes_first() -> None:
     down = {"reachable": False, "reason": "Connection refused"}
     assert "NO MAJORITY, 1 of 3 nodes can be reached from n2" in status(three(n1=down, n3=down)).stderr

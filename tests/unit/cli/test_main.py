@@ -100,6 +100,23 @@ def test_a_wrong_address_exits_with_2() -> None:
     assert "host:port" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("tq que", "queue-depth queues"),
+        ("tq queues p", "pause"),
+        ("tq list --output j", "json"),
+        ("tq list --state d", "dead"),
+        ("tq purge --state e", "expired ended"),
+        ("tq events --kind co", "completed"),
+    ],
+)
+def test_the_shell_completes_commands_states_and_kinds(typed: str, found: str) -> None:
+    words = typed.split()
+    result = program(_TQ_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
+    assert result.stdout.split() == found.split()
+
+
 # ---- config ----------------------------------------------------------------------------------------
 
 
