@@ -156,8 +156,6 @@ class AsyncioLoop:
             if kind == STOP:
                 if task is not None:
                     task.cancel()
-            elif job.context.cancelled:
-                self._put(job, SAID_STOPPED)
             else:
                 job.handle = task = asyncio.get_running_loop().create_task(_run_one(job), name=job.handler.type)
                 task.add_done_callback(partial(self._task_ended, job))

@@ -202,6 +202,24 @@ async def test_what_a_handler_sets_ends_with_it(nursery: trio.Nursery) -> None:
         assert rig.ends.of(number)[1][1] == b"none"
 
 
+async def test_a_runner_begins_with_the_workers_variables_whoever_starts_it(nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+
+    async def look(payload: bytes, ctx: Context) -> bytes:
+        return COLOUR.get().encode()  # type: ignore[no-any-return]
+
+    async def sets_and_starts(payload: bytes, ctx: Context) -> None:
+        COLOUR.set("left behind")
+        rig.start("look", 2)
+        await trio.lowlevel.checkpoint()
+
+    rig.handlers.register("look", look)
+    rig.handlers.register("t", sets_and_starts)
+    rig.start("t", 1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.ends.of(2)[1][1] == b"none"
+
+
 async def test_values_that_cannot_be_compared_do_no_harm(nursery: trio.Nursery) -> None:
     rig = Rig(nursery)
 
