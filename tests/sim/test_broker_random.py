@@ -26,7 +26,7 @@ from tq.broker.claims import Claims, Waiting
 from tq.broker.connection import Connection
 from tq.broker.events import Events
 from tq.errors import NotFound, StorageFailed, from_wire
-from tq.machine import queries, queue_set, queue_settings, submit
+from tq.machine import checkpoint, queries, queue_set, queue_settings, submit
 from tq.machine.answers import Applied
 from tq.machine.queue_settings import QueueRules, QueueSettings
 from tq.protocol import messages as m
@@ -407,7 +407,37 @@ def _settings_of_queues_are_forgotten_at_a_restart(patch: pytest.MonkeyPatch) ->
     patch.setattr(queue_settings, "stored", lambda txn: {})
 
 
+def _overtaken_checkpoints_count(patch: pytest.MonkeyPatch) -> None:
+    head = checkpoint._HEAD
+
+    class Forgetful:
+        size, pack = head.size, head.pack
+
+        @staticmethod
+        def unpack_from(raw: bytes) -> tuple[int, int, bool]:
+            return 0, 0, head.unpack_from(raw)[2]
+
+    patch.setattr(checkpoint, "_HEAD", Forgetful)
+
+
+def _checkpoints_are_not_handed_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoint, "kept", lambda txn, task: None)
+
+
+def _pages_skip_a_task(patch: pytest.MonkeyPatch) -> None:
+    list_tasks = queries.list_tasks
+
+    def skipping(*fields: Any, **more: Any) -> Any:
+        tasks, cursor = list_tasks(*fields, **more)
+        return tasks[: 1 if len(tasks) == 2 else None], cursor
+
+    patch.setattr(queries, "list_tasks", skipping)
+
+
 PLANTS = (
+    _overtaken_checkpoints_count,
+    _checkpoints_are_not_handed_on,
+    _pages_skip_a_task,
     _sync_lies,
     _a_replay_is_said_to_be_whole,
     _answers_get_lost,

@@ -22,6 +22,7 @@ from tq.machine.states import State
 from tq.protocol import messages as m
 from tq.sim.client import SimClient
 from tq.sim.cluster import SimCluster
+from tq.sim.listed import Listed
 from tq.sim.random import SeededRandom
 from tq.spec import Retry, Spec, encode
 
@@ -241,6 +242,9 @@ class Submitter(Actor):
         self._mine: list[Spec] = []
         self._unsure: list[list[Spec]] = []
         self._sent: list[list[Spec]] = []
+        self._listing: tuple[dict[str, Any], int, bytes | None] = ({}, 1, None)  # filter, limit, cursor
+        self._listed_to: bytes | None = None  # the last task of its last page
+        self._is_oldest_first = False
 
     def act(self) -> None:
         if self.stage.is_draining:
@@ -370,6 +374,8 @@ class Submitter(Actor):
 
     def _list(self) -> None:
         min_index = self.seen_index
+        self._draw_list()
+        listing, after, oldest_first = self._listing, self._listed_to, self._is_oldest_first
         key = self.stage.recorder.call(self.by, "list", min_index=min_index)
 
         def then(reply: Any) -> None:
@@ -378,9 +384,42 @@ class Submitter(Actor):
             else:
                 rows = [[bytes(task["id"]).hex(), task["state"], task["fence"] or 0] for task in reply.tasks]
                 self.stage.recorder.answered(key, index=reply.index, rows=rows)
+                ids = [bytes(task["id"]) for task in reply.tasks]
+                self.stage.truth.listed.check(
+                    reply.index,
+                    listing[0],
+                    listing[1],
+                    after,
+                    ids,
+                    oldest_first=oldest_first,
+                    is_all=reply.cursor is None,
+                )
+                if listing is self._listing:
+                    self._listing = (*listing[:2], reply.cursor)
+                    self._listed_to = ids[-1] if ids else after
 
-        state = ("pending", "running", "completed", "dead")[self.random.below(4)]
-        self.ask(then, m.ListTasks, {"state": state}, 10, None, min_index)
+        self.ask(then, m.ListTasks, *self._listing, min_index, False, self._is_oldest_first)
+
+    def _draw_list(self) -> None:
+        """Another filter, or the next page of the last one."""
+        cursor = self._listing[2]
+        if cursor is not None and self.chance(60):
+            return
+        names = ("pending", "running", "completed", "dead", "scheduled", "live", "failed", "queued")
+        fields: dict[str, Any] = {"state": names[self.random.below(4)]}
+        if self.chance(30):
+            fields = {"state": [names[self.random.below(8)], names[self.random.below(8)]]}
+        elif self.chance(20):
+            fields = {}
+        if self.chance(30):
+            fields["queue"] = QUEUES[self.random.below(2)]
+        if self.chance(30):
+            fields["type"] = TYPES[self.random.below(3)]
+        if self.chance(10) and self._mine:
+            fields["id_prefix"] = self._some().id.hex()[: 1 + self.random.below(3)]
+        self._listing = (fields, 1 + self.random.below(12), None)
+        self._is_oldest_first = self.chance(40)
+        self._listed_to = None
 
     def _look(self) -> None:
         if self.chance(40):
@@ -405,6 +444,16 @@ class Held:
     fence: int
     due_ms: int | None
     outcome: Outcome
+
+
+@attrs.frozen
+class Keep:
+    """A checkpoint, which may be sent again."""
+
+    id: bytes
+    fence: int
+    number: int
+    data: str | None
 
 
 @attrs.define
@@ -433,6 +482,8 @@ class Worker(Actor):
         self._sent: list[list[tuple[bytes, int, Outcome]]] = []
         self._old: list[tuple[bytes, int, Outcome]] = []
         self._beat_ms = 0
+        self._numbers = 0  # of the last checkpoint
+        self._keeps: list[Keep] = []  # not answered, or answered long ago
 
     def act(self) -> None:
         if self._session is None:
@@ -442,6 +493,8 @@ class Worker(Actor):
             self._beat_ms = self.stage.now_ms + 700 + self.random.below(900)
             self._beat()
         self._report_due()
+        if self.chance(6):
+            self._keep()
         if not self._is_asked and (self._claim is not None or len(self._held) < self._slots):
             self._ask_claim()
         if self.chance(1) if not self.stage.is_draining else not self._takes_all:
@@ -532,9 +585,9 @@ class Worker(Actor):
             if self._claim is asked:
                 self._claim = None
             rows = []
-            for spec, attempt, crashes, fence, *_rest in reply.grants:
+            for spec, attempt, crashes, fence, _lease_ms, _timeout_ms, _deadline_ms, *kept in reply.grants:
                 id = bytes(spec[2:18])
-                rows.append([id.hex(), fence, attempt, crashes])
+                rows.append([id.hex(), fence, attempt, crashes, kept[0].decode() if kept else None])
                 self._held[fence] = self._draw(id, fence)
             self.stage.recorder.answered(asked.key, index=reply.index, grants=rows)
 
@@ -558,6 +611,36 @@ class Worker(Actor):
             case 5:
                 due_ms = now_ms + 2_000 + self.random.below(6_000)
         return Held(id, fence, due_ms, outcome)
+
+    # ---- checkpoints -------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Of a task that it holds; sometimes an old one again, which others have overtaken, or whose attempt is over."""
+        session = self._session
+        assert session is not None
+        if self._keeps and self.chance(25):
+            keep = self._keeps[self.random.below(len(self._keeps))]
+        elif self._held:
+            held = list(self._held.values())[self.random.below(len(self._held))]
+            self._numbers += 1
+            data = None if self.chance(10) else f"{held.fence}:{self._numbers}"
+            keep = Keep(held.id, held.fence, self._numbers, data)
+            self._keeps = [*self._keeps[-20:], keep]
+        else:
+            return
+        id, fence, number, data = attrs.astuple(keep)
+        key = self.stage.recorder.call(self.by, "keep", id=id.hex(), fence=fence, number=number, data=data)
+
+        def then(reply: Any) -> None:
+            if isinstance(reply, m.CheckpointReply):
+                (item,) = reply.items
+                answer = REPORTED[item] if isinstance(item, int) else "stale"
+                self.stage.recorder.answered(key, index=reply.index, answer=answer)
+            else:
+                self.stage.recorder.answered(key, error=reply.error[0])
+
+        raw = None if data is None else data.encode()
+        self.ask(then, m.Checkpoint, session, [[id, fence, number, raw]])
 
     # ---- outcomes ----------------------------------------------------------------------------------
 
@@ -670,18 +753,22 @@ class Truth:
         self._rows: dict[tuple[int, int], tuple[Any, ...]] = {}
         self._before: dict[tuple[int, int], tuple[int, int] | None] = {}
         self._last: tuple[int, int] | None = None
+        self.listed = Listed()
 
     def watch(self, broker: Broker) -> None:
         applied = broker.events.applied
 
         def see(entry: Applied) -> None:
             for ordinal, event in enumerate(entry.events):
-                key, row = (entry.index, ordinal), tuple(event[:2])
+                kind, id, queue, type_ = event[:4]
+                key, row = (entry.index, ordinal), (kind, id)
                 if key in self._rows:
                     assert self._rows[key] == row, f"event {key} is another one after a restart"
                     continue
                 assert self._last is None or key > self._last
                 self._rows[key] = row
+                machine = broker.applier.machine
+                self.listed.saw(entry.index, kind, id, machine.queue_name(queue), machine.type_name(type_))
                 self._before[key] = self._last
                 self._last = key
             applied(entry)

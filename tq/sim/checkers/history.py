@@ -35,6 +35,7 @@ from collections.abc import Iterator
 
 from tq.limits import FENCE_ORDINALS
 from tq.sim.checkers.accounts import check_accounts
+from tq.sim.checkers.kept import check_kept
 from tq.sim.checkers.paused import check_paused
 from tq.sim.checkers.reads import check_reads
 from tq.sim.checkers.records import Final, Grant, History, Report, Submit
@@ -60,6 +61,7 @@ def check(history: History, *, drained: bool, fence_floor: int = 0) -> list[Brea
     breaches.extend(check_reads(history, tasks))
     breaches.extend(check_accounts(history, tasks))
     breaches.extend(check_paused(history, tasks))
+    breaches.extend(check_kept(history, tasks))
     return breaches
 
 

@@ -8,7 +8,9 @@ writer may die at any moment, also in the middle of a line: a torn last line of 
     {"op": 7, "by": "c1", "t": 120, "call": "submit", "tasks": [[id, content, type, queue, priority, timed, more?], ...]}
     {"op": 7, "by": "c1", "t": 180, "index": 31, "answers": ["created", ["duplicate", id of the holder], ...]}
     {"op": 8, "by": "w1", "t": 190, "call": "claim"}
-    {"op": 8, "by": "w1", "t": 210, "index": 33, "grants": [[id, fence, attempt, crashes], ...]}
+    {"op": 8, "by": "w1", "t": 210, "index": 33, "grants": [[id, fence, attempt, crashes, checkpoint?], ...]}
+    {"op": 2, "by": "w1", "t": 215, "call": "keep", "id": id, "fence": 33792, "number": 1, "data": "..." | null}
+    {"op": 2, "by": "w1", "t": 218, "index": 34, "answer": "applied" | "already" | "stale"}
     {"op": 9, "by": "w1", "t": 220, "call": "report", "items": [[id, fence, outcome, body], ...]}
     {"op": 9, "by": "w1", "t": 240, "index": 35, "answers": ["applied", ...]}
     {"op": 3, "by": "c1", "t": 250, "call": "read", "id": id, "min_index": 35, "linear": false}
@@ -83,6 +85,31 @@ class Grant:
     attempt: int
     crashes: int
     ran: bool
+    kept: tuple[str | None] | None = None  # what it brought of an earlier attempt; None: not recorded
+
+
+@attrs.frozen
+class Keep:
+    """A checkpoint of an attempt. ``answer`` None: unknown."""
+
+    by: str
+    start: int
+    end: int | None
+    index: int | None
+    id: str
+    fence: int
+    number: int
+    data: str | None
+    answer: str | None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.fence, self.number
+
+    @property
+    def is_kept(self) -> bool:
+        """The broker said that this one, or a later one, is there."""
+        return self.answer in ("applied", "already")
 
 
 @attrs.frozen
@@ -171,6 +198,7 @@ class Seen:
 class History:
     submits: list[Submit] = attrs.field(factory=list)
     grants: list[Grant] = attrs.field(factory=list)
+    keeps: list[Keep] = attrs.field(factory=list)
     reports: list[Report] = attrs.field(factory=list)
     reads: list[Read] = attrs.field(factory=list)
     changes: list[Change] = attrs.field(factory=list)
@@ -246,8 +274,13 @@ def _join(history: History, call: dict[str, Any], answer: dict[str, Any] | None)
             fields = (by, start, end, index, key, content, kind, queue, priority, timed, outcome, holder)
             history.submits.append(Submit(*fields, **(more[0] if more else {})))
     elif verb == "claim":
-        for key, fence, attempt, crashes in [] if answer is None else answer.get("grants", []):
-            history.grants.append(Grant(by, start, end or 0, index, key, fence, attempt, crashes, False))
+        for key, fence, attempt, crashes, *more in [] if answer is None else answer.get("grants", []):
+            kept = (more[0],) if more else None
+            history.grants.append(Grant(by, start, end or 0, index, key, fence, attempt, crashes, False, kept))
+    elif verb == "keep":
+        said = None if answer is None else answer.get("answer")
+        place = (call["id"], call["fence"], call["number"], call["data"])
+        history.keeps.append(Keep(by, start, end, index, *place, said))
     elif verb == "report":
         answers = _answers(answer, len(call["items"]))
         for (key, fence, outcome, body), said in zip(call["items"], answers, strict=True):
