@@ -28,6 +28,7 @@ from typing import Any, Final
 import attrs
 
 from tq.errors import InternalError, ResourceFailed
+from tq.testing.channels import PostingChannel
 from tq.testing.world import MONOTONIC_START_MS, World
 from tq.worker.job import Job
 from tq.worker.outcomes import Said
@@ -72,6 +73,8 @@ class BatonLoop(ABC):
     def start(self, job: Job, done: Done) -> None:
         self.busy += 1
         self._done[job] = done
+        if job.context.channel is not None:
+            job.context.channel = PostingChannel(job.context.channel, self.post)
         job = self._watched(job)
         self._todo.append(lambda: self._start(job))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from tq.testing.channels import Drive, DrivingChannel
 from tq.verdicts import Stopped
 from tq.worker.frame import call
 from tq.worker.handlers import Handler
@@ -14,8 +15,6 @@ from tq.worker.job import Job
 from tq.worker.outcomes import SAID_STOPPED, Said
 
 Done = Callable[[Job, Said], None]
-Drive = Callable[[float | None, Callable[[], bool]], object]
-"""(seconds, until): let the world go on."""
 
 
 class Event:
@@ -100,6 +99,8 @@ class PlainHandlers:
         if job.context.cancelled:
             return SAID_STOPPED
         job.context.wait_by(Event(self._drive))
+        if job.context.channel is not None:
+            job.context.channel = DrivingChannel(job.context.channel, self._drive)
         self._stack.append(Frame(job, thread))
         try:
             said = call(self._watched(job), job.payload, job.context)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
@@ -98,8 +98,6 @@ async def anapper(seconds: float) -> str:
 
 @app.task(runtime="asyncio")
 async def adozer(seconds: float) -> str:
-    import asyncio
-
     await asyncio.sleep(seconds)
     child = await double.asubmit(Point(2))
     point = await child.aresult(timeout=10)
@@ -275,9 +273,27 @@ def test_a_unique_task_is_one() -> None:
         assert first.id != second.id
 
 
-@attrs.frozen
-class Middle:
-    names: list[str]
+async def test_a_test_may_be_a_coroutine_on_trio() -> None:
+    with memory_broker() as broker:
+        broker.run(app)
+        handle = await double.asubmit(Point(3))
+        assert await handle.aresult() == Point(6)
+        assert (await handle.astatus()).state == "completed"
+        nap = await anapper.asubmit(10.0)
+        assert await nap.aresult(timeout=60) == "2"
+    with inline(app):
+        many = await double.asubmit_many([(Point(1),), (Point(2),)])
+        assert [(await one.aresult()).x for one in many] == [2, 4]
+
+
+def test_a_test_may_be_a_coroutine_on_asyncio() -> None:
+    async def main() -> None:
+        with memory_broker() as broker:
+            broker.run(app)
+            handle = await adozer.asubmit(10.0)
+            assert await handle.aresult(timeout=60) == "4"
+
+    asyncio.run(main())
 
 
 def test_client_middleware_still_applies() -> None:
