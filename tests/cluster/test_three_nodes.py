@@ -276,6 +276,23 @@ def test_a_node_with_a_new_disk_is_refused(ground: Ground) -> None:
         assert client.submit("echo", b"x").outcome == "created"
 
 
+def test_leadership_is_transferred_to_a_node_that_is_named_or_not(cluster: Cluster, queue: str) -> None:
+    with Client(addresses(cluster.nodes)) as client:
+        client.submit("echo", b"before", queue=queue)
+        for node in cluster.followers():
+            done = tq("cluster", "transfer", node.name, brokers=",".join(addresses(cluster.nodes)))
+            assert (done.returncode, done.stderr.strip()) == (0, f"{node.name} leads now")
+            assert cluster.leader() is node
+            client.submit("echo", b"after", queue=queue)
+        before = cluster.leader()
+        assert client.transfer_leadership() != before.name
+        assert cluster.leader() is not before
+        refused = tq("cluster", "transfer", "n9", brokers=before.address)
+        assert refused.returncode == 1
+        assert "one of the other nodes" in refused.stderr
+        assert client.queues()
+
+
 # ---- a node stands still, or is cut off --------------------------------------------------------------
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tq import limits
 from tq.broker.clock_watch import LOOK_MS, ClockState
+from tq.errors import Backpressure, InvalidRequest, Unsupported, from_wire
+from tq.protocol import messages as m
 from tq.sim.cluster import SimCluster
 
 FAR_MS = limits.CLOCK_OFFSET_LEAD_MS_MAX + 10_000
@@ -90,3 +94,86 @@ def test_a_leader_with_a_wrong_clock_leads_on_if_no_other_can(cluster: SimCluste
     cluster.run(3 * LOOK_MS)
     assert cluster.broker(old).clock_watch.state is ClockState.FAR
     assert cluster.leader() == old
+
+
+# ---- because somebody asks for it ------------------------------------------------------------------------
+
+
+def ask(cluster: SimCluster, node: str, before: str | None, to: Any, change: str = "transfer") -> dict[str, Any]:
+    """CHANGE_CLUSTER at a node. Raises its error."""
+    client = cluster.hosts[node].connect()
+    hello = client.ask(m.Hello, 1, 1, "operator")
+    cluster.run_until(lambda: hello in client.answers, 2_000, "a greeting")
+    rid = client.ask(m.ChangeCluster, change, {"from": before, "to": to})
+    cluster.run_until(lambda: rid in client.answers, 2_000, "an answer")
+    reply: Any = client.answers[rid]
+    if isinstance(reply, m.ErrorReply):
+        raise from_wire(reply.error)
+    answer: dict[str, Any] = reply.answer
+    return answer
+
+
+@pytest.mark.parametrize("at", ["leader", "follower"])
+def test_the_node_that_is_asked_for_leads(cluster: SimCluster, at: str) -> None:
+    old = leader(cluster)
+    first, second = cluster.followers()
+    for to in (first, second):
+        assert ask(cluster, old if at == "leader" else second, old, to) == {"leader": old, "to": to}
+        took_ms = cluster.run_until(lambda to=to: cluster.leader() == to, 1_000, "it leads")  # type: ignore[misc]
+        assert took_ms < 150
+        cluster.elect()
+        old = to
+
+
+def test_without_a_name_it_is_one_of_the_others(cluster: SimCluster) -> None:
+    old = leader(cluster)
+    target = ask(cluster, old, old, None)["to"]
+    assert target in cluster.followers()
+    cluster.run_until(lambda: cluster.leader() == target, 1_000, "it leads")
+
+
+def test_who_asks_again_does_not_move_it_on(cluster: SimCluster) -> None:
+    """The answer may be lost together with the leader that gave it."""
+    old = leader(cluster)
+    ask(cluster, old, old, None)
+    cluster.run_until(lambda: cluster.leader() not in (None, old), 1_000, "another leads")
+    new = cluster.elect()
+    assert ask(cluster, new, old, None) == {"leader": new, "to": None}
+    assert ask(cluster, new, new, new) == {"leader": new, "to": None}
+    cluster.run(1_000)
+    assert leader(cluster) == new
+
+
+def test_while_one_is_on_its_way_no_other_can_be_asked_for(cluster: SimCluster) -> None:
+    old = leader(cluster)
+    first, second = cluster.followers()
+    cluster.streams.cut(first, old)  # it cannot catch up as far as the leader hears
+    cluster.streams.cut(old, first)
+    assert ask(cluster, old, old, first) == {"leader": old, "to": first}
+    assert ask(cluster, old, old, None)["to"] == first
+    with pytest.raises(Backpressure, match=f"handed over to {first}"):
+        ask(cluster, old, old, second)
+    cluster.heal()
+    cluster.elect()
+
+
+def test_a_node_that_should_not_lead_is_refused_with_the_reason(cluster: SimCluster) -> None:
+    old = leader(cluster)
+    first, second = cluster.followers()
+    with pytest.raises(InvalidRequest, match="one of the other nodes"):
+        ask(cluster, old, old, "n9")
+    cluster.hosts[second].clock.jump_wall_ms(FAR_MS)
+    cluster.run(3 * LOOK_MS)
+    with pytest.raises(InvalidRequest, match=f"{second} cannot lead now: its clock is wrong"):
+        ask(cluster, old, old, second)
+    cluster.kill(first)
+    cluster.run(200)
+    with pytest.raises(InvalidRequest, match=f"{first} cannot lead now: it cannot be reached"):
+        ask(cluster, old, old, first)
+    with pytest.raises(InvalidRequest, match="no other node can lead now"):
+        ask(cluster, old, old, None)
+    with pytest.raises(InvalidRequest):
+        ask(cluster, old, old, 7)
+    with pytest.raises(Unsupported):
+        ask(cluster, old, old, None, change="split")
+    assert leader(cluster) == old

@@ -388,6 +388,13 @@ class Broker:
 
         self.gather.ask(gathered)
 
+    def transfer(self, leader: str | None, to: str | None) -> dict[str, Any]:
+        """Let another node lead: ``to``, or the fittest. Where another than ``leader`` leads it is done already."""
+        me = self.config.node.id
+        if to == me or leader not in (None, me):
+            return {"leader": me, "to": None}
+        return {"leader": me, "to": self._hand_over.begin_to(to)}
+
     # ---- inside ------------------------------------------------------------------------------------
 
     def _clock_changed(self, before: ClockState) -> None:

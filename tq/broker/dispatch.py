@@ -57,6 +57,7 @@ LEADER_ONLY = frozenset(
         m.PurgeTasks,
         m.SetQueue,
         m.Workers,
+        m.ChangeCluster,
     }
 )
 END_NAMES = frozenset(state.name.lower() for state in ENDS)
@@ -91,6 +92,10 @@ class Facts(Protocol):
 
     def stats(self) -> dict[str, Any]: ...
     def cluster_status(self, done: Callable[[dict[str, Any]], None]) -> None: ...
+    def transfer(self, leader: str | None, to: str | None) -> dict[str, Any]:
+        """Let another node lead. Raises InvalidRequest, Backpressure."""
+        ...
+
     def log_time_ms(self) -> int: ...
     def monotonic_s(self) -> float: ...
     def submitted(self, began_s: float) -> None:
@@ -149,6 +154,7 @@ class Dispatch:
             m.Workers: self._workers,
             m.Stats: self._stats,
             m.ClusterStatus: self._cluster_status,
+            m.ChangeCluster: self._change_cluster,
             m.Subscribe: self._subscribe,
             m.Unsubscribe: self._unsubscribe,
         }
@@ -581,6 +587,15 @@ class Dispatch:
             connection.send(m.ClusterStatusReply(rid, status))
 
         self._facts.cluster_status(gathered)
+
+    def _change_cluster(self, connection: Connection, message: m.ChangeCluster) -> None:
+        self._need_leader()
+        if message.change != "transfer":
+            raise Unsupported(f'this broker knows no change "{message.change[:80]}" of a cluster')
+        names = [message.arguments.get("from"), message.arguments.get("to")]
+        if not all(name is None or isinstance(name, str) for name in names):
+            raise InvalidRequest.of("arguments", message.arguments, '{"from": a node or nil, "to": a node or nil}')
+        connection.send(m.ChangeClusterReply(message.rid, self._facts.transfer(*names)))
 
     def _subscribe(self, connection: Connection, message: m.Subscribe) -> None:
         if self._events.count(connection) >= CONNECTION_SUBSCRIPTIONS_MAX:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from tq.broker.clock_watch import ClockState, ClockWatch
-from tq.errors import InvalidRequest
+from tq.errors import Backpressure, InvalidRequest
 from tq.raft.node import Node
 from tq.world import Clock
 
@@ -48,8 +48,13 @@ class HandOver:
         Raises:
             NotLeader: this node does not lead.
             InvalidRequest: there is no such node, or it should not lead now; the message says why.
+            Backpressure: another one is to lead, which is under way.
         """
         node = self._node
+        if (under_way := node.transfer_target) is not None:
+            if target not in (None, under_way):
+                raise Backpressure(f"leadership is being handed over to {under_way}; nothing was done", retry_after=1)
+            return under_way
         able = self._able()
         if target is None:
             if not able:

@@ -44,7 +44,8 @@ def add(app: typer.Typer) -> None:
     app.command("cluster-status", short_help="Show the nodes, and what is wrong with them.")(status)
     group = typer.Typer(help="Act on the nodes of a cluster.", no_args_is_help=True, rich_markup_mode=None)
     group.command("wait-ready")(wait_ready)
-    app.add_typer(group, name="cluster", short_help="Wait for the nodes of a cluster.")
+    group.command("transfer")(transfer)
+    app.add_typer(group, name="cluster", short_help="Wait for the nodes of a cluster, or move leadership.")
 
 
 @told
@@ -112,6 +113,31 @@ def wait_ready(
         say(_headline(found))
     else:
         show.document(found, output)
+
+
+@told
+def transfer(
+    context: typer.Context,
+    node: Annotated[
+        str | None, typer.Argument(metavar="[NODE]", help="Who shall lead [default: who has most of the log].")
+    ] = None,
+    brokers: Brokers = None,
+    output: Output = Format.TABLE,
+    verbose: Verbose = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Let another node lead, before its machine is worked on or because it is nearer; users notice nothing.
+
+    Example: tq cluster transfer n2
+    """
+    with connect(context, brokers, timeout, verbose) as client:
+        leader = client.transfer_leadership(node)
+    if output is not Format.TABLE:
+        show.document({"leader": leader}, output)
+    elif node in (None, leader):
+        say(f"{leader} leads now")
+    else:
+        fail(f"{leader} leads now, not {node}: an election came in between", FAILED)
 
 
 def _missing(found: dict[str, Any], wanted: int | None) -> str:

@@ -115,6 +115,7 @@ class AsyncClient(ClientBase, Runs[Verbs]):
     workers = verb(Verbs.workers)
     stats = verb(Verbs.stats)
     cluster_status = verb(Verbs.cluster_status)
+    transfer_leadership = verb(Verbs.transfer_leadership)
 
     async def list_all(
         self, *, limit: int | None = None, oldest_first: bool = False, **filter: Unpack[Filters]

@@ -101,6 +101,7 @@ class Client(ClientBase, Runs[Verbs]):
     workers = verb(Verbs.workers)
     stats = verb(Verbs.stats)
     cluster_status = verb(Verbs.cluster_status)
+    transfer_leadership = verb(Verbs.transfer_leadership)
 
     def list_all(
         self, *, limit: int | None = None, oldest_first: bool = False, **filter: Unpack[Filters]

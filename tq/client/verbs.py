@@ -37,6 +37,8 @@ PARTS_ALL = 7
 PARTS_END = 6  # result and history
 JOB_POLL_MS_MIN = 50
 JOB_POLL_MS_MAX = 1_000
+TRANSFER_POLL_MS = 50
+TRANSFER_MS = 5_000  # some elections
 LIST_SPARE_MS = 5_000  # of the time for a page, left for its last request
 ListOf = list
 
@@ -302,6 +304,28 @@ class Verbs(Submits, QueueVerbs):
     def cluster_status(self, *, timeout: float | None = None) -> Verb[dict[str, Any]]:
         """Who leads, how far each node is, and how many more may be lost, as the broker that is asked sees it."""
         return (yield from self.ask(m.ClusterStatus, m.ClusterStatusReply, timeout)).status
+
+    def transfer_leadership(self, to: str | None = None, *, timeout: float | None = None) -> Verb[str]:
+        """Let another node lead: this one, or that which has most. Returns the id of who leads then.
+
+        Raises:
+            InvalidRequest: there is no such node, or it cannot lead now; the message says why.
+            BrokerUnavailable: nobody took over; the old one leads on.
+        """
+        before = (yield from self.cluster_status(timeout=timeout))["cluster"]["leader"]
+        arguments = {"from": before, "to": to}
+        reply = yield from self.ask(
+            lambda rid: m.ChangeCluster(rid, "transfer", arguments), m.ChangeClusterReply, timeout
+        )
+        end_ms = self.clock.monotonic_ms() + TRANSFER_MS
+        while True:
+            leader = (yield from self.cluster_status(timeout=timeout))["cluster"]["leader"]
+            if leader is not None and (leader != before or leader == to):
+                return str(leader)
+            if self.clock.monotonic_ms() >= end_ms:
+                named = reply.answer["to"] or "the other node"
+                raise BrokerUnavailable(f"{named} did not take over within {TRANSFER_MS} ms; see tq cluster-status")
+            yield Pause(TRANSFER_POLL_MS)
 
 
 class Pages:

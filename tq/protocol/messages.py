@@ -506,6 +506,28 @@ class ClusterStatusReply(Message):
 
 
 @attrs.frozen
+class ChangeCluster(Message):
+    """change "transfer", {"from": who leads as far as is known, or nil, "to": who shall lead, or nil}: another node leads.
+
+    It is begun when this is answered, and done when CLUSTER_STATUS names another leader. It may be sent again: where another
+    node than ``from`` leads it is done."""
+
+    TYPE = 0x15
+    rid: Rid
+    change: Annotated[str, f.text(64)]
+    arguments: PlainMap
+
+
+@attrs.frozen
+class ChangeClusterReply(Message):
+    """{"leader": who leads now, "to": who shall lead next, or nil: nothing is left to be done}."""
+
+    TYPE = 0x95
+    rid: Rid
+    answer: PlainMap
+
+
+@attrs.frozen
 class Subscribe(Message):
     """Events from now on, or behind ``after`` = [index, ordinal] if the replay buffer still has it.
 

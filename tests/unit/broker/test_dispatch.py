@@ -49,14 +49,15 @@ REQUESTS = {
     m.Workers: (),
     m.Stats: (),
     m.ClusterStatus: (),
+    m.ChangeCluster: ("transfer", {"from": "n2", "to": None}),
     m.Subscribe: (),
     m.Unsubscribe: (1,),
 }
 LEADERS = {
     m.SubmitTask, m.CancelTask, m.RetryTasks, m.PurgeTasks, m.RegisterWorker, m.ClaimTask, m.TaskResult, m.Heartbeat,
-    m.Progress, m.Checkpoint, m.DeregisterWorker, m.SetQueue, m.Workers,
+    m.Progress, m.Checkpoint, m.DeregisterWorker, m.SetQueue, m.Workers, m.ChangeCluster,
 }  # fmt: skip
-WRITES = LEADERS - {m.Heartbeat, m.Progress, m.Workers, m.ClaimTask}
+WRITES = LEADERS - {m.Heartbeat, m.Progress, m.Workers, m.ClaimTask, m.ChangeCluster}
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ class FakeClient:
                 "may_lose": 0,
                 "nodes": [{"id": "n1", "role": "leader", "reachable": True, "term": 3, "leader": "n1", "applied": 88}],
             },
+            "transfer_leadership": "n2",
             **answers,
         }
         self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []

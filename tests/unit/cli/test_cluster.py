@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from tests.unit.cli.fake import NOW, FakeClient, run
-from tq.errors import BrokerUnavailable
+from tq.errors import BrokerUnavailable, InvalidRequest
 
 
 def test_cluster_status() -> None:
@@ -155,3 +155,38 @@ def test_wait_ready_is_content_with_fewer_nodes_if_asked() -> None:
     result, paused = wait_ready(three(n3={"reachable": False}), args=("--nodes", "2", "-o", "json"))
     assert (result.exit_code, paused) == (0, [])
     assert json.loads(result.stdout)["cluster"]["leader"] == "n1"
+
+
+def test_a_cluster_that_is_not_formed_says_for_whom_it_waits() -> None:
+    waits = "n1 waits for n2 (Connection refused) to form the cluster"
+    me = {"id": "n1", "role": "waiting", "reachable": True, "waits": waits}
+    found = {
+        "cluster": {"id": None, "name": "tq", "leader": None, "term": None, "answered_by": "n1", "waits": waits},
+        "may_lose": 0,
+        "nodes": [me, {"id": "n2", "reachable": False, "reason": "Connection refused"}],
+    }
+    assert run(FakeClient(cluster_status=found), "cluster-status").stderr.splitlines() == [
+        f"cluster tq: NOT FORMED yet, so it accepts nothing: {waits}",
+        "n2: cannot be reached: Connection refused",
+    ]
+    result, _paused = wait_ready(found, args=("--within", "1s"))
+    assert f"not ready within 1s: {waits}" in result.stderr
+
+
+def test_transfer_says_who_leads() -> None:
+    client = FakeClient()
+    result = run(client, "cluster", "transfer", "n2")
+    assert (result.exit_code, result.stderr) == (0, "n2 leads now\n")
+    assert client.asked == [("transfer_leadership", ("n2",), {})]
+    assert run(FakeClient(), "cluster", "transfer").stderr == "n2 leads now\n"
+    assert json.loads(run(FakeClient(), "cluster", "transfer", "-o", "json").stdout) == {"leader": "n2"}
+
+
+def test_transfer_fails_when_another_node_leads_or_none_can() -> None:
+    result = run(FakeClient(), "cluster", "transfer", "n3")
+    assert result.exit_code == 1
+    assert "n2 leads now, not n3: an election came in between" in result.stderr
+    refused = InvalidRequest("n3 cannot lead now: its clock is wrong")
+    result = run(FakeClient(transfer_leadership=refused), "cluster", "transfer", "n3")
+    assert result.exit_code != 0
+    assert "its clock is wrong" in result.stderr

@@ -259,6 +259,14 @@ CASES: list[tuple[Message, str]] = [
         "00000012 94 8211a1656e6f64657381a1626964626e31",
     ),
     (
+        m.ChangeCluster(20, "transfer", {"from": "n1", "to": None}),
+        "00000019 15 8314687472616e73666572a26466726f6d626e3162746ff6",
+    ),
+    (
+        m.ChangeClusterReply(20, {"leader": "n1", "to": "n2"}),
+        "00000014 95 8214a2666c6561646572626e3162746f626e32",
+    ),
+    (
         m.Subscribe(18, None, None),
         "00000005 16 8312f6f6",
     ),
