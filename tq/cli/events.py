@@ -14,6 +14,10 @@ KIND_COLOURS = {
     "cancelled": "magenta", "expired": "magenta", "stale_refused": "yellow",
 }  # fmt: skip
 
+QUEUE_KINDS = ("queue_paused", "queue_resumed", "queue_set")
+"""Of a queue as a whole: they name no task."""
+ID_CELLS = 36
+
 
 def _kinds(begun: str) -> list[str]:
     """For the shell's completion."""
@@ -98,10 +102,13 @@ def _print(here: World, output: Format, event: Any) -> None:
         return
     from tq.cli.table import shortened
 
-    kind = show.painted(here, f"{event.kind:<10}", KIND_COLOURS.get(event.kind))
-    head = f"{times.clock(event.time)}  {kind}  {event.id}  "
-    room = here.size()[0] - len(times.clock(event.time)) - max(10, len(event.kind)) - len(event.id) - 6
-    show.put(here, head + shortened(show.safe(f"{event.type} @{event.queue} {extra}".rstrip()), max(8, room)))
+    clock, kind = times.clock(event.time), f"{event.kind:<10}"
+    of_task = event.kind not in QUEUE_KINDS
+    subject = event.id if of_task else f"{f'queue {event.queue}':<{ID_CELLS}}"
+    rest = f"{event.type} @{event.queue} {extra}" if of_task else extra
+    room = here.size()[0] - sum(map(len, (clock, kind, subject))) - 6
+    painted = show.painted(here, kind, KIND_COLOURS.get(event.kind))
+    show.put(here, f"{clock}  {painted}  {subject}  {shortened(show.safe(rest.rstrip()), max(8, room))}".rstrip())
 
 
 def _checked(kinds: list[str]) -> frozenset[str]:

@@ -25,6 +25,7 @@ from tq.cli.base import (
 )
 from tq.cli.changes import told as changes_told
 from tq.cli.watch import look
+from tq.errors import BrokerUnavailable, NotLeader
 
 LIST_COLUMNS = ("id", "type", "queue", "priority", "state", "attempt", "crashes", "created_at", "ended_at", "reason")
 LIST_SHOWN = (
@@ -46,6 +47,7 @@ STATUS_FIELDS = (
     "worker", "progress", "created_at", "due_at", "started_at", "ended_at", "expires_at", "deadline_at", "tags", "headers",
     "payload", "result", "error",
 )  # fmt: skip
+LEADER_S = 2.0
 PAST_SHOWN = ("attempt", "outcome", "ended_at", "took", "error", "worker", "fence")
 
 
@@ -76,7 +78,18 @@ def status(
         if watch:
             _watch(world(context), client, filters.full_id(client, id), output)
         else:
-            _print(world(context), output, client.get(filters.full_id(client, id)), verbose)
+            _print(world(context), output, _get(client, filters.full_id(client, id)), verbose)
+
+
+def _get(client: Any, id: str) -> Any:
+    """With its progress, which the leader alone knows; without, if there is none that answers soon."""
+    info = client.get(id)
+    if info.state == "running" and not info.progress_known:
+        try:
+            return client.get(id, linearizable=True, timeout=LEADER_S)
+        except (BrokerUnavailable, NotLeader):
+            return info
+    return info
 
 
 def _watch(here: World, client: Any, id: str, output: Format) -> None:

@@ -66,6 +66,12 @@ def test_on_a_terminal_a_line_is_a_line(width: int, line: str) -> None:
     assert result.stdout == f"{line}\n"
 
 
+def test_an_event_of_a_queue_names_no_task() -> None:
+    paused = event(12, "queue_paused", id="", queue="mail", type="", extra=["ann@here", "holiday"])
+    result = run(FakeClient(events=FakeEvents([paused])), "events", terminal=True, size=(100, 24))
+    assert result.stdout == f"00:00:01.500  queue_paused  {'queue mail':<36}  ann@here,holiday\n"
+
+
 def test_missing_events_are_said() -> None:
     class Gap(FakeEvents):
         complete = False

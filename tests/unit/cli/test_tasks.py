@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.unit.cli.fake import ID, NOW, FakeClient, FakeEvents, run, task
 from tq.client.models import Attempt, Changed, Page, Progress, TaskEvent
-from tq.errors import NotFound
+from tq.errors import BrokerUnavailable, NotFound
 
 # ---- status and list -------------------------------------------------------------------------------
 
@@ -46,6 +47,23 @@ def test_status_for_people() -> None:
     verbose = run(FakeClient(get=info), "status", ID, "-v", terminal=True).stdout
     assert verbose.endswith("\n\nattempt 1:\nTraceback (most recent call last)\n")
     assert "Traceback (most" in run(FakeClient(get=info), "status", ID, "-v").stdout
+
+
+def test_a_follower_does_not_know_the_progress_so_the_leader_is_asked() -> None:
+    known = task(state="running", progress=Progress(3))
+    unknown = task(state="running", progress_known=False)
+    client = FakeClient(get=lambda _id, linearizable=False, timeout=None: known if linearizable else unknown)
+    assert "progress  3\n" in run(client, "status", ID, terminal=True).stdout.replace("    ", "  ")
+
+    def get(_id: str, linearizable: bool = False, timeout: float | None = None) -> Any:
+        if linearizable:
+            raise BrokerUnavailable("no leader")
+        return unknown
+
+    assert "running" in run(FakeClient(get=get), "status", ID).stdout, "what is known is better than nothing"
+    client = FakeClient(get=task(progress_known=False))
+    run(client, "status", ID)
+    assert len(client.asked) == 1, "only what runs has progress"
 
 
 def test_status_in_a_pipe_has_a_line_a_field() -> None:
