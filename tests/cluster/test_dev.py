@@ -16,14 +16,14 @@ from tq import Client
 from tq.bench.processes import TQ
 
 TASKS = """
-from tq.worker.handlers import Handlers
+from tq import App
 
-HANDLERS = Handlers()
+app = App()
 
 
-@HANDLERS.handler("say")
-def say(payload, ctx):
-    return b"ONE"
+@app.task(queue="words")
+def say() -> str:
+    return "ONE"
 """
 
 
@@ -70,11 +70,11 @@ def test_it_runs_reloads_and_leaves_nothing(ground: Ground) -> None:
     dev = Dev(ground)
     dev.start()
     with Client(dev.address) as client:
-        assert client.wait(client.submit("say").id, 20).result == b"ONE"
+        assert client.wait(client.submit("tasks.say", b"{}", queue="words").id, 20).result == b'"ONE"'
         begun = dev.said.count("session opened")
         (dev.folder / "tasks.py").write_text(TASKS.replace("ONE", "TWO, and longer"))
         eventually("it begins anew", lambda: dev.said.count("session opened") > begun, dev.process, 60)
-        assert client.wait(client.submit("say").id, 20).result == b"TWO, and longer"
+        assert client.wait(client.submit("tasks.say", b"{}", queue="words").id, 20).result == b'"TWO, and longer"'
     assert len(dev.folders) == 1
     children = dev.children
     assert dev.interrupt() == 0
@@ -91,7 +91,7 @@ def test_data_are_kept_where_they_are_named(ground: Ground) -> None:
     dev = Dev(ground, "--data", "kept", "--no-reload")
     dev.start()
     with Client(dev.address) as client:
-        id = client.submit("say").id
+        id = client.submit("tasks.say", b"{}", queue="words").id
         client.wait(id, 20)
     assert dev.interrupt() == 0
     assert dev.folders == []

@@ -38,8 +38,14 @@ def run(
         int, typer.Option("--concurrency", "-c", min=1, max=limits.SESSION_TASKS_MAX, help="Tasks at the same time.")
     ] = limits.WORKER_CONCURRENCY_DEFAULT,
     queues: Annotated[
-        str, typer.Option("--queues", "-q", metavar="A,B", help="Queues to claim from, in this order.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            "--queues",
+            "-q",
+            metavar="A,B",
+            help="Queues to claim from, in this order [default: those of the app's tasks].",
+        ),
+    ] = None,
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", help="Start the worker again when its files change.")
     ] = True,

@@ -25,8 +25,14 @@ def run(
         int, typer.Option("--concurrency", "-c", min=1, max=limits.SESSION_TASKS_MAX, help="Tasks at the same time.")
     ] = limits.WORKER_CONCURRENCY_DEFAULT,
     queues: Annotated[
-        str, typer.Option("--queues", "-q", metavar="A,B", help="Queues to claim from, in this order.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            "--queues",
+            "-q",
+            metavar="A,B",
+            help="Queues to claim from, in this order [default: those of the app's tasks].",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Instead of host-pid-random.")] = None,
     drain: Annotated[
         str, typer.Option("--drain", metavar="DURATION", help="So long running tasks have to end after SIGTERM.")
@@ -61,7 +67,7 @@ def run(
         brokers=addresses,
         are_brokers_said=are_said,
         concurrency=concurrency,
-        queues=list(dict.fromkeys(queue.strip() for queue in queues.split(",") if queue.strip())),
+        queues=None if queues is None else list(dict.fromkeys(filter(None, map(str.strip, queues.split(","))))),
         name=name,
         drain_seconds=times.seconds("--drain", drain) or 0.0,
         log_level=log_level,

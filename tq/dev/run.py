@@ -52,6 +52,7 @@ class Plan:
 
     Attributes:
         module: MODULE[:NAME] of the handlers.
+        queues: names with commas between; None: those of the app's tasks.
         listen: ``host:port`` of the broker; None: the default port, or a free one if that is taken.
         data: folder that is kept; None: a temporary one.
         reload: start the worker again when a file of its modules changes.
@@ -61,7 +62,7 @@ class Plan:
     listen: str | None = None
     data: Path | None = None
     concurrency: int = limits.WORKER_CONCURRENCY_DEFAULT
-    queues: str = "default"
+    queues: str | None = None
     reload: bool = True
     log_level: str = "info"
 
@@ -279,9 +280,11 @@ def broker_environ(environ: Mapping[str, str], places: Places) -> dict[str, str]
 
 def worker_command(plan: Plan, places: Places) -> list[str]:
     command = [
-        "worker", plan.module, "--brokers", places.listen, "--concurrency", str(plan.concurrency), "--queues",
-        plan.queues, "--drain", f"{DRAIN_S:g}", "--log-level", plan.log_level,
+        "worker", plan.module, "--brokers", places.listen, "--concurrency", str(plan.concurrency),
+        "--drain", f"{DRAIN_S:g}", "--log-level", plan.log_level,
     ]  # fmt: skip
+    if plan.queues is not None:
+        command += ["--queues", plan.queues]
     return [*command, "--reload"] if plan.reload else command
 
 
@@ -292,7 +295,7 @@ def banner(plan: Plan, places: Places, folder: Path, environ: Mapping[str, str])
     lines = [
         f"broker at {places.listen}, metrics at http://{places.metrics}/metrics",
         f"data in {folder} ({kept})",
-        f"worker runs {plan.module} from {plan.queues}{again}",
+        f"worker runs {plan.module}{again}",
     ]
     default = f"{HOST}:{limits.PORT_CLIENT}"
     lines.append("in another terminal:")

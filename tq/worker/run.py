@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DONE: Final = 0
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+QUEUE_DEFAULT: Final = "default"
 ANEW: Final = -1  # no exit code: the program is to be run again
 END_S: Final = 2.0  # for handlers that were told to stop, at the very end
 CLOSE_S: Final = 10.0  # for resources
@@ -57,14 +58,14 @@ LOOK_S: Final = 1.0  # between two looks at the memory
 
 @attrs.frozen
 class Options:
-    """What a worker is told. brokers: addresses, as the command line takes them; are_brokers_said: by the caller himself, so
+    """What a worker is told. queues: in this order; None: those of the app's tasks. brokers: addresses, as the command line takes them; are_brokers_said: by the caller himself, so
     that they go before those of the app. tasks_max, memory_bytes_max: when it has
     lived long enough. is_reloading: it begins anew when its code changes."""
 
     module: str
     brokers: str
     concurrency: int
-    queues: list[str]
+    queues: list[str] | None
     name: str | None
     drain_seconds: float
     log_level: str
@@ -85,7 +86,7 @@ def main(options: Options) -> int:
         raise ConfigError(f"log level {options.log_level!r}: use one of {', '.join(logs.LEVELS)}")
     if options.log_format not in ("text", "json"):
         raise ConfigError(f'log format {options.log_format!r}: use "text" or "json"')
-    if not options.queues:
+    if options.queues == []:
         raise ConfigError('no queue is named: give at least one, as in "--queues default"')
     logs.configure(options.log_level, "json" if options.log_format == "json" else "text")
     folder = os.getcwd()
@@ -98,13 +99,18 @@ def main(options: Options) -> int:
     return code
 
 
+def queues_of(app: object | None) -> list[str]:
+    """Those that tasks of the app are submitted to unless they say otherwise; of bare handlers nobody knows them."""
+    return list(getattr(app, "queues", ())) or [QUEUE_DEFAULT]
+
+
 def live(options: Options) -> int:
     """One life of a worker. The exit code, or ANEW."""
     loaded = load(options.module)
     random = RealRandom()
     settings = Settings(
         name=options.name or new_name(random.bytes(4).hex()),
-        queues=options.queues,
+        queues=queues_of(loaded.app) if options.queues is None else options.queues,
         concurrency=options.concurrency,
         drain_ms=round(options.drain_seconds * 1000),
         info={

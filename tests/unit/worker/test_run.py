@@ -300,3 +300,12 @@ def test_a_worker_and_what_its_handlers_submit_go_to_the_same_brokers(
     assert run._brokers(options, Loaded(Handlers(), app=app)) == there
     assert app.brokers == there
     assert run._brokers(options, Loaded(Handlers())) == "told:1"
+
+
+def test_without_a_word_a_worker_takes_the_queues_of_its_app() -> None:
+    class Shop:
+        queues = ("mail", "payments")
+
+    assert run.queues_of(Shop()) == ["mail", "payments"]
+    assert run.queues_of(AnApp(None)) == ["default"]
+    assert run.queues_of(None) == ["default"]
