@@ -1,4 +1,4 @@
-"""mypy and pyright know the signatures of tasks: right.py is accepted, and each wrong line of wrong.py is refused."""
+"""mypy and pyright know the signatures of tasks and clients: right*.py is accepted, each wrong line of wrong*.py is refused."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+FILES = sorted([*HERE.glob("right*.py"), *HERE.glob("wrong*.py")])
 Found = dict[str, dict[int, set[str]]]
 """File -> line -> codes."""
 
 
-def wanted(number: int) -> dict[int, set[str]]:
-    """Line -> codes of wrong.py. number: of the checker, in the order of the comments."""
-    found: dict[int, set[str]] = {}
-    for line, text in enumerate((HERE / "wrong.py").read_text().splitlines(), 1):
-        comment = re.search(r"  # error: (.+)$", text)
-        if comment:
-            found[line] = set(comment[1].split(", ")[number].split())
+def wanted(number: int) -> Found:
+    """number: of the checker, in the order of the comments."""
+    found: Found = {path.name: {} for path in FILES}
+    for path in FILES:
+        for line, text in enumerate(path.read_text().splitlines(), 1):
+            comment = re.search(r"  # error: (.+?)(?:  #.*)?$", text)
+            if comment:
+                found[path.name][line] = set(comment[1].split(", ")[number].split())
     return found
 
 
@@ -36,11 +38,11 @@ def by_mypy() -> Found:
         "--hide-error-context",
     ]
     done = subprocess.run(
-        [*argv, "--disable-error-code=unused-ignore", "tests/typing/right.py", "tests/typing/wrong.py"],
+        [*argv, "--disable-error-code=unused-ignore", *(str(path.relative_to(ROOT)) for path in FILES)],
         cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    found: Found = {"right.py": {}, "wrong.py": {}}
+    found: Found = {path.name: {} for path in FILES}
     for path, line, code in re.findall(
         r"^tests/typing/(\w+\.py):(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE
     ):
@@ -50,8 +52,8 @@ def by_mypy() -> Found:
 
 def by_pyright(tmp_path: Path) -> Found:
     """In a project of its own, as a user has one."""
-    for name in ("right.py", "wrong.py"):
-        shutil.copy(HERE / name, tmp_path)
+    for path in FILES:
+        shutil.copy(path, tmp_path)
     config = tmp_path / "pyrightconfig.json"
     config.write_text(json.dumps({"typeCheckingMode": "standard", "pythonVersion": "3.11", "extraPaths": [str(ROOT)]}))
     done = subprocess.run(
@@ -59,7 +61,7 @@ def by_pyright(tmp_path: Path) -> Found:
         cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    found: Found = {"right.py": {}, "wrong.py": {}}
+    found: Found = {path.name: {} for path in FILES}
     for one in json.loads(done.stdout)["generalDiagnostics"]:
         if one["severity"] == "error":
             line = one["range"]["start"]["line"] + 1
@@ -67,21 +69,23 @@ def by_pyright(tmp_path: Path) -> Found:
     return found
 
 
-def shown(found: dict[int, set[str]]) -> list[str]:
-    return [f"{line}: {' '.join(sorted(codes))}" for line, codes in sorted(found.items())]
+def shown(found: Found) -> list[str]:
+    return [
+        f"{name}:{line}: {' '.join(sorted(codes))}" for name in found for line, codes in sorted(found[name].items())
+    ]
 
 
 def test_mypy() -> None:
-    found = by_mypy()
-    assert shown(found["right.py"]) == []
-    assert shown(found["wrong.py"]) == shown(wanted(0))
+    assert shown(by_mypy()) == shown(wanted(0))
 
 
 def test_pyright(tmp_path: Path) -> None:
-    found = by_pyright(tmp_path)
-    assert shown(found["right.py"]) == []
-    assert shown(found["wrong.py"]) == shown(wanted(1))
+    assert shown(by_pyright(tmp_path)) == shown(wanted(1))
 
 
 def test_each_wrong_line_says_what_is_expected() -> None:
-    assert len(wanted(0)) == len(wanted(1)) > 20
+    for number in (0, 1):
+        lines = {name: len(found) for name, found in wanted(number).items()}
+        assert lines["right.py"] == lines["right_clients.py"] == 0
+        assert lines["wrong.py"] > 20
+        assert lines["wrong_clients.py"] > 10
