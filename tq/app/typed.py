@@ -17,6 +17,7 @@ for each kind of hint (the list has no end).
 
 from __future__ import annotations
 
+import collections.abc as abc
 import enum
 import math
 import typing
@@ -85,6 +86,7 @@ class Scalar(Carrier):
     def __init__(self, declared: set[type]) -> None:
         self._taken = taken(declared)
         self._name = " or ".join("None" if kind is NONE else kind.__name__ for kind in _SCALARS if kind in declared)
+        self.has_floats = float in self._taken
         self.classes = frozenset(kind for kind in self._taken if kind is not float)
 
     def to_plain(self, value: Any) -> Any:
@@ -98,6 +100,36 @@ class Scalar(Carrier):
         if isinstance(plain, self._taken):
             return plain
         raise Unfit(Fault("", f"must be {self._name}, not {json_kind(plain)} ({shown(plain)})"))
+
+
+class Flat(Carrier):
+    """A list of scalars, or a dict of them by text: if that is what it is, it is carried as it is. All else is for ``typed``."""
+
+    def __init__(self, kind: type, scalar: Scalar, typed: Typed) -> None:
+        self._kind = kind
+        self._classes = scalar.classes
+        self._has_floats = scalar.has_floats
+        self._typed = typed
+
+    def _is_flat(self, value: Any) -> bool:
+        if value.__class__ is not self._kind:
+            return False
+        items: Any = value
+        if self._kind is dict:
+            if not set(map(type, items)) <= _TEXT:
+                return False
+            items = items.values()
+        kinds = set(map(type, items))
+        if float in kinds and self._has_floats:
+            kinds.remove(float)
+            return kinds <= self._classes and all(map(math.isfinite, items))
+        return kinds <= self._classes
+
+    def to_plain(self, value: Any) -> Any:
+        return value if self._is_flat(value) else self._typed.to_plain(value)
+
+    def from_plain(self, plain: Any) -> Any:
+        return plain if self._is_flat(plain) else self._typed.from_plain(plain)
 
 
 class Typed(Carrier):
@@ -161,7 +193,13 @@ def carrier_of(hint: Any) -> Carrier:
     declared = {bare(member) for member in members(hint)} if is_union(hint) else {NONE if hint is None else hint}
     if declared <= _SCALARS_SET:
         return Scalar(declared)
-    return Typed(hint)
+    typed = Typed(hint)
+    parts = [bare(part) for part in get_args(hint)]
+    if parts and parts[-1] in _SCALARS_SET and parts[:-1] in ([], [str]):
+        kind = _FLAT.get((get_origin(hint), len(parts)))
+        if kind is not None:
+            return Flat(kind, Scalar(set(parts[-1:])), typed)
+    return typed
 
 
 def bare(hint: Any) -> Any:
@@ -170,6 +208,8 @@ def bare(hint: Any) -> Any:
         origin = get_origin(hint)
         if origin is typing.Annotated or origin in (typing.Final, typing.Required, typing.NotRequired, typing.ClassVar):
             hint = get_args(hint)[0]
+        elif type(hint).__name__ == "TypeAliasType":  # ``type X = ...``, since Python 3.12
+            hint = hint.__value__
         elif hint is typing.NoReturn or hint is typing.Never:
             return None
         else:
@@ -178,6 +218,12 @@ def bare(hint: Any) -> Any:
 
 _SCALARS: Final = (str, int, float, bool, NONE)
 _SCALARS_SET: Final = frozenset(_SCALARS)
+_TEXT: Final = frozenset({str})
+_FLAT: Final[dict[tuple[Any, int], type]] = {
+    (list, 1): list, (abc.Sequence, 1): list, (abc.Iterable, 1): list, (abc.Collection, 1): list,
+    (dict, 2): dict, (abc.Mapping, 2): dict,
+}  # fmt: skip
+"""(what is declared, number of its arguments) -> what is carried as it is."""
 _ADVICE: Final = "use a dataclass, an attrs class or another type that stands in the guide, or a codec of your own"
 
 

@@ -20,9 +20,9 @@ def test_each_option_is_a_field_of_the_task() -> None:
     assert o.DECLARED - o.RUNS < o.SUBMITTED
     assert get_type_hints(o.Options).keys() == o.SUBMITTED
     for name in o.SUBMITTED:
-        assert f"        {name}: " in (o.Options.__doc__ or ""), name
+        assert f"    {name}: " in (o.Options.__doc__ or ""), name
     for name in o.RUNS:
-        assert f"        {name}: " in (o.TaskOptions.__doc__ or ""), name
+        assert f"    {name}: " in (o.TaskOptions.__doc__ or ""), name
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import logging
+import sys
 import typing
 import uuid
 from collections import OrderedDict
@@ -174,7 +175,19 @@ JSON = st.recursive(
 @given(
     value=JSON,
     hint=st.sampled_from(
-        [Any, list, dict, list[Any], dict[str, Any], tuple[Any, ...], list[int], str | list[str], float | None]
+        [
+            Any,
+            list,
+            dict,
+            list[Any],
+            dict[str, Any],
+            tuple[Any, ...],
+            list[int],
+            str | list[str],
+            float | None,
+            list[float],
+            dict[str, int],
+        ]
     ),
 )
 def test_exact_or_refused(value: Any, hint: Any) -> None:
@@ -188,5 +201,40 @@ def test_exact_or_refused(value: Any, hint: Any) -> None:
     assert (list(back) if isinstance(back, tuple) else back) == value
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "is_flat"),
+    [
+        (list[int], [1, True, 2**70], True), (list[str], ["a"] * 1000, True), (list[float], [1.5, 2, -0.0], True), (Sequence[str], ["a"], True),
+        (dict[str, int], {"a": 1}, True), (Mapping[str, float], {"a": 1.5}, True),
+        (list[float], [1.5, float("nan")], False), (list[int], [1.5], False), (list[int], (1,), False), (dict[str, int], {1: 1}, False),
+        (dict[str, int], {"a": "b"}, False), (list[int], ["1"], False), (list[float], ["1"], False),
+    ],
+)  # fmt: skip
+def test_flat_lists_and_dicts_are_carried_as_they_are(hint: Any, value: Any, is_flat: bool) -> None:
+    carrier = carrier_of(hint)
+    if is_flat:
+        assert carrier.to_plain(value) is value
+        assert carrier.from_plain(value) is value
+        return
+    try:
+        plain = carrier.to_plain(value)
+    except Unfit:
+        return
+    assert plain is not value
+
+
 def test_what_says_nothing_of_the_value() -> None:
     assert bare(typing.Annotated[int, 1]) is int
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in 3.12")
+def test_names_of_types() -> None:
+    names: dict[str, Any] = {"Item": Item}
+    exec("type Cart = list[Item]\ntype Text = str\ntype Pair[T] = tuple[T, T]", names)
+    assert travel(names["Cart"], [Item("a", decimal.Decimal(1))]) == [Item("a", decimal.Decimal(1))]
+    assert travel(names["Text"], "a") == "a"
+    assert travel(names["Text"] | None, None) is None
+    cart = names["Cart"]
+    assert travel(dict[str, cart], {"a": []}) == {"a": []}
+    with pytest.raises(Unfit, match="must be str"):
+        travel(names["Text"], 5)
