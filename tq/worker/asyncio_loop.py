@@ -60,6 +60,7 @@ class AsyncioLoop:
         self._factories: Mapping[str, Factory] = {}
         self._values: dict[str, Any] = {}
         self._failure: ResourceFailed | None = None
+        self._death: BaseException | None = None
         self._log = structlog.get_logger("tq.worker")
 
     # ---- the worker's thread -----------------------------------------------------------------------
@@ -71,6 +72,9 @@ class AsyncioLoop:
         self._opened.wait()
         if self._failure is not None:
             raise self._failure
+        if self._death is not None:
+            what = f"{type(self._death).__name__}: {self._death}"
+            raise ResourceFailed(f"the asyncio loop ended while it made its resources, by {what}") from self._death
         return self._values
 
     def start(self, job: Job) -> None:
@@ -121,8 +125,8 @@ class AsyncioLoop:
         try:
             asyncio.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - of users' code: a task that raised SystemExit, say
-            failure = error  # ``error`` is gone when the worker looks
-            self._wake(lambda: self._died(failure))
+            self._death = error
+            self._wake(partial(self._died, error))
         finally:
             self._opened.set()
             self._quiet.set()

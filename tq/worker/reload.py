@@ -38,9 +38,10 @@ def files_of_users(modules: Iterable[ModuleType] | None = None) -> set[str]:
 
 
 def _is_installed(path: str) -> bool:
-    return path.startswith(_INSTALLED) or f"{os.sep}site-packages{os.sep}" in path
+    return path.startswith(_INSTALLED) or any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGES)
 
 
+_PACKAGES: Final = ("site-packages", "dist-packages")  # the second one is Debian's
 _TQ = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INSTALLED = tuple(
     os.path.join(folder, "")

@@ -321,6 +321,17 @@ def test_resources_live_on_the_loop_and_go_after_the_handlers() -> None:
     assert log[1:] == ["handler ended", "pool closed"]
 
 
+def test_one_that_ends_the_loop_is_told_where_the_worker_begins() -> None:
+    rig = Rig()
+
+    async def exits() -> int:
+        raise SystemExit("no licence")
+
+    with pytest.raises(ResourceFailed, match="ended while it made its resources, by SystemExit: no licence"):
+        rig.asyncio.open({"db": exits})
+    rig.asyncio.close()
+
+
 def test_one_that_cannot_be_made_is_raised_where_the_worker_begins() -> None:
     rig = Rig()
     closed = []

@@ -32,7 +32,16 @@ def write(path: Path, text: str, mtime_ns: int) -> None:
 
 def test_users_files_are_those_of_their_modules_alone() -> None:
     mine = module("mine", "/home/me/app/mine.py")
-    others = [os, threading, trio, pytest, tq.worker.handlers, sys, module("builtin", None)]
+    others = [
+        module("of_debian", "/usr/lib/python3/dist-packages/yaml.py"),
+        os,
+        threading,
+        trio,
+        pytest,
+        tq.worker.handlers,
+        sys,
+        module("builtin", None),
+    ]
     assert files_of_users([mine, *others]) == {"/home/me/app/mine.py"}
     assert __file__ in files_of_users(), "of all that is imported"
 
