@@ -84,7 +84,7 @@ MUTANTS = (
     mutant("what is lost is called unknown, and the reverse", ("proposals.py", "ProposalEnd.UNKNOWN if kept else ProposalEnd.LOST", "ProposalEnd.LOST if kept else ProposalEnd.UNKNOWN")),
     mutant("what is under way is sent again after each answer", ("leading.py", "        if progress.next_index != durable_index + 1:\n            core.feed_cursor(peer, progress.next_index, progress.heard_s)\n", "")),
     mutant("every rejection resets the cursor", ("leading.py", "        if reject.sequence <= progress.reset_sequence:\n            return\n", "")),
-    mutant("a silent member is flooded", ("leading.py", "progress.paused = is_old or progress.is_full()", "progress.paused = False")),
+    mutant("a silent member is flooded", ("leading.py", "            is_old or progress.is_full()", "            False")),
     mutant("a member that lost data is not told", ("leading.py", "reject.sequence > progress.match_sequence and reject.prev_index <= progress.match_index:", "reject.sequence < 0:")),
     mutant("an overtaken rejection accuses its sender", ("leading.py", "if reject.sequence > progress.match_sequence and reject", "if reject")),
     # ---- reads --------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ MUTANTS = (
     mutant("a snapshot's digest is not compared", ("snapshots.py", "is_good = self._digest.digest() == snapshot_id.digest", "is_good = True")),
     mutant("a rotten snapshot is installed at a start", ("snapshots.py", "        if not source.is_whole():\n", "        if source is None:\n")),
     mutant("an installation that was cut short is not finished", ("recovery.py", "        if snapshot is not None:\n            _begin_behind(", "        if snapshot == (0, 0):\n            _begin_behind(")),
-    mutant("the mark goes before the store has the snapshot", ("node.py", "        if self.installation is not None:\n            return entries\n", "        if self.installation is not None:\n            self.installed()\n            return entries\n")),
+    mutant("the mark goes before the store has the snapshot", ("node.py", "        if self.installation is not None or FIRST_BASE_INDEX", "        if self.installation is not None:\n            self.installed()\n        if self.installation is not None or FIRST_BASE_INDEX")),
     mutant("a snapshot replaces what is here already", ("snapshot_receiving.py", "if following.has_entry(part.index, part.snapshot_term):", "if part.index <= following.matched_index:")),
     mutant("a snapshot is compared by index alone", ("following.py", "if index > journal.last_index or journal.term_at(index) != term:", "if index > journal.last_index:")),
     mutant("a snapshot that is not synced is acknowledged", ("snapshot_receiving.py", "is_durable = journal.durable_index >= part.index and journal.durable_term >= part.term", "is_durable = True")),

@@ -174,6 +174,24 @@ def test_a_change_of_leader_is_a_short_pause(how):
     equal_at_the_end(cluster)
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_follower_that_stops_brings_back_the_answers_of_the_leader(seed):
+    """Else they would be told that nobody knows whether it was done."""
+    cluster = started(seed)
+    _leader, near, _other = leader_and_followers(cluster)
+    talk, worker = Talk(cluster, near), Talk(cluster, near)
+    parked = worker.ask_claim(worker.register(), wait_ms=30_000)
+    cluster.streams.delay_ms = (20, 60)
+    asked = [talk.ask(m.SubmitTask, [task(number, queue="other")]) for number in range(20)]
+    cluster.run(5)
+    began_ms = cluster.now_ms
+    cluster.stop(near)
+    assert [talk.client.answers[rid].TYPE for rid in asked] == [m.SubmitReply.TYPE] * 20
+    assert cluster.now_ms - began_ms < 1_000, "it does not wait for the claim that is parked"
+    assert not worker.has(parked)
+    equal_at_the_end(cluster)
+
+
 @pytest.mark.parametrize("how", ["kill", "power"])
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_node_that_comes_back_takes_requests_at_once(seed, how):

@@ -313,7 +313,8 @@ class Broker:
     @property
     def is_idle(self) -> bool:
         """Nothing in flight, nothing unsent: a stopping broker may close."""
-        return self.proposer.is_idle and all(connection.out_bytes == 0 for connection in self.connections)
+        is_written = all(connection.out_bytes == 0 for connection in self.connections)
+        return is_written and self.proposer.is_idle and self.relay.is_idle
 
     @property
     def is_ready(self) -> bool:

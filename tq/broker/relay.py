@@ -54,6 +54,7 @@ class Outgoing:
     connection: Connection
     reader: FrameReader
     in_flight: set[int] = attrs.field(factory=set)
+    parked: set[int] = attrs.field(factory=set)  # of those: claims that wait for tasks, nobody is owed more than an end
 
 
 class RelayedSocket:
@@ -118,6 +119,8 @@ class Relay:
         if not self._send(leader, cbor.dumps([REQUEST, out.id, encode(message)])):
             raise NotLeader("this node cannot reach the leader; nothing was done", retry_after=0.1)
         out.in_flight.add(rid)
+        if isinstance(message, m.ClaimTask) and message.wait_ms:
+            out.parked.add(rid)
 
     def leader_is(self, leader: str | None) -> None:
         """What is in flight at any other node is answered: that one may never do it. None: nobody is heard to lead."""
@@ -158,6 +161,11 @@ class Relay:
                     self._lose(out, "the leader closed the connection while this was in flight")
             case other:
                 raise InternalError(f"{peer} relays {str(other)[:80]!r}")
+
+    @property
+    def is_idle(self) -> bool:
+        """No client of ours waits for something that the leader may be doing."""
+        return all(out.in_flight == out.parked for out in self._outgoing.values())
 
     def statistics(self) -> dict[str, int]:
         """Clients of ours at the leader, and of other nodes here."""
@@ -205,6 +213,7 @@ class Relay:
                 continue  # the leader stops, not this node: its other answers and DROPPED say the rest
             if message.TYPE & REPLY_BIT:
                 out.in_flight.discard(message.rid)
+                out.parked.discard(message.rid)
             out.connection.send(message)
 
     def _requested(self, peer: str, id: bytes, body: bytes) -> None:

@@ -334,3 +334,22 @@ def test_ids_do_not_come_again_in_another_life() -> None:
 def test_what_is_no_relay_message_stops_the_node(message: object) -> None:
     with pytest.raises(InternalError, match="relays"):
         Two().near_relay.received("far", cbor.dumps(message))
+
+
+def test_a_relay_rests_when_nobody_waits_for_what_may_be_done() -> None:
+    """Parked claims are no reason to wait: they end with their connection, and what they were granted is released."""
+    two = Two()
+    client = two.near.connect()
+    session = two.register(client)
+    assert two.near_relay.is_idle
+    client.ask(m.SubmitTask, [task(1)], False)
+    two.near.settle()
+    assert not two.near_relay.is_idle
+    two.carry()
+    assert two.near_relay.is_idle
+    assert len(two.call(client, m.ClaimTask, session, 1, [], 5, 1_000).grants) == 1  # type: ignore[attr-defined]
+    two.ask(client, m.ClaimTask, session, 2, [], 5, 5_000)
+    assert two.near_relay.is_idle
+    client.ask(m.ClaimTask, session, 3, [], 5, 0)
+    two.near.settle()
+    assert not two.near_relay.is_idle
