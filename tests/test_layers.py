@@ -123,6 +123,8 @@ DOORS: dict[str, list[str]] = {
     "textwrap": ["tq/cli/base.py"],
     "shutil": BENCH,
     "shutil.get_terminal_size": ["tq/cli/base.py"],
+    "shutil.rmtree": ["tq/dev/child.py"],
+    "atexit": ["tq/dev/child.py"],
     "os.pipe2": ["tq/store/lmdb_copy.py"],  # LMDB writes a copy of itself into a pipe
     "os.read": ["tq/store/lmdb_copy.py"],
     "os.close": ["tq/store/lmdb_copy.py"],

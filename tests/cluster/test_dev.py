@@ -132,7 +132,7 @@ def test_a_port_that_is_taken_is_told(ground: Ground) -> None:
     assert "dev    | the broker has ended with exit code 1" in dev.said
 
 
-def test_kill_9_leaves_no_process_behind(ground: Ground) -> None:
+def test_kill_9_leaves_nothing_behind(ground: Ground) -> None:
     dev = Dev(ground)
     dev.start()
     children = dev.children
@@ -141,6 +141,7 @@ def test_kill_9_leaves_no_process_behind(ground: Ground) -> None:
     gone, alive = psutil.wait_procs(children, 30)
     assert not alive
     assert len(gone) == 2
+    assert dev.folders == []
 
 
 def test_the_samples_run_the_submit_that_is_said_works_and_a_second_ctrl_c_does_not_wait(ground: Ground) -> None:

@@ -8,12 +8,18 @@ trio spawns on one that does not last.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import threading
 
 PROGRAM = "from tq.dev.child import watch_parent; watch_parent(); from tq.cli.main import main; main()"
 """For ``python -c``: the program ``tq``, as a child."""
+
+
+TEMPORARY = "TQ_DEV_TEMPORARY"
+"""Names a folder in the environment of the child that lives in it. The parent removes it, this child if the parent cannot."""
 
 
 def watch_parent() -> None:
@@ -24,4 +30,7 @@ def watch_parent() -> None:
 def _stop_at_its_end() -> None:
     while os.read(0, 1 << 10):
         pass  # nobody should write to us
+    folder = os.environ.get(TEMPORARY)
+    if folder is not None:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from tq import limits
-from tq.dev.child import PROGRAM
+from tq.dev.child import PROGRAM, TEMPORARY
 from tq.errors import ConfigError
 
 DONE: Final = 0
@@ -93,7 +93,9 @@ async def serve(plan: Plan, folder: Path, environ: Mapping[str, str], say: Say) 
     """Both children, from their start to their end. The exit code."""
     places = choose_places(plan, environ)
     end = End()
-    broker = Child("broker", broker_command(plan, places, folder), broker_environ(environ, places), end, say)
+    temporary = {} if plan.data is not None else {TEMPORARY: str(folder)}
+    of_broker = {**broker_environ(environ, places), **temporary}
+    broker = Child("broker", broker_command(plan, places, folder), of_broker, end, say)
     worker = Child("worker", worker_command(plan, places), {**environ, "PYTHONUNBUFFERED": "1"}, end, say)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
