@@ -180,7 +180,7 @@ class BatonLoop(ABC):
             self._waited_s += REAL_STEP_S
             return REAL_STEP_S
         self._waited_s = 0.0
-        self._deadline_ms = None if deadline_s == math.inf else _ms_behind(deadline_s) - MONOTONIC_START_MS
+        self._deadline_ms = None if deadline_s == math.inf else ms_behind(deadline_s) - MONOTONIC_START_MS
         self._back.release()
         self._go.acquire()
         self._deadline_ms = None
@@ -233,7 +233,7 @@ class BatonLoop(ABC):
     def _end(self) -> None: ...
 
 
-def _ms_behind(moment_s: float) -> int:
+def ms_behind(moment_s: float) -> int:
     """The first millisecond at which a loop sees that ``moment_s`` has come."""
     at_ms = round(moment_s * 1000)
     return at_ms if at_ms / 1000 >= moment_s else at_ms + 1

@@ -50,7 +50,7 @@ def test_a_long_chain_is_no_tower(make: Any) -> None:
     length = 200 if make is memory_broker else 20
     with make() as simulation:
         client.append(simulation.client)
-        simulation.worker(found)
+        simulation.worker(found, concurrency=500)
         simulation.client.submit("link", str(length).encode())
         simulation.run_until_idle()
     assert lines == list(range(length, -1, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.unit.testing.handlers import Book, handlers
 from tq import Context, Retry
 from tq.errors import InternalError
 from tq.testing import cluster, memory_broker
+from tq.testing.baton import ms_behind
 from tq.worker.handlers import Handlers
 
 
@@ -23,6 +25,16 @@ def test_sleep_costs_no_time() -> None:
         submitted = broker.client.submit("nap", b"5000.5")
         assert broker.client.wait(submitted.id).result == b"5000.5"
         assert (broker.now - began).total_seconds() == pytest.approx(5000.5, abs=0.1)
+
+
+def test_a_deadline_has_come_at_the_millisecond_that_is_waited_for() -> None:
+    draw = random.Random(1)
+    for _ in range(2_000):
+        moment_s = (
+            draw.randrange(10**7) / 1000 + draw.choice([0, 0.0004, 8, 0.1, 1e-9]) + draw.random() * draw.choice([0, 1])
+        )
+        at_ms = ms_behind(moment_s)
+        assert (at_ms - 1) / 1000 < moment_s <= at_ms / 1000, "or the loop would be woken again and again"
 
 
 def test_many_sleep_at_once_and_wake_in_order() -> None:

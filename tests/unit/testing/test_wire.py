@@ -60,6 +60,8 @@ def test_what_a_cut_holds_back_arrives_when_it_is_healed() -> None:
         owner.line.send([m.Ping(1)])
         nodes.advance(60)
         assert owner.told == ["hello of n1"], "nobody told it that the connection is of no use"
+        held = [wire for wire in nodes._world.hosts["n1"].clients if wire.socket.to_broker]
+        assert len(held) == 1, "the broker has not seen it either"
         nodes.heal()
         nodes.advance(1)
         assert [type(message) for message in owner.told[1:]] == [m.PingReply]
