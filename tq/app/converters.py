@@ -20,9 +20,10 @@ from typing import Any, Final, get_args, get_origin
 
 import cattrs
 from cattrs import cols
-from cattrs.gen import make_hetero_tuple_unstructure_fn, typeddicts
+from cattrs.errors import IterableValidationNote
+from cattrs.gen import typeddicts
 
-from tq.app.unions import is_union, union_hooks
+from tq.app.unions import FAILURES, is_union, union_hooks
 from tq.app.words import WORDS, a, json_kind, name_of, shown
 
 Hook = Callable[[Any, Any], Any]
@@ -144,13 +145,33 @@ def _is_open(hint: Any) -> bool:
 def _tuple_to(hint: Any, converter: cattrs.Converter) -> Callable[[Any], Any]:
     if _is_open(hint):
         return _items(hint, converter)
-    return make_hetero_tuple_unstructure_fn(hint, converter, unstructure_to=list)
+    hooks = [converter.get_unstructure_hook(part) for part in get_args(hint)]
+    return lambda value: [hook(item) for hook, item in zip(hooks, value, strict=True)]
 
 
 def _tuple_from(hint: Any, converter: cattrs.Converter) -> Hook:
+    parts = get_args(hint)
     if _is_open(hint):
-        return cols.homogenous_tuple_structure_factory(hint, converter)
-    return converter.gen_structure_hetero_tuple(hint)
+        items = list[parts[0]] if parts else list  # type: ignore[valid-type]
+        as_list = cols.list_structure_factory(items, converter)
+        return lambda value, _hint: tuple(as_list(value, items))
+    rows = [(part, converter.get_structure_hook(part)) for part in parts]
+
+    def structure(value: Any, _hint: Any) -> Any:
+        if len(value) != len(rows):
+            raise Wrong(f"must have {len(rows)} items, for {name_of(hint)}, not {len(value)}")
+        found = []
+        for number, (item, (part, hook)) in enumerate(zip(value, rows, strict=True)):
+            try:
+                found.append(hook(item, part))
+            except FAILURES as error:
+                if not converter.detailed_validation:
+                    raise
+                error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote("", number, part)]
+                raise cattrs.IterableValidationError(name_of(hint), [error], hint) from error
+        return tuple(found)
+
+    return structure
 
 
 def _fields_of(hint: Any) -> Any:

@@ -93,7 +93,7 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (str, "ü"), (int, 2**80), (int, True), (float, 1.5), (float, 3), (bool, False), (None, None), (Any, {"a": [1, None]}),
     (object, "x"), (str | None, None), (str | None, "x"), (int | str, 5), (int | str, "5"), (Literal["a", "b"], "a"),
     (list[int], [1, 2]), (list[Any], [1, "a", [None]]), (list, [1]), (dict, {"a": 1}), (dict[str, Any], {"a": {"b": 1}}),
-    (dict[str, list[int]], {"a": [1]}), (tuple[int, str], (1, "a")), (tuple[int, ...], (1, 2, 3)), (tuple, (1, "a")),
+    (dict[str, list[int]], {"a": [1]}), (tuple[int, str], (1, "a")), (tuple[int, ...], (1, 2, 3)), (tuple, (1, "a")), (tuple[()], ()),
     (list[tuple[int, Item]], [(1, Item("x", Decimal(2)))]), (dict[UUID, int], {UUID(int=1): 2}), (dict[Colour, int], {Colour.RED: 1}),
     (bytes, b"\x00\xff"), (list[bytes], [b"", b"a"]), (UUID, UUID(int=9)), (Decimal, Decimal("1.10")), (Path, Path("/a/b")),
     (datetime, MOMENT), (datetime, EAST), (date, date(2026, 1, 2)), (time, time(1, 2, 3)), (timedelta, timedelta(days=3, microseconds=7)),

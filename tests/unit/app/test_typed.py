@@ -85,7 +85,7 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (list[str], "ab", "", "must be list[str], not a str"),
     (list[int], {1: 2}, "", "must be list[int], not a dict"),
     (dict[str, int], {"a": "b"}, "['a']", "must be int, not a text"),
-    (tuple[int, str], (1,), "", ""),
+    (tuple[int, str], (1,), "", "argument 2"),
     (tuple[int, str], (1, 2), "[1]", "must be str, not a number (2)"),
     (Item, {"name": "a", "price": "1"}, "", "must be Item, not a dict"),
     (Item, Item("a", 5), ".price", ""),  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ ARRIVED: list[tuple[Any, Any, str, str]] = [
     (list[str], "ab", "", "must be a list, for list[str], not a text"),
     (list, {}, "", "must be a list"),
     (dict[str, int], [1], "", "must be an object"),
-    (tuple[int, int], [1, 2, 3], "", ""),
+    (tuple[int, int], [1, 2, 3], "", "must have 2 items, for tuple[int, int], not 3"),
     (tuple[int, int], "ab", "", "must be a list"),
     (Item, {"name": "a"}, ".price", "'price' is missing"),
     (Item, {"name": "a", "price": "1", "weight": 3}, "", "Item has no field weight: was it submitted by another version"),
