@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +18,7 @@ import pytest
 
 from tests.cluster.processes import SHORT_LEASES, Broker, Ground, eventually, free_ports
 from tq import AsyncClient, Client, ClientMiddleware, Events, Session, TaskSpec, limits
+from tq.client.session import completed, released
 from tq.client.specs import Retry, Unique
 from tq.errors import (
     Backpressure,
@@ -26,6 +30,7 @@ from tq.errors import (
     InvalidState,
     NotFound,
     PayloadTooLarge,
+    QueueFull,
     SessionLost,
     StaleFence,
     TqError,
@@ -181,6 +186,14 @@ async def parked(client: AsyncClient, what: str, count: int) -> None:
 # ---- verbs -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("name", "cls"), [("client", Client), ("session", Session)])
+def test_each_verb_is_in_the_suite(name: str, cls: type) -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    verbs = [verb for verb in dir(cls) if not verb.startswith("_") and callable(getattr(cls, verb))]
+    assert len(verbs) > 10
+    assert [verb for verb in verbs if not re.search(rf"\b(?:{name}|other|one|two)\.{verb}\b", text)] == []
+
+
 def test_the_life_of_a_task(kind: Kind, broker: Broker, queue: str) -> None:
     async def scenario() -> None:
         async with kind.client(broker.address, name="suite") as client:
@@ -330,6 +343,53 @@ def test_errors_have_types(kind: Kind, broker: Broker, queue: str) -> None:
     kind.run(scenario)
 
 
+def test_queues_are_paused_and_bounded(kind: Kind, broker: Broker, queue: str) -> None:
+    async def scenario() -> None:
+        async with kind.client(broker.address) as client, anyio.create_task_group() as group:
+            paused = await client.pause(queue, "repairs", by="ann")
+            assert paused.paused is not None
+            assert (paused.paused.by, paused.paused.reason) == ("ann", "repairs")
+            spec = TaskSpec("t", queue=queue)
+            await client.submit_spec(spec)
+            session = await client.register_worker(["t"], [queue])
+            assert await session.claim() == []
+            claim = Background(group, lambda: session.claim(1, 20))
+            await parked(client, "claims_parked", 1)
+            assert (await client.resume(queue)).paused is None
+            (grant,) = await claim.result()
+            await session.release(grant)
+            assert (await client.set_queue(queue, max_length=1)).max_length == 1
+            with pytest.raises(QueueFull):
+                await client.submit_spec(spec)
+            assert [item.outcome for item in await client.submit_many([spec])] == ["queue_full"]
+            await session.close()
+
+    kind.run(scenario)
+
+
+def test_progress_checkpoints_and_mixed_reports(kind: Kind, broker: Broker, queue: str) -> None:
+    async def scenario() -> None:
+        async with kind.client(broker.address) as client:
+            first, second = await client.submit_many([TaskSpec("t", queue=queue) for _ in range(2)])
+            session = await client.register_worker(["t"], [queue])
+            one, two = await session.claim(2)
+            await session.progress(one, 3, total=4, note="nearly")
+            progress = (await client.get(first.id, linearizable=True)).progress
+            assert progress is not None
+            assert (progress.done, progress.total, progress.note) == (3, 4, "nearly")
+            assert await session.checkpoint(one, b"so far") == "applied"
+            items = [released(one), completed(two, b"r", "text/plain"), released((two.id, two.fence - 1))]
+            said = await session.report_many(items)
+            assert said[:2] == ["applied"] * 2
+            assert isinstance(said[2], StaleFence)
+            (again,) = await session.claim()
+            assert (again.id, again.checkpoint) == (first.id, b"so far")
+            assert (await client.get(second.id)).result == b"r"
+            await session.close()
+
+    kind.run(scenario)
+
+
 def test_keys_name_one_task(kind: Kind, broker: Broker, queue: str) -> None:
     async def scenario() -> None:
         async with kind.client(broker.address) as client:
@@ -418,6 +478,29 @@ def test_many_calls_at_once_share_one_connection(kind: Kind, broker: Broker, que
     kind.run(scenario)
 
 
+def test_time_outs_of_asyncio_itself_cancel_calls(broker: Broker, queue: str) -> None:
+    async def scenario() -> None:
+        async with AsyncClient(broker.address) as client:
+            task = await client.submit("t", queue=queue)
+            waiting = asyncio.create_task(client.wait(task.id))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait(task.id), 0.1)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.wait(task.id)
+            ended = asyncio.create_task(client.wait(task.id))
+            await parked(client, "waits", 4)  # the broker does not hear of what was cancelled
+            ended.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ended
+            await client.cancel(task.id)
+            assert (await waiting).state == "cancelled"
+            results = await asyncio.gather(*(client.get(task.id) for _ in range(20)))
+            assert len(results) == 20
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_cancelled_calls_are_forgotten(backend: str, broker: Broker, queue: str) -> None:
     kind = Kind(backend)
@@ -441,6 +524,31 @@ def test_cancelled_calls_are_forgotten(backend: str, broker: Broker, queue: str)
     kind.run(scenario)
 
 
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_cancelled_claim_takes_no_task_from_the_next_one(backend: str, broker: Broker, queue: str) -> None:
+    kind = Kind(backend)
+
+    async def scenario() -> None:
+        async with kind.client(broker.address) as client, anyio.create_task_group() as group:
+            session = await client.register_worker(["t"], [queue])
+            for is_parked in (False, True):
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as claims:
+                        claims.start_soon(session.claim, 1, 20)
+                        await parked(client, "claims_parked", 1)
+                        scope.cancel()
+                again = Background(group, lambda: session.claim(1, 20))
+                if is_parked:
+                    await client.stats()  # the claim was there before
+                task = await client.submit("t", queue=queue)
+                (grant,) = await again.result()
+                assert grant.id == task.id
+                assert await session.complete(grant) == "applied"
+            await session.close()
+
+    kind.run(scenario)
+
+
 # ---- brokers that cannot ---------------------------------------------------------------------------
 
 
@@ -448,25 +556,30 @@ def test_without_a_broker_calls_fail_in_time(kind: Kind) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
 
     async def scenario() -> None:
-        async with kind.client(address, timeout=0.5) as client, kind.client(address, reach=0.5) as reaching:
-            for call in (
-                lambda: client.submit("t"),
-                lambda: client.register_worker(["t"]),
-                lambda: client.events(),
-                lambda: reaching.wait(new_id()),
-                lambda: reaching.submit_many([TaskSpec("t")] * 1_500),
-                lambda: client.stats(timeout=0.5),
-            ):
-                began = time.monotonic()
-                try:
-                    (item, *_) = await call()
-                    error = item.error
-                except BrokerUnavailable as raised:
-                    error = raised
-                assert isinstance(error, BrokerUnavailable)
-                assert address in error.message
-                assert error.retryable
-                assert 0.4 < time.monotonic() - began < 0.5 + LATE_SECONDS
+        async def fails(call: Callable[[], Awaitable[Any]]) -> None:
+            began = time.monotonic()
+            error: Any = None
+            try:
+                (item, *_) = await call()
+                error = item.error
+            except BrokerUnavailable as raised:
+                error = raised
+            assert isinstance(error, BrokerUnavailable)
+            assert address in error.message
+            assert error.retryable
+            assert 0.4 < time.monotonic() - began < 0.5 + LATE_SECONDS
+
+        async with (
+            kind.client(address, timeout=0.5) as client,
+            kind.client(address, reach=0.5) as reaching,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(fails, lambda: client.submit("t"))
+            group.start_soon(fails, lambda: client.register_worker(["t"]))
+            group.start_soon(fails, lambda: client.events())
+            group.start_soon(fails, lambda: client.stats(timeout=0.45))
+            group.start_soon(fails, lambda: reaching.wait(new_id()))
+            group.start_soon(fails, lambda: reaching.submit_many([TaskSpec("t")] * 1_500))
 
     kind.run(scenario)
 
@@ -542,6 +655,30 @@ def test_who_wrote_reads_it_at_any_node(kind: Kind, nodes: list[Broker], queue: 
             assert len((await one.list(queue=queue, min_index=writer.last_index)).tasks) == 20
             (row,) = [row for row in await two.queues(min_index=writer.last_index) if row.name == queue]
             assert row.pending_total == 20
+
+    kind.run(scenario)
+
+
+def test_all_goes_on_when_another_node_is_told_to_lead(kind: Kind, nodes: list[Broker], queue: str) -> None:
+    for node in nodes:
+        if not node.alive:
+            node.start_ready()
+    leader = leader_of(nodes)
+
+    async def scenario() -> None:
+        outcomes: list[str] = []
+
+        async def submit() -> None:
+            for _ in range(10):
+                outcomes.append((await client.submit("t", queue=queue)).outcome)
+
+        async with kind.client([node.address for node in nodes]) as client, anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(submit)
+            assert await client.transfer_leadership() != leader.name
+            with pytest.raises(InvalidRequest):
+                await client.transfer_leadership("nobody")
+        assert outcomes == ["created"] * 50
 
     kind.run(scenario)
 
