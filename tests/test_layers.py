@@ -62,6 +62,7 @@ ROOMS: dict[str, set[str]] = {
     "testing": BYTES
     | {"world", "config", "logs", "verdicts", "protocol", "store", "machine", "broker", "client", "worker", "sim"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
+    "contrib": LEAVES | {"app", "client", "worker", "verdicts"},
     "tq": {"app", "client", "errors", "verdicts", "worker"},
 }
 """Room -> rooms it may import, besides itself. A file right under tq/ is a room; ``tq`` is tq/__init__.py."""
@@ -109,7 +110,7 @@ DOORS: dict[str, list[str]] = {
     "random.Random": ["tq/sim/random.py", "tq/testing/trio_order.py"],  # seeded: plays the one above
     "os.urandom": ["tq/world.py"],
     "uuid.uuid4": BENCH,
-    "datetime": ["tq/cli/times.py", "tq/client/specs.py", "tq/app/converters.py", "tq/app/options.py", "tq/app/unions.py", "tq/testing/simulation.py", "tq/testing/clusters.py", "tq/testing/memory.py"],  # moments that users read and write; never now()
+    "datetime": ["tq/cli/times.py", "tq/client/specs.py", "tq/app/converters.py", "tq/app/options.py", "tq/app/unions.py", "tq/contrib/celery.py", "tq/testing/simulation.py", "tq/testing/clusters.py", "tq/testing/memory.py"],  # moments that users read and write; never now()
     # files, the process
     "os": ["tq/world.py", "tq/dev/child.py", *BENCH],
     "os.killpg": DEV,
