@@ -95,7 +95,7 @@ PURE = {
 
 BROKER_SHELL = ["tq/broker/run.py", "tq/broker/listen.py", "tq/broker/health.py", "tq/broker/peers.py"]
 PEERS_SHELL = ["tq/raft/transport/shell.py", "tq/raft/transport/stream.py"]
-WORKER_SHELL = ["tq/worker/run.py", "tq/worker/shell.py", "tq/worker/connection.py"]
+WORKER_SHELL = ["tq/worker/run.py", "tq/worker/worker.py", "tq/worker/shell.py", "tq/worker/connection.py"]
 CLIENT_SHELL = ["tq/client/shell.py", "tq/client/async_shell.py", "tq/client/wire.py", "tq/client/base.py"]
 DEV = ["tq/dev/run.py"]
 BENCH = ["tq/bench/*"]  # measures real processes by real clocks
