@@ -52,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "raft": LEAVES | {"cbor", "world", "protocol"},
     "client": BYTES | {"world", "protocol", "verdicts"},
     "worker": BYTES | {"world", "protocol", "verdicts", "logs", "version"},
-    "app": LEAVES | {"client", "worker", "verdicts"},
+    "app": LEAVES | {"client", "worker", "verdicts", "spec"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
     "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev", "logs", "sim"},

@@ -147,6 +147,10 @@ class App:
         name = options.get("name") or _name_of(function)
         _check_function(name, function)
         definition = Definition(name, function, options.get("codec") or self.codec)
+        sent = {option: value for option, value in options.items() if option not in RUNS}
+        kind = AsyncTask if definition.is_async else Task
+        task: Task[..., Any] | AsyncTask[..., Any] = kind(self, definition, sent)
+        task.check()
         self._handlers.register(
             name,
             definition.handler(),
@@ -155,9 +159,6 @@ class App:
             gives_up=gives_up(options.get("retry_on"), options.get("give_up_on")),
             asks=definition.asks,
         )
-        kind = AsyncTask if definition.is_async else Task
-        sent = {option: value for option, value in options.items() if option not in RUNS}
-        task: Task[..., Any] | AsyncTask[..., Any] = kind(self, definition, sent)
         self._tasks[name] = task
         return task
 

@@ -16,8 +16,9 @@ from tq.app.handle import TaskHandle
 from tq.app.options import SUBMITTED, Options, check_names, fields, merged
 from tq.client.ids import TaskId, to_bytes
 from tq.client.models import Submitted, TaskInfo
-from tq.client.specs import TaskSpec
+from tq.client.specs import TaskSpec, encode
 from tq.errors import BatchRefused, InvalidRequest
+from tq.spec import parse
 
 if TYPE_CHECKING:
     from tq.app.app import App
@@ -102,6 +103,11 @@ class BoundTask(Generic[P, R]):
     def handle(self, id: TaskId) -> TaskHandle[R]:
         """Of a task that was submitted before. Nothing is asked; InvalidRequest if it is no id."""
         return self._handle(Submitted(to_bytes("id", id), "", None))
+
+    def check(self) -> None:
+        """Raises InvalidRequest for a name or options that a broker would refuse, whatever the arguments are."""
+        unique = None if callable(self._unique) else self._unique
+        parse(encode(TaskSpec(self.definition.name, unique=unique, **self._fields), bytes(16)))
 
     # ---- inside --------------------------------------------------------------------------------------
 
