@@ -210,7 +210,7 @@ DOORS: dict[str, list[str]] = {
     "structlog.get_logger": [*BROKER_SHELL, *PEERS_SHELL, "tq/broker/broker.py", "tq/worker/*"],
     "logging": ["tq/logs.py"],
     "typer": ["tq/cli/*"],
-    "rich": ["tq/cli/table.py", "tq/cli/queues.py"],
+    "rich": ["tq/cli/table.py", "tq/cli/depth.py"],
     "yaml": ["tq/cli/show.py"],
     "pytest": ["tq/testing/plugin.py"],  # which loads it
     # tools

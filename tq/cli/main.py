@@ -12,6 +12,7 @@ from tq.cli import (
     bulk,
     cluster,
     config,
+    depth,
     dev,
     events,
     explain,
@@ -61,7 +62,7 @@ def new_app() -> typer.Typer:
             context.obj = World()
 
     for noun in (
-        dev, submit, tasks, bulk, explain, events, queues, workers, stats, cluster, broker, worker, config, verify, bench
+        dev, submit, tasks, bulk, explain, events, queues, depth, workers, stats, cluster, broker, worker, config, verify, bench
     ):  # fmt: skip
         noun.add(app)
     return app

@@ -1,8 +1,7 @@
-"""``tq queues``, and what can be set of a queue; ``tq queue-depth``: what waits where."""
+"""``tq queues``, and what can be set of a queue."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -25,9 +24,6 @@ from tq.cli.base import (
 )
 from tq.cli.watch import look
 
-DEPTH_COLUMNS = ("name", *show.BANDS, "pending_total", "scheduled", "waiting", "running", "oldest_ready_age")
-DEPTH_SHOWN = ("pending_total", *show.BANDS, "running", "oldest", "scheduled", "waiting")
-"""Behind the name and before the bar."""
 NO_QUEUES = "no queues yet: they come to be with their first task"
 DEFAULT_WORD = "default"
 """In place of a value: what holds without a setting."""
@@ -42,7 +38,6 @@ def add(app: typer.Typer) -> None:
     group.command("resume")(resume)
     group.command("set")(set_queue)
     app.add_typer(group, name="queues", short_help="List queues; pause, resume and set them.")
-    app.command("queue-depth", short_help="Show what waits in each queue, as bars by band.")(depth)
 
 
 # ---- list ----------------------------------------------------------------------------------------------
@@ -91,17 +86,17 @@ def _queues(
     every_s = every_seconds(watch, every)
     with connect(context, brokers, timeout, verbose) as client:
         look(
-            here, output, every_s, client.queues, lambda found: [_plain(queue) for queue in found],
+            here, output, every_s, client.queues, lambda found: [plain(queue) for queue in found],
             lambda found, lines_max: _draw(here, found, lines_max),
         )  # fmt: skip
 
 
-def _plain(queue: Any) -> dict[str, Any]:
+def plain(queue: Any) -> dict[str, Any]:
     return {**show.plain(queue), "pending_total": queue.pending_total}
 
 
 def _draw(here: World, found: list[Any], lines_max: int | None) -> None:
-    rows = [{**_plain(queue), **_settings(queue.settings)} for queue in found]
+    rows = [{**plain(queue), **_settings(queue.settings)} for queue in found]
     if rows or not here.is_terminal():
         show.rows(here, Format.TABLE, rows, LIST_COLUMNS, LIST_SHOWN, lines_max)
     if not rows:
@@ -246,85 +241,3 @@ def _changed(here: World, output: Format, done: Any, said: str) -> None:
         typer.echo(said)
     else:
         show.document(show.plain(done), output)
-
-
-# ---- depth ---------------------------------------------------------------------------------------------
-
-
-@told
-def depth(
-    context: typer.Context,
-    watch: Watch = False,
-    every: Every = None,
-    brokers: Brokers = None,
-    output: Output = Format.TABLE,
-    verbose: Verbose = False,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Waiting tasks of each queue, as bars by band: █ high, ▓ normal, ░ low.
-
-    Example: tq queue-depth --watch --every 2s
-    """
-    here = world(context)
-    every_s = every_seconds(watch, every)
-    with connect(context, brokers, timeout, verbose) as client:
-        look(
-            here, output, every_s, client.queues, lambda found: [_plain(queue) for queue in found],
-            lambda found, lines_max: _draw_depth(here, found, lines_max),
-        )  # fmt: skip
-
-
-def _draw_depth(here: World, found: list[Any], lines_max: int | None) -> None:
-    rows = [_plain(queue) for queue in found]
-    for row, queue in zip(rows, found, strict=True):
-        row.update({band: queue.pending.get(band, 0) for band in show.BANDS})
-    if not here.is_terminal():
-        show.rows(here, Format.TABLE, rows, DEPTH_COLUMNS)
-    elif rows:
-        _bars(here, rows, lines_max)
-    if not rows:
-        say(NO_QUEUES)
-
-
-BAR_CELLS_MIN = 16
-"""Numbers make room for it."""
-NAME_CELLS_MAX = 24
-LEGEND_CELLS = 22
-
-
-def _bars(here: World, rows: list[dict[str, Any]], lines_max: int | None) -> None:
-    from rich.cells import cell_len
-
-    from tq.cli.table import Cell, Column, draw, shortened
-
-    marks = show.band_marks(getattr(sys.stdout, "encoding", None))
-    cut = rows if lines_max is None else rows[: max(1, lines_max - 2)]
-    width = here.size()[0]
-    for row in cut:
-        row["oldest"] = times.span(row["oldest_ready_age"]) if row["pending_total"] else ""
-    columns = [Column("queue")] + [Column(name.replace("_total", ""), to_right=True) for name in DEPTH_SHOWN]
-    cells = [
-        [
-            Cell(shortened(show.safe(row["name"]), min(NAME_CELLS_MAX, width // 3))),
-            *(Cell("" if row[name] in (0, "") else show.cell(name, row[name])) for name in DEPTH_SHOWN),
-        ]
-        for row in cut
-    ]
-    drawn = draw(columns, cells, max(1, width - BAR_CELLS_MIN - 2))
-    used = sum(cell_len(piece.text) for piece in drawn.lines[0])
-    largest = max(row["pending_total"] for row in cut)
-    room = max(show.BAR_CELLS_MIN, width - used - 2 - len(show.BANDS))
-    legend = " ".join(f"{show.painted(here, marks[band], show.BAND_COLOURS[band])} {band}" for band in show.BANDS)
-    is_beside = room >= LEGEND_CELLS
-    for at, line in enumerate(drawn.lines):
-        text = "".join(show.painted(here, piece.text, None, bold=piece.style == "bold") for piece in line)
-        if at == 0:
-            show.put(here, f"{text}  {legend}" if is_beside else text.rstrip())
-            continue
-        bar = show.bar(cut[at - 1]["pending"], largest, room, marks)
-        drawn_bar = "".join(show.painted(here, part, show.BAND_COLOURS[band]) for band, part in bar)
-        show.put(here, f"{text}  {drawn_bar}".rstrip())
-    if not is_beside:
-        show.put(here, legend)
-    if len(cut) < len(rows):
-        say(f"and {len(rows) - len(cut)} more that have no room here")

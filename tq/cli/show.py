@@ -227,33 +227,3 @@ def _terminal_cell(world: World, name: str, value: Any) -> tuple[str, str | None
         return "", None
     text = safe(cell(name, value))
     return text, STATE_COLOURS.get(text) if name == "state" else None
-
-
-# ---- bars ----------------------------------------------------------------------------------------------
-
-BAR_CELLS_MIN = 10
-BANDS = ("high", "normal", "low")
-BAND_MARKS = {"high": "█", "normal": "▓", "low": "░"}
-BAND_MARKS_ASCII = {"high": "#", "normal": "=", "low": "-"}
-BAND_COLOURS = {"high": "red", "normal": "blue", "low": "cyan"}
-
-
-def band_marks(encoding: str | None) -> dict[str, str]:
-    """Those that the terminal's encoding has."""
-    try:
-        "".join(BAND_MARKS.values()).encode(encoding or "utf-8")
-    except UnicodeEncodeError:
-        return BAND_MARKS_ASCII
-    return BAND_MARKS
-
-
-def bar(pending: dict[str, int], largest: int, cells: int, marks: dict[str, str]) -> list[tuple[str, str]]:
-    """Waiting tasks by band, high first, as (band, marks); the longest bar has ``cells``, what is not zero at least one."""
-    if largest <= 0:
-        return []
-    parts = []
-    for band in BANDS:
-        count = pending.get(band, 0)
-        if count:
-            parts.append((band, marks[band] * max(1, round(cells * count / largest))))
-    return parts

@@ -1,4 +1,4 @@
-"""tq queues and tq queue-depth: what is set, and what waits."""
+"""tq queues: what is set, and how it is changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.fake import FakeClient, run
-from tq.cli import show
 from tq.client.models import QueueInfo, QueuePause, QueueSettings
 from tq.client.specs import Retry
 
@@ -111,51 +110,3 @@ def test_no_queues_is_said() -> None:
         result = run(FakeClient(queues=[]), command, terminal=True)
         assert (result.stdout, result.stderr) == ("", "no queues yet: they come to be with their first task\n")
         assert run(FakeClient(queues=[]), command, "-o", "json").stdout == "[]\n"
-
-
-# ---- queue-depth -----------------------------------------------------------------------------------------
-
-
-def depth(width: int, **how: Any) -> list[str]:
-    return lines(run(FakeClient(queues=QUEUES), "queue-depth", terminal=True, size=(width, 24), **how).stdout)
-
-
-def test_bars_by_band_wide() -> None:
-    assert depth(100) == [
-        "queue   pending  high  normal  low  running  oldest  scheduled  █ high ▓ normal ░ low",
-        "mail          8     5       2    1        3    7m2s             ██▓░",
-        "images       80            80                    3s          4  " + "▓" * 33,
-        "idle",
-    ]  # fmt: skip
-
-
-def test_bars_by_band_narrow() -> None:
-    assert depth(50) == [
-        "queue   pending  high  normal",
-        "mail          8     5       2  █▓░",
-        "images       80            80  " + "▓" * 16,
-        "idle",
-        "█ high ▓ normal ░ low",
-    ]  # fmt: skip
-    assert max(map(len, depth(50))) <= 50
-
-
-def test_bars_have_colours_where_they_are_wanted() -> None:
-    assert "\x1b[31m" in "".join(depth(100, colour=True))
-    assert "\x1b" not in "".join(depth(100))
-
-
-def test_in_a_pipe_there_are_numbers_only() -> None:
-    row = table(run(FakeClient(), "queue-depth").stdout)[0]
-    assert (row["name"], row["high"], row["normal"], row["low"], row["pending_total"], row["running"]) == (
-        "mail", "5", "2", "1", "8", "3"
-    )  # fmt: skip
-    assert json.loads(run(FakeClient(), "queue-depth", "-o", "json").stdout)[0]["pending"]["high"] == 5
-
-
-def test_a_bar_shows_what_is_not_zero() -> None:
-    bar = dict(show.bar({"high": 1, "low": 10_000}, 10_001, 40, show.BAND_MARKS))
-    assert (len(bar["high"]), len(bar["low"])) == (1, 40)
-    assert show.bar({}, 0, 40, show.BAND_MARKS) == []
-    assert show.band_marks("latin-1") == show.BAND_MARKS_ASCII
-    assert show.band_marks("utf-8") == show.band_marks(None) == show.BAND_MARKS
