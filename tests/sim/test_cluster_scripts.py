@@ -456,6 +456,40 @@ def test_a_snapshot_tells_who_waits_and_who_listens_at_the_node_that_takes_it():
     equal_at_the_end(cluster)
 
 
+def test_a_node_without_room_for_a_snapshot_says_so_and_serves_what_it_has():
+    cluster = SimCluster(1)
+    for host in cluster.hosts.values():
+        host.segment_bytes, host.keep_bytes = 2_000, 0
+    cluster.start_all()
+    leader, near, _other = leader_and_followers(cluster)
+    writer, reader = Talk(cluster, leader), Talk(cluster, near)
+    index = writer.submit(1).index
+    reader.call(m.GetTask, task_id(1), 0, index)
+    cluster.streams.isolate(near, cluster.hosts)
+    for number in range(2, 40):
+        writer.submit(number, payload=bytes(500))
+        cluster.run(20)
+    cluster.run(6_000)
+    cluster.hosts[near].disk.fill_after(10_000)
+    cluster.streams.heal()
+    cluster.elect()
+
+    def shown() -> dict[str, Any]:
+        nodes = writer.call(m.ClusterStatus).status["nodes"]
+        return {node["id"]: node for node in nodes}[near]
+
+    cluster.run_until(lambda: cluster.broker(near).node.snapshot_refusal is not None, 5_000, "it is sent one")
+    assert "are free" in shown()["snapshot_refused"]
+    assert shown()["snapshot"].startswith("receives: 0 of")
+    assert Talk(cluster, near).state(1) == "pending"
+    Talk(cluster, near).submit(50)  # by way of the leader
+    assert cluster.installations == 0
+    cluster.hosts[near].disk.mend()
+    equal_at_the_end(cluster)
+    assert cluster.installations == 1
+    assert shown()["snapshot_refused"] is None
+
+
 # ---- leases and cancels ---------------------------------------------------------------------------------
 
 

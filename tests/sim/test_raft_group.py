@@ -448,6 +448,25 @@ def test_the_log_is_kept_for_members_that_were_away_for_a_while():
     assert group.installations == 0
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_member_without_room_for_a_snapshot_goes_on_without_it_and_gets_it_when_there_is_room(seed):
+    group = started(seed=seed, segment_bytes=600)
+    late = left_behind(group)
+    disk = group.members[late].disk
+    disk.fill_after(4_000)
+    group.start(late)
+    for number in range(20):
+        group.commit(b"beside it %d" % number)
+        group.run(100)
+    assert group.node(late).snapshot_refusal is not None
+    assert group.installations == 0
+    assert len(group.leaders.by_term) == 1, "it answers, and deposes nobody"
+    disk.mend()
+    group.finish()
+    assert group.installations == 1
+    assert group.node(late).snapshot_refusal is None
+
+
 def test_the_group_notices_what_it_is_there_to_notice():
     """The watch itself: an entry that is handed out and is on one disk only."""
     group = started()

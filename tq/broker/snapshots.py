@@ -26,6 +26,9 @@ class Snapshots:
         self, node: Node, store: Store, disk: Disk, clock: Clock, new_work: Callable[[], LongWork], free_bytes_min: int,
         on_installed: Callable[[], None], wake: Callable[[], None], log: Any,
     ) -> None:  # fmt: skip
+        self._node = node
+        self._log = log
+        self._refusal: str | None = None  # as it was told last
         self._making = SnapshotMaking(node, store, disk, clock, new_work(), free_bytes_min, wake, log)
         self._installing = SnapshotInstalling(node, store, disk, new_work(), on_installed, wake, log)
 
@@ -36,6 +39,13 @@ class Snapshots:
         """Go on. Raises DataDamaged, StorageFailed, Unsupported: the node must stop."""
         self._making.look()
         self._installing.look()
+        refusal, told = self._node.snapshot_refusal, self._refusal
+        if (refusal is None) is not (told is None):
+            self._refusal = refusal
+            if refusal is None:
+                self._log.info("takes the snapshot that it needs again")
+            else:
+                self._log.warning("does not take the snapshot that it needs, and tries again", reason=refusal)
 
     def compactable(self, index: int) -> int:
         """Up to where the log may be compacted, of ``index`` at most."""
@@ -56,6 +66,9 @@ class Snapshots:
         """What is under way here, for people."""
         if self._installing.is_installing:
             return "installs"
+        arriving = self._node.snapshot_arriving
+        if arriving is not None:
+            return f"receives: {arriving[0]} of {arriving[1]} bytes"
         if self._making.is_making:
             return "makes"
         return None if self._making.offered is None else "sends"

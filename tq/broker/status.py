@@ -104,6 +104,7 @@ class Status:
             "version": VERSION,
             "peers": broker.peer_statistics(),
             "snapshot": broker.snapshots.state(),
+            "snapshot_refused": node.snapshot_refusal,
             "raft": raft,
         }
 

@@ -212,6 +212,8 @@ def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
     found = []
     if node.get("disk_is_low"):
         found.append("its disk is nearly full: submissions are refused if it leads, or if a majority has no room")
+    if node.get("snapshot_refused"):
+        found.append(f"needs a snapshot and has no room for it, so it stays behind: {node['snapshot_refused']}")
     if node.get("clock") == "far":
         found.append("its clock is wrong, so it does not lead: set it")
     elif node.get("clock") == "warn":

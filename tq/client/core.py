@@ -524,9 +524,7 @@ class ClientCore:
         if self._reach_ms is None:
             return
         late = [
-            call
-            for call in self._queue
-            if call.deadline_ms is not None and now_ms - call.started_ms >= self._reach_ms
+            call for call in self._queue if call.deadline_ms is not None and now_ms - call.started_ms >= self._reach_ms
         ]
         for call in late:
             self._queue.remove(call)

@@ -285,6 +285,8 @@ class Guard:
             return  # the log is about to begin anew
         answer = following.append(message, core.commit_index, self.wall_ms, self._now_s)
         commit_index = min(message.commit_index, following.matched_index)
+        if isinstance(answer, Ack):
+            self._receiving.not_needed()
         self._adopt_voters()
         self._core.feed_heartbeat(peer, message.term, commit_index, self._now_s)
         if answer is not None:

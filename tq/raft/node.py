@@ -27,7 +27,7 @@ from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
 from tq.raft.members import is_members
 from tq.raft.recovery import open_journal
-from tq.raft.snapshots import Incoming, SnapshotSource, pending_snapshot
+from tq.raft.snapshots import Incoming, SnapshotSource, pending_id, whole_path
 from tq.raft.sync import SyncStrategy
 from tq.world import Clock, Disk, Random
 
@@ -106,16 +106,14 @@ class Node:
         self._keep_bytes = keep_bytes
         self._sync = sync
         self._election_ms = election_ms
-        pending = pending_snapshot(disk)
-        if pending is not None:
-            pending.close()
-            if applied_index < pending.id.index:
-                raise InternalError(f"the store has applied {applied_index}; install {pending.path} in it first")
+        pending = pending_id(disk)  # its bytes were compared by who gave them to the store
+        if pending is not None and applied_index < pending.index:
+            raise InternalError(f"the store has applied {applied_index}; install {whole_path(pending)} in it first")
         self._journal: Journal = open_journal(
             disk, random, floor_index=applied_index, segment_bytes=segment_bytes, tail_bytes_max=tail_bytes_max,
-            snapshot=None if pending is None else (pending.id.index, pending.id.term),
+            snapshot=None if pending is None else (pending.index, pending.term),
         )  # fmt: skip
-        self._incoming = Incoming(disk, None if pending is None else pending.id)
+        self._incoming = Incoming(disk, pending)
         try:
             self._guard = Guard(
                 node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
@@ -233,6 +231,16 @@ class Node:
         offered and the turn after that has run."""
         self._check()
         self._guard.offer_snapshot(source)
+
+    @property
+    def snapshot_arriving(self) -> tuple[int, int] | None:
+        """(bytes that are here, of how many) of a snapshot that this node is sent."""
+        return self._incoming.arriving
+
+    @property
+    def snapshot_refusal(self) -> str | None:
+        """Why this node does not take the snapshot that it is sent, for people."""
+        return self._incoming.refusal
 
     @property
     def installation(self) -> Installation | None:

@@ -31,6 +31,7 @@ class SnapshotReceiving:
         if self.waiting is not None:
             return None
         if following.has_entry(part.index, part.snapshot_term):
+            self.not_needed()
             is_durable = journal.durable_index >= part.index and journal.durable_term >= part.term
             return _answer(part, part.size, wall_ms, done=True) if is_durable else None
         if self._incoming is None:
@@ -45,6 +46,13 @@ class SnapshotReceiving:
             return _answer(part, 0, wall_ms, done=False)
         self.waiting = part
         return None
+
+    def not_needed(self) -> None:
+        """The log goes on without one: what came of one, or was refused, is past."""
+        incoming = self._incoming
+        if incoming is not None and (incoming.arriving is not None or incoming.refusal is not None):
+            incoming.drop()
+            incoming.refusal = None
 
     def begin_log(self) -> bool:
         """Whether the log was begun anew behind a snapshot."""

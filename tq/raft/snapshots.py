@@ -10,6 +10,11 @@ Theory
   A start that finds the mark does what is left of it (``recovery.py`` for the log, the broker for the store).
 - One that arrived damaged is removed and fetched again; nothing of it was acknowledged. One that rotted after it was
   whole stops the node.
+- **One that has no room is refused, and the node goes on**: it answers with where it was, and the sender asks again each
+  heartbeat. That is safe because nothing rests on a part: no part is acknowledged as being here, none is trusted before
+  the digest of all of them. So a write or a sync that found the disk full takes the whole file with it (after a failed
+  sync nobody knows what it holds), and gives the room back to the log. Room is asked for twice the size: what arrives,
+  and the store that is made of it; to run out of it in the middle of an installation would stop the node.
 
     snapshot/<index>-<term>-<size>-<digest>.part    arriving
     snapshot/<index>-<term>-<size>-<digest>.whole   to be installed
@@ -17,6 +22,7 @@ Theory
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import Protocol
 
@@ -30,6 +36,7 @@ from tq.world import Disk, File
 DIRECTORY = "snapshot"
 DIGEST_BYTES = 32
 _PART, _WHOLE = ".part", ".whole"
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @attrs.frozen
@@ -103,15 +110,25 @@ def new_digest() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
+def pending_id(disk: Disk) -> SnapshotId | None:
+    """Which one is to be installed, by its name alone: nothing of it is read."""
+    names = [name for name in disk.list(DIRECTORY) if name.endswith(_WHOLE)]
+    return SnapshotId.of_name(names[-1].removesuffix(_WHOLE)) if names else None
+
+
+def whole_path(snapshot_id: SnapshotId) -> str:
+    return f"{DIRECTORY}/{snapshot_id.name}{_WHOLE}"
+
+
 def pending_snapshot(disk: Disk) -> FileSource | None:
     """The one that is whole and to be installed, if a crash came in between. The caller's store takes it (if it has
     not) before the node is made. Raises DataDamaged, StorageFailed."""
-    names = [name for name in disk.list(DIRECTORY) if name.endswith(_WHOLE)]
-    if not names:
+    snapshot_id = pending_id(disk)
+    if snapshot_id is None:
         return None
-    path = f"{DIRECTORY}/{names[-1]}"
+    path = whole_path(snapshot_id)
     try:
-        source = FileSource(disk, path, SnapshotId.of_name(names[-1].removesuffix(_WHOLE)))
+        source = FileSource(disk, path, snapshot_id)
         if not source.is_whole():
             source.close()
             raise DataDamaged(damage_text(path, 0, "the snapshot that was being installed is not whole any more"))
@@ -124,10 +141,11 @@ class Incoming:
     """The place of one arriving snapshot.
 
     Args:
-        whole: what ``pending_snapshot`` found.
+        whole: what ``pending_id`` found.
 
     Attributes:
         whole: it is durable and must be installed.
+        refusal: why the last part was not taken, for people; None: it was.
     """
 
     def __init__(self, disk: Disk, whole: SnapshotId | None = None) -> None:
@@ -137,24 +155,57 @@ class Incoming:
         self._digest = new_digest()
         self._size = 0
         self.whole = whole
+        self.refusal: str | None = None
 
     @property
     def path(self) -> str:
         """Of the whole one."""
         assert self.whole is not None
-        return f"{DIRECTORY}/{self.whole.name}{_WHOLE}"
+        return whole_path(self.whole)
 
     def take(self, snapshot_id: SnapshotId, offset: int, data: bytes) -> int:
-        """Keep a part if it is the next. Returns where to go on. OSErrors pass: the node stops for good."""
+        """Keep a part if it is the next and there is room. Returns where to go on. OSErrors but a full disk's pass: the
+        node stops for good."""
+        try:
+            return self._take(snapshot_id, offset, data)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self.refusal = f"the disk was full while a snapshot of {snapshot_id.size} bytes arrived"
+            self._remove(snapshot_id)
+            return 0
+
+    @property
+    def arriving(self) -> tuple[int, int] | None:
+        """(bytes that are here, of how many) of the one that is taken now."""
+        return None if self._id is None else (self._size, self._id.size)
+
+    def _take(self, snapshot_id: SnapshotId, offset: int, data: bytes) -> int:
         if snapshot_id != self._id:
             self._open(snapshot_id)
         assert self._file is not None
-        if data and offset == self._size and offset + len(data) <= snapshot_id.size:
+        if data and offset == self._size and offset + len(data) <= snapshot_id.size and self._has_room(snapshot_id):
             self._file.append(data)
             self._file.sync()
             self._digest.update(data)
             self._size += len(data)
         return self._size
+
+    def _has_room(self, snapshot_id: SnapshotId) -> bool:
+        need_bytes, free_bytes = 2 * snapshot_id.size - self._size, self._disk.free_bytes()
+        is_room = free_bytes >= need_bytes
+        self.refusal = (
+            None
+            if is_room
+            else f"a snapshot of {snapshot_id.size} bytes needs {need_bytes} bytes, {free_bytes} are free"
+        )
+        return is_room
+
+    def _remove(self, snapshot_id: SnapshotId) -> None:
+        self.drop()
+        path = f"{DIRECTORY}/{snapshot_id.name}{_PART}"
+        if self._disk.exists(path):
+            self._disk.remove(path)
 
     def finish(self) -> bool:
         """All bytes are there. Whether they are the right ones; else they are removed, to be fetched again."""

@@ -43,6 +43,8 @@ class FakeNode:
         self.base_index = 3
         self.offers: list[SnapshotSource | None] = []
         self.installation: Installation | None = None
+        self.snapshot_refusal: str | None = None
+        self.snapshot_arriving: tuple[int, int] | None = None
         self.log: list[str] = []
 
     @property

@@ -48,6 +48,31 @@ def test_what_is_told_of_them(rig):
     assert told["offered_bytes"] == rig.disk.open("snapshot/" + rig.files()[0]).size()
 
 
+def test_what_is_under_way_is_told_in_a_word(rig):
+    assert rig.snapshots.state() is None
+    rig.node.wants_snapshot = True
+    rig.works[0].is_held = True
+    rig.snapshots.look()
+    assert rig.snapshots.state() == "makes"
+    rig.node.snapshot_arriving = (5, 90)
+    assert rig.snapshots.state() == "receives: 5 of 90 bytes"
+    rig.node.snapshot_arriving = None
+    rig.works[0].is_held = False
+    rig.snapshots.look()
+    assert rig.snapshots.state() == "sends"
+
+
+def test_a_refusal_is_logged_when_it_begins_and_when_it_is_over(rig):
+    for refusal in (None, "4 bytes are free", "3 bytes are free", None, None):
+        rig.node.snapshot_refusal = refusal
+        rig.snapshots.look()
+    told = [line for line in rig.log.lines if "the snapshot that it needs" in line]
+    assert told == [
+        "does not take the snapshot that it needs, and tries again {'reason': '4 bytes are free'}",
+        "takes the snapshot that it needs again {}",
+    ]
+
+
 def test_a_leader_that_was_making_one_can_be_sent_one(rig):
     rig.node.wants_snapshot = True
     rig.works[0].is_held = True

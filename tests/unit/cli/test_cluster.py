@@ -58,6 +58,10 @@ def test_cluster_status_has_units_for_people_and_plain_numbers_for_programs() ->
     [
         ({"reachable": False, "reason": "Connection refused"}, "n3: cannot be reached: Connection refused"),
         ({"disk_is_low": True}, "n3: its disk is nearly full"),
+        (
+            {"snapshot_refused": "4 bytes are free"},
+            "n3: needs a snapshot and has no room for it, so it stays behind: 4 b",
+        ),
         ({"clock": "far"}, "n3: its clock is wrong"),
         ({"clock": "warn"}, "n3: its clock differs"),
         ({"raft": {"election_is_short": True}}, "n3: its disk is slow for the election time-out"),

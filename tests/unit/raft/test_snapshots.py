@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import attrs
 import pytest
 
@@ -11,7 +13,7 @@ from tq.raft.members import Voters
 from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale, encode
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import DIRECTORY, FileSource, Incoming, SnapshotId, digest_of, new_digest, pending_snapshot
-from tq.sim.disk import PowerLoss, SimDisk
+from tq.sim.disk import PowerLoss, SimDisk, SimFile
 from tq.sim.late_sync import LateSync
 from tq.sim.random import SeededRandom
 
@@ -76,6 +78,48 @@ def test_it_goes_on_where_it_was_after_a_restart(disk):
     assert incoming.take(id_of(), 0, b"") == 1000
     incoming.take(id_of(), 1000, DATA[1000:])
     assert incoming.finish()
+
+
+def test_one_without_room_is_refused_and_taken_when_there_is_room(disk):
+    """Twice its size: the store that is made of it needs as much."""
+    incoming = Incoming(disk)
+    assert incoming.take(id_of(), 0, DATA[:1000]) == 1000
+    assert (incoming.refusal, incoming.arriving) == (None, (1000, len(DATA)))
+    disk.fill_after(2 * len(DATA) - 1001)
+    written = disk.steps
+    assert incoming.take(id_of(), 1000, DATA[1000:2000]) == 1000
+    assert disk.steps == written
+    assert incoming.refusal == "a snapshot of 5120 bytes needs 9240 bytes, 9239 are free"
+    disk.fill_after(2 * len(DATA) - 1000)
+    assert incoming.take(id_of(), 1000, DATA[1000:]) == len(DATA)
+    assert incoming.refusal is None
+    assert incoming.finish()
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_a_disk_that_is_full_all_the_same_takes_the_whole_file_with_it(disk, monkeypatch, call):
+    """After a sync that failed nobody knows what the file holds."""
+    incoming = Incoming(disk)
+    incoming.take(id_of(), 0, DATA[:1000])
+    with monkeypatch.context() as patch:
+        if call == "write":
+            patch.setattr(disk, "take_bytes", lambda count: count // 2)
+        else:
+            full = OSError(errno.ENOSPC, "no space left on device")
+            patch.setattr(SimFile, "sync", lambda _self: (_ for _ in ()).throw(full))
+        assert incoming.take(id_of(), 1000, DATA[1000:]) == 0
+    assert "the disk was full" in str(incoming.refusal)
+    assert (disk.list(DIRECTORY), incoming.arriving) == ([], None)
+    assert incoming.take(id_of(), 0, DATA) == len(DATA)
+    assert incoming.finish()
+
+
+def test_a_disk_that_fails_otherwise_stops_the_node(disk):
+    incoming = Incoming(disk)
+    incoming.take(id_of(), 0, DATA[:1000])
+    disk.fail_sync()
+    with pytest.raises(OSError, match="input/output"):
+        incoming.take(id_of(), 1000, DATA[1000:])
 
 
 def test_another_one_takes_its_place(disk):
