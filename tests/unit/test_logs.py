@@ -10,6 +10,7 @@ import sys
 from datetime import datetime
 
 import pytest
+import structlog
 
 from tq import logs
 from tq.errors import ConfigError
@@ -163,3 +164,17 @@ print("alive", flush=True)
     process.stderr = None
     out, _ = process.communicate("go on\n", timeout=60)
     assert (out, process.returncode) == ("alive\n", 0)
+
+
+def test_silence_lets_only_the_worst_through(capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config()
+    try:
+        logs.silence()
+        log = structlog.get_logger()
+        log.error("a simulated fault")
+        log.critical("this is none")
+    finally:
+        structlog.configure(**before)
+    said = "".join(capsys.readouterr())
+    assert "this is none" in said
+    assert "a simulated fault" not in said
