@@ -119,6 +119,7 @@ class Status:
 BOUNDS = {
     "payload_bytes_max": limits.PAYLOAD_BYTES_MAX,
     "result_bytes_max": limits.RESULT_BYTES_MAX,
+    "checkpoint_bytes_max": limits.CHECKPOINT_BYTES_MAX,
     "frame_bytes_max": limits.FRAME_BYTES_MAX,
     "batch_tasks_max": limits.BATCH_TASKS_MAX,
     "batch_bytes_max": limits.BATCH_BYTES_MAX,

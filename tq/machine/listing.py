@@ -98,12 +98,13 @@ def list_tasks(
         return [], None
     found: list[dict[str, Any]] = []
     read_bytes = 0
+    each = 2 if walk.is_by_end else 1  # those are read one by one
     for headers, (place, id, raw) in enumerate(_rows(txn, wanted, matcher, walk), 1):
         if matcher.matches(id, raw):
             task = t.unpack(id, raw)
             found.append(show(txn, task, 0))
             read_bytes += task.spec_bytes
-        cost = headers + LOOK_COST * matcher.looks + SHOW_COST * len(found)
+        cost = headers * each + LOOK_COST * matcher.looks + SHOW_COST * len(found)
         if (
             len(found) >= limit
             or cost >= limits.LIST_HEADERS_MAX

@@ -242,6 +242,23 @@ def test_a_page_does_a_bounded_amount_of_work(monkeypatch: pytest.MonkeyPatch) -
     assert cursor is not None
 
 
+def test_headers_that_are_read_one_by_one_are_twice_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = Driver()
+    d.open()
+    d.dead(*range(20))
+    monkeypatch.setattr(limits, "LIST_HEADERS_MAX", 10)
+    for fields, requests in (
+        ({"created_since_ms": d.now_ms + 1}, 3),
+        ({"state": "dead", "created_since_ms": d.now_ms + 1}, 5),
+    ):
+        cursor, count = None, 0
+        while count == 0 or cursor is not None:
+            page, cursor = queries.list_tasks(d.txn, fields, 100, cursor)
+            assert page == []
+            count += 1
+        assert count == requests, fields
+
+
 def test_long_histories_are_work_too(monkeypatch: pytest.MonkeyPatch) -> None:
     d = Driver()
     d.open()

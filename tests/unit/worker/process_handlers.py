@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from tq import limits
+from tq.errors import StaleFence
 from tq.verdicts import Stopped
 from tq.worker.context import Context
 from tq.worker.handlers import Handlers
@@ -30,11 +32,29 @@ def context(payload: bytes, ctx: Context) -> bytes:
 @HANDLERS.handler("keeps", executor="process")
 def keeps(payload: bytes, ctx: Context) -> bytes:
     """Keeps its payload; what was kept before, and what is now."""
+    global last
+    last = ctx
     old = ctx.checkpoint_data
     ctx.progress(1, 2, "begins")
     ctx.checkpoint(payload)
     ctx.progress(2, 2)
     return (old or b"nothing") + b" " + (ctx.checkpoint_data or b"nothing")
+
+
+last: Context | None = None
+
+
+@HANDLERS.handler("talks-of-the-last", executor="process")
+def talks_of_the_last(payload: bytes, ctx: Context) -> bytes:
+    """What a thread might do that an earlier job has left behind."""
+    assert last is not None
+    last.progress(99)
+    time.sleep(2 * limits.PROGRESS_MS / 1000)  # until that has left
+    try:
+        last.checkpoint(payload)
+    except StaleFence as error:
+        return type(error).__name__.encode()
+    return b"kept"
 
 
 @HANDLERS.handler("fail", executor="process")

@@ -160,6 +160,21 @@ def test_words_leave_one_at_a_time_the_last_one_last() -> None:
     assert not teller.is_alive()
 
 
+def test_after_a_word_none_leaves_for_a_while() -> None:
+    sent = threading.Semaphore(0)
+    teller = Teller(lambda _fields: sent.release(), 3_600)
+    context = a_context()
+    context.channel = teller  # type: ignore[assignment]
+    teller.start()
+    context.progress(1)
+    assert sent.acquire(timeout=20)
+    context.progress(2)
+    assert not sent.acquire(timeout=0.1)
+    teller.stop()
+    teller.join(20)
+    assert not teller.is_alive()
+
+
 def test_it_ends_with_its_pipe_even_in_a_handler(wire: Wire, tmp_path: Path) -> None:
     wire.receive()
     wire.job("stubborn", str(tmp_path / "begun").encode())

@@ -106,6 +106,19 @@ async def test_what_a_handler_says_on_the_way_goes_through_the_channel_of_its_jo
         assert channel.words[0] == (1, 2, "begins")
 
 
+async def test_what_is_said_of_a_job_that_is_over_is_not_taken_for_the_next_one() -> None:
+    async with a_rig() as rig:
+        channel = Kept()
+        for number, type_ in ((1, "keeps"), (2, "talks-of-the-last")):
+            job = a_job(HANDLERS, type_, b"new", number)
+            job.context.channel = channel
+            rig.processes.start(job)
+            await rig.until_ended(number)
+        assert rig.ends.of(2)[1][1] == b"StaleFence"
+        assert channel.saves == [(1_001, b"new")]
+        assert 99 not in [word[0] for word in channel.words]
+
+
 async def test_a_refused_checkpoint_fails_the_attempt() -> None:
     async with a_rig() as rig:
         job = a_job(HANDLERS, "keeps", b"new")

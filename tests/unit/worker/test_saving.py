@@ -119,9 +119,13 @@ def test_one_that_is_woken_and_not_stopped_waits_on() -> None:
     context = a_context(channel)
     handler = Handler(context)
     assert channel.came.acquire(timeout=20)
+    (wait,) = context.waits
     context.cancel()
-    channel.saves[0][2](None)
-    assert handler.over() is None
+    while wait._event.is_set() and handler.is_alive():
+        pass  # until it has heard that
+    assert handler.is_alive()
+    channel.saves[0][2](StaleFence("gone"))
+    assert isinstance(handler.over(), StaleFence)
 
 
 def test_who_was_stopped_may_keep_a_last_one() -> None:
