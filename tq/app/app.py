@@ -144,6 +144,8 @@ class App:
     def _declare(
         self, function: Callable[..., Any], options: Mapping[str, Any]
     ) -> Task[..., Any] | AsyncTask[..., Any]:
+        if isinstance(function, staticmethod):
+            function = function.__func__
         name = options.get("name") or _name_of(function)
         _check_function(name, function)
         definition = Definition(name, function, options.get("codec") or self.codec)
@@ -286,8 +288,10 @@ def _name_of(function: Any) -> str:
 
 
 def _check_function(name: str, function: Any) -> None:
-    if isinstance(function, (staticmethod, classmethod)) or not callable(function):
-        raise ConfigError(f"task {name}: {function!r} is no function; declare a function of a module")
+    if isinstance(function, classmethod) or not callable(function):
+        raise ConfigError(
+            f"task {name}: {function!r} is no function; declare a function of a module, or a static method"
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"task {name}: it yields, and a task returns; return a list, or submit a task for each item")
 

@@ -19,26 +19,34 @@ if TYPE_CHECKING:
 
 
 class AsyncClients:
-    """Those that are open, by the thread that runs their loop."""
+    """Those that are open, by the thread that runs their loop: all of its tasks use the one that was opened last."""
 
     def __init__(self) -> None:
-        self._open: dict[int, list[AsyncClient]] = {}
+        self._open: dict[
+            int, list[tuple[int, AsyncClient]]
+        ] = {}  # with the task that has entered it, and must leave it
 
     def here(self) -> AsyncClient | None:
         """Of the loop that runs in this thread."""
-        clients = self._open.get(threading.get_ident())
-        return clients[-1] if clients else None
+        rows = self._open.get(threading.get_ident())
+        return rows[-1][1] if rows else None
 
     async def enter(self, client: AsyncClient) -> None:
+        import anyio
+
         await client.__aenter__()
-        self._open.setdefault(threading.get_ident(), []).append(client)
+        self._open.setdefault(threading.get_ident(), []).append((anyio.get_current_task().id, client))
 
     async def leave(self) -> None:
-        """The one that was entered last in this loop."""
+        """The one that this task has entered last."""
+        import anyio
+
         thread = threading.get_ident()
-        clients = self._open[thread]
-        client = clients.pop()
-        if not clients:
+        rows = self._open[thread]
+        me = anyio.get_current_task().id
+        at = next(at for at in reversed(range(len(rows))) if rows[at][0] == me)
+        client = rows.pop(at)[1]
+        if not rows:
             del self._open[thread]
         await client.__aexit__(None, None, None)
 

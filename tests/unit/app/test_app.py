@@ -165,7 +165,7 @@ async def async_generator() -> AsyncIterator[int]:
         (one, {"executor": "fiber"}, "has executor='fiber'"),
         (generator, {}, "it yields, and a task returns"),
         (async_generator, {}, "it yields, and a task returns"),
-        (staticmethod(one), {}, "is no function"),
+        (classmethod(one), {}, "is no function"),
         (5, {"name": "x"}, "is no function"),
         (one, {"retry_on": 5}, "retry_on has 5"),
     ],
@@ -254,6 +254,20 @@ def test_verdicts(app: App, worker: Worker) -> None:
     assert snooze == (SNOOZE, 60_000)
     assert failed(fatal) == ("tq.verdicts.Fatal", "bad address", True)
     assert failed(refused) == ("ConnectionError", "refused", False)
+
+
+def test_a_static_method_is_a_function(app: App, worker: Worker) -> None:
+    class Shop:
+        @app.task
+        @staticmethod
+        def sell(what: str) -> str:
+            return f"sold {what}"
+
+    assert Shop.sell("tea") == "sold tea"
+    handle = Shop.sell.submit("tea")
+    assert Shop.sell.name.endswith("Shop.sell")
+    worker.run()
+    assert handle.result(5) == "sold tea"
 
 
 def test_a_resource_is_no_argument(app: App) -> None:

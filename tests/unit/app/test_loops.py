@@ -72,6 +72,34 @@ def test_blocks_may_be_nested(app: App, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_two_tasks_of_a_loop_enter_and_leave_in_any_order(app: App, backend: str) -> None:
+    """Each leaves what it has entered, and requests go on as long as one is open."""
+    task = app.task(name="t")(double)
+
+    async def hold(entered: anyio.Event, until: anyio.Event, left: anyio.Event) -> None:
+        async with app:
+            entered.set()
+            await until.wait()
+            await task.asubmit(1)
+        left.set()
+
+    async def both() -> None:
+        events = [[anyio.Event() for _ in range(3)] for _ in range(2)]
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for mine in events:
+                    group.start_soon(hold, *mine)
+                    await mine[0].wait()
+                for _, until, left in events:  # the first one leaves first
+                    until.set()
+                    await left.wait()
+        with pytest.raises(InvalidState):
+            _ = app.async_client
+
+    run(backend, both)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_more_waits_than_anyio_has_threads(app: App, worker: Worker, backend: str) -> None:
     """Those of others are not taken away; and a cancelled wait comes back at once."""
     task = app.task(name="t")(double)
