@@ -62,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
     "testing": BYTES
     | {"world", "config", "logs", "verdicts", "protocol", "store", "machine", "broker", "client", "worker", "sim"},
     "bench": BYTES | {"world", "protocol", "store", "machine", "client", "worker", "version", "tq"},
-    "contrib": LEAVES | {"app", "client", "worker", "verdicts"},
+    "contrib": LEAVES | {"app", "client", "worker", "verdicts", "version"},
     "tq": {"app", "client", "errors", "verdicts", "worker"},
 }
 """Room -> rooms it may import, besides itself. A file right under tq/ is a room; ``tq`` is tq/__init__.py."""
@@ -182,6 +182,9 @@ DOORS: dict[str, list[str]] = {
     "selectors": ["tq/testing/asyncio_loop.py", *BENCH],
     "http": BENCH,
     "h11": ["tq/broker/health.py"],
+    "starlette": ["tq/contrib/fastapi.py"],
+    "django": ["tq/contrib/django.py"],
+    "opentelemetry": ["tq/contrib/opentelemetry.py"],
     "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
     "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/worker/saving.py", "tq/bench/tasks.py", "tq/bench/ways.py", "tq/testing/trio_loop.py", "tq/testing/trio_order.py"],
@@ -256,6 +259,7 @@ CORE_DOORS = {"cbor2": ["tq/cbor.py"]}
 """Libraries without a will of their own."""
 
 COROUTINES = [
+    "tq/contrib/*",
     *BROKER_SHELL,
     *DEV,
     *PEERS_SHELL,

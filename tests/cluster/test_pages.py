@@ -9,7 +9,7 @@ from tests.cluster.processes import ROOT, Ground
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", ["quickstart", "tutorial", "howto", "celery"])
+@pytest.mark.parametrize("page", ["quickstart", "tutorial", "howto", "celery", "integrations"])
 def test_the_page_can_be_followed(ground: Ground, page: str) -> None:
     follow(ground, ROOT / "docs" / f"{page}.md")
 
