@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from tests.unit.app.rig import Worker
@@ -100,16 +102,17 @@ def test_two_tasks_of_a_loop_enter_and_leave_in_any_order(app: App, backend: str
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_more_waits_than_anyio_has_threads(app: App, worker: Worker, backend: str) -> None:
-    """Those of others are not taken away; and a cancelled wait comes back at once."""
+def test_a_wait_takes_no_thread_that_others_need(app: App, worker: Worker, backend: str) -> None:
     task = app.task(name="t")(double)
 
     async def wait() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
         handle = await task.asubmit(1)
-        async with anyio.create_task_group() as group:
-            for _ in range(60):
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
                 group.start_soon(handle.aresult)
-            with anyio.fail_after(20):
+                for _ in range(5):
+                    await anyio.lowlevel.checkpoint()
                 await anyio.to_thread.run_sync(worker.run)
 
     run(backend, wait)
