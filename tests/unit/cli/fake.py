@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Self
 
+import typer.testing
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from tq.cli.base import World
@@ -26,6 +29,9 @@ from tq.client.models import (
 ID = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c90"
 RAW = bytes.fromhex(ID.replace("-", ""))
 NOW = 1_000_000.0
+APP = new_app()
+typer.testing._get_command = functools.cache(get_command)  # type: ignore[attr-defined]
+"""To make all commands takes longer than to run one, and they keep nothing from run to run."""
 FACTS: dict[str, Any] = {
     "id": ID, "type": "echo", "queue": "default", "state": "pending", "created_at": NOW - 60, "attempt": 0, "history": [],
 }  # fmt: skip
@@ -130,7 +136,7 @@ def run(
         lambda: size,
         {} if colour else {"NO_COLOR": "1"},
     )
-    return CliRunner().invoke(new_app(), list(args), input=text or None, obj=world, catch_exceptions=False)
+    return CliRunner().invoke(APP, list(args), input=text or None, obj=world, catch_exceptions=False)
 
 
 def _never(seconds: float) -> None:
