@@ -25,8 +25,11 @@ class Cluster(Simulation):
 
     def __enter__(self) -> Cluster:
         super().__enter__()
-        self._world.elect(ELECT_MS)
         return self
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._world.elect(ELECT_MS)
 
     @property
     def nodes(self) -> list[str]:

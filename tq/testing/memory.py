@@ -28,7 +28,7 @@ class Inline(Simulation):
 
     def begin(self, app: Any) -> None:
         self._worker = self.run(app, concurrency=INLINE_SLOTS)
-        self._client.shell.settle = self._run_all
+        self._simulated.shell.settle = self._run_all
 
     def _run_all(self) -> None:
         """What was submitted runs to its end, and what that submits. Within a handler it waits until that has ended."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from tq import config
 from tq.client.blocking import Client
-from tq.errors import ConfigError, InvalidRequest, WaitTimeout
+from tq.errors import ConfigError, InvalidRequest, InvalidState, WaitTimeout
 from tq.logs import hushed
 from tq.machine.states import ENDS, State
 from tq.sim.checkers.breach import Breach
@@ -59,20 +59,25 @@ class Simulation:
         leases = config.LeasesSection(lease_ms=lease_ms, heartbeat_ms=lease_ms // 2, session_ms=lease_ms)
         self._world = World(seed, size, leases, round(self._start.timestamp() * 1000))
         self._history = History(lambda: self._world.now_ms)
-        self._is_open = False
+        self._client: SimulatedClient | None = None
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(hushed())
+        if self._client is not None:
+            raise InvalidState("a simulation is for one block: make another one")
+        with ExitStack() as stack:
+            stack.enter_context(hushed())
+            self._begin()
+            self._stack = stack.pop_all()
+        return self
+
+    def _begin(self) -> None:
         self._world.start_all()
         self._world.run_until(self._has_leader, ELECT_MS, "a first leader")
         self._client = self._new_client()
-        self._is_open = True
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_open = False
         try:
             for worker in self._workers:
                 worker.close()
@@ -93,13 +98,20 @@ class Simulation:
         for loop in self._world.loops.values():
             assert isinstance(loop, BatonLoop)
             loop.close()
-        self._client.close()
+        self._simulated.close()
         self._stack.close()
 
     # ---- clients and workers ------------------------------------------------------------------------------------
 
     @property
     def client(self) -> Client:
+        """Raises InvalidState before the block."""
+        return self._simulated
+
+    @property
+    def _simulated(self) -> SimulatedClient:
+        if self._client is None:
+            raise InvalidState("it begins with its block: with memory_broker() as broker")
         return self._client
 
     def new_client(self, **options: Any) -> Client:

@@ -150,6 +150,16 @@ def test_another_thread_is_refused() -> None:
     assert "lives in one thread" in str(caught[0])
 
 
+def test_it_is_for_one_block() -> None:
+    broker = memory_broker()
+    with pytest.raises(InvalidState, match=r"with memory_broker\(\) as broker"):
+        broker.client.stats()
+    with broker:
+        broker.client.stats()
+    with pytest.raises(InvalidState, match="make another one"):
+        broker.__enter__()
+
+
 def test_two_workers_of_one_name_are_refused() -> None:
     with memory_broker() as broker:
         broker.worker(handlers(Book()), name="w")
