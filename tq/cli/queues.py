@@ -168,25 +168,44 @@ def set_queue(
     queue: Name,
     max_length: Annotated[
         str | None,
-        typer.Option("--max-length", metavar="N|default", help="More waiting tasks are refused: QUEUE_FULL."),
+        typer.Option(
+            "--max-length", metavar="N|default", help="So many tasks may wait; one more is refused: QUEUE_FULL."
+        ),
     ] = None,
     attempt_timeout: Annotated[
-        str | None, typer.Option("--attempt-timeout", metavar="DURATION|default", help="Of tasks that name none.")
+        str | None,
+        typer.Option(
+            "--attempt-timeout",
+            metavar="DURATION|default",
+            help="So long one attempt may take, of tasks that do not say it.",
+        ),
     ] = None,
     expires_in: Annotated[
-        str | None, typer.Option("--expires-in", metavar="DURATION|default", help="Of tasks that name none.")
+        str | None,
+        typer.Option(
+            "--expires-in",
+            metavar="DURATION|default",
+            help="Given up if not started by then, of tasks that do not say it.",
+        ),
     ] = None,
     result_ttl: Annotated[
-        str | None, typer.Option("--result-ttl", metavar="DURATION|default", help="Of tasks that name none.")
+        str | None,
+        typer.Option(
+            "--result-ttl", metavar="DURATION|default", help="So long results are kept, of tasks that do not say it."
+        ),
     ] = None,
     max_attempts: Annotated[
         str | None,
-        typer.Option("--max-attempts", metavar="N|default", help="Of tasks that have no retry policy of their own."),
+        typer.Option(
+            "--max-attempts", metavar="N|default", help="Attempts in all, of tasks without a retry policy of their own."
+        ),
     ] = None,
     keep_finished: Annotated[
         str | None,
         typer.Option(
-            "--keep-finished", metavar="DURATION|default", help="So long tasks that ended are kept, but dead ones."
+            "--keep-finished",
+            metavar="DURATION|default",
+            help="So long tasks that completed, expired or were cancelled are kept.",
         ),
     ] = None,
     keep_dead: Annotated[
