@@ -106,6 +106,13 @@ SETTINGS = {
 }
 
 
+SET_AT_FIRST: list[list[list[object]]] = [
+    [["finished_keep_ms", 7 * 86_400_000], ["result_ttl_ms", 1_000], ["dead_keep_ms", 5_000]],
+    [["timeout_ms", 5_000], ["retry", [2, 1_000, 1_500, 20_000, 1_000]], ["finished_keep_ms", 5_000]],
+    [["max_length", 2], ["expires_in_ms", 60_000]],
+]
+
+
 @st.composite
 def queue_changes(draw: st.DrawFn) -> list[list[object]]:
     """One or two settings; mostly good ones."""
@@ -127,8 +134,8 @@ filters = st.fixed_dictionaries(
 
 
 class MachineAgainstModel(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
+    @initialize(is_set=st.sampled_from([False, True, True]))
+    def begin(self, is_set: bool) -> None:
         self.pair = Pair()
         self.waiting: list[c.Command] = []
         self.granted: list[tuple[bytes, int, bytes]] = []
@@ -137,6 +144,9 @@ class MachineAgainstModel(RuleBasedStateMachine):
         plain = [spec.encode(spec.Spec(id, TYPES[n % 5], b"", QUEUES[n % 3])) for n, id in enumerate(IDS[:6])]
         self.issue(opened[0], alone=False)
         self.issue(opened[1], alone=False)
+        if is_set:  # by chance alone few tasks would meet settings
+            for n, changes in enumerate(SET_AT_FIRST):
+                self.issue(c.QueueSet((b"begin-%d" % n).ljust(16, b"\0"), QUEUES[n], "ana", changes), alone=False)
         self.issue(c.Submit(plain))
 
     # ---- an entry is what was gathered, and the last command -------------------------------------
@@ -316,13 +326,11 @@ class MachineAgainstModel(RuleBasedStateMachine):
         own = b"queue".ljust(8, b"\0") + (1_000 * self.pair.index + len(self.waiting)).to_bytes(8, "big")
         self.issue(c.QueueSet(operation or own, queue, by, changes), alone)
 
-    @rule(alone=st.booleans())
-    def queues_as_any(self, alone: bool) -> None:
+    @rule(queue=st.sampled_from(QUEUES), alone=st.booleans())
+    def queue_opens(self, queue: str, alone: bool) -> None:
         """So that a run does not end with all of it paused and full."""
-        for n, queue in enumerate(QUEUES):
-            own = b"as-any".ljust(8, b"\0") + (1_000 * self.pair.index + 10 * len(self.waiting) + n).to_bytes(8, "big")
-            changes: list[list[object]] = [[name, None] for name in sorted(SETTINGS) if name != "rate"]
-            self.issue(c.QueueSet(own, queue, "ana", changes), alone=alone and n == len(QUEUES) - 1)
+        own = b"opens".ljust(8, b"\0") + (1_000 * self.pair.index + len(self.waiting)).to_bytes(8, "big")
+        self.issue(c.QueueSet(own, queue, "ana", [["paused", False], ["max_length", None]]), alone)
 
     # ---- at the end: the same bytes again --------------------------------------------------------
 

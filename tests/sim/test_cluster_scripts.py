@@ -14,6 +14,7 @@ import structlog
 
 from tests.unit.broker.rig import cancelled, complete, id_of, lease, task, task_id
 from tq.errors import BrokerUnavailable, NotLeader, from_wire
+from tq.machine.answers import SubmitOutcome
 from tq.protocol import messages as m
 from tq.sim.checkers.breach import Breach
 from tq.sim.cluster import LEASES, SimCluster
@@ -337,6 +338,32 @@ def test_a_follower_gives_no_answer_of_its_own_to_what_the_leader_decides():
     ):  # fmt: skip
         with pytest.raises(NotLeader):
             talk.answer(talk.ask(kind, *fields))  # type: ignore[arg-type]
+    equal_at_the_end(cluster)
+
+
+# ---- queues --------------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_was_paused_through_a_follower_is_paused_for_the_next_leader():
+    cluster = started()
+    leader, near, other = leader_and_followers(cluster)
+    talk = Talk(cluster, near)
+    settings = talk.call(m.SetQueue, b"a" * 16, "default", {"paused": True, "max_length": 1}, "ana").settings
+    talk.submit(1)
+    cluster.kill(leader)
+    cluster.elect()
+    assert talk.call(m.SetQueue, b"a" * 16, "default", {"paused": False}, "ben").settings == settings, (
+        "the same operation"
+    )
+    assert Talk(cluster, other).call(m.Queues, talk.last_index).queues[0]["settings"] == settings
+    session = talk.register()
+    waiting = talk.ask_claim(session, 1, 1, 20_000)
+    assert talk.submit(2).items[0][0] == SubmitOutcome.QUEUE_FULL
+    cluster.run(500)
+    assert not talk.has(waiting)
+    Talk(cluster, other).call(m.SetQueue, b"b" * 16, "default", {"paused": False}, "ben")
+    (grant,) = talk.answer(waiting).grants
+    assert bytes(grant[0][2:18]) == task_id(1)
     equal_at_the_end(cluster)
 
 
