@@ -41,6 +41,7 @@ class Asides:
 
     def __init__(self) -> None:
         self.wake: Callable[[], object] = lambda: None
+        self.is_busy = False  # there may be something to look at, or to send
         self._is_woken = False
         self._told: deque[Context] = deque()
         self._told_ms: int | None = None  # when words left last
@@ -52,8 +53,9 @@ class Asides:
 
     def tell(self, context: Context) -> None:
         """It has a new word."""
-        if not context.is_told:
-            context.is_told = True
+        aside = context.aside
+        if not aside.is_told:
+            aside.is_told = True
             self._told.append(context)
             self._wake()
 
@@ -63,6 +65,7 @@ class Asides:
         self._wake()
 
     def _wake(self) -> None:
+        self.is_busy = True
         if not self._is_woken:
             self._is_woken = True
             self.wake()
@@ -77,10 +80,8 @@ class Asides:
         return bool(self._in_flight)
 
     def look(self) -> None:
-        """At each turn: take in what is new, and let go of what is lost."""
-        self._is_woken = False  # before looking: who puts after the look wakes us again
-        if not self._new and not self._waiting:
-            return
+        """At each turn in which it is busy: take in what is new, and let go of what is lost."""
+        self._is_woken = self.is_busy = False  # before looking: who puts after the look wakes us again
         while self._new:
             self._waiting.append(self._new.popleft())
         lost = [save for save in self._waiting if save.context.lost]
@@ -88,6 +89,8 @@ class Asides:
             self._waiting = [save for save in self._waiting if not save.context.lost]
             for save in lost:
                 save.done(_stale(save.context, "its lease was lost"))
+        if self._waiting or self._told:
+            self.is_busy = True
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When words are to leave that may not leave yet; None: there are none."""
@@ -116,7 +119,7 @@ class Asides:
         words: list[list[Any]] = []
         while self._told and len(words) < limits.SESSION_TASKS_MAX:
             context = self._told.popleft()
-            context.is_told = False  # before looking, as above
+            context.aside.is_told = False  # before looking, as above
             if context.word is not None and not context.lost:
                 words.append([context.id_bytes, context.fence, *context.word])
         return words
@@ -124,18 +127,21 @@ class Asides:
     def connected(self, contexts: Iterable[Context]) -> None:
         """A broker that may not know what was told: of all that run, tell it again."""
         self._told_ms = None
+        self.is_busy = True
         for context in contexts:
-            if context.word is not None and not context.is_told:
-                context.is_told = True
+            if context.word is not None and not context.aside.is_told:
+                context.aside.is_told = True
                 self._told.append(context)
 
     def disconnected(self) -> None:
         """What was under way is sent again."""
+        self.is_busy = True
         self._waiting[:0] = [save for saves in self._in_flight.values() for save in saves]
         self._in_flight.clear()
 
     def again(self, rid: int) -> None:
         """It was refused for now."""
+        self.is_busy = True
         self._waiting[:0] = self._in_flight.pop(rid)
 
     def refused(self, rid: int, error: TqError) -> None:
@@ -143,6 +149,7 @@ class Asides:
             save.done(error)
 
     def answered(self, rid: int, items: list[Any]) -> None:
+        self.is_busy = True  # what waited for room may leave
         for save, item in zip(self._in_flight.pop(rid, ()), items, strict=False):
             save.done(_stale(save.context, "the task went on without it") if item.__class__ is list else None)
 

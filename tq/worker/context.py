@@ -22,6 +22,22 @@ Saved = Callable[[TqError | None], None]
 """Told once what became of a checkpoint: None when it is durable."""
 
 
+Word = tuple[float, float | None, str | None]
+"""How far: done, total, note."""
+
+
+class Aside:
+    """What a handler says on the way. ``is_told``: the channel knows that there is a new word. ``waits``: threads that wait for a
+    checkpoint."""
+
+    __slots__ = ("is_told", "waits", "word")
+
+    def __init__(self) -> None:
+        self.word: Word | None = None
+        self.is_told = False
+        self.waits: list[saving.Wait] = []
+
+
 class Channel(Protocol):
     """The way from a handler to the broker. Both may be called on any thread, and do not block."""
 
@@ -52,8 +68,8 @@ class Context:
     """
 
     __slots__ = (
-        "_event", "_waits", "attempt", "cancelled", "channel", "checkpoint_data", "content_type", "crashes", "deadline", "fence",
-        "headers", "id_bytes", "is_told", "lost", "queue", "type", "word",
+        "_aside", "_event", "attempt", "cancelled", "channel", "checkpoint_data", "content_type", "crashes", "deadline", "fence",
+        "headers", "id_bytes", "lost", "queue", "type",
     )  # fmt: skip
 
     def __init__(
@@ -84,10 +100,8 @@ class Context:
         self.lost = False
         self.checkpoint_data = checkpoint_data
         self.channel = channel
-        self.word: tuple[float, float | None, str | None] | None = None  # of progress, the last one
-        self.is_told = False  # the channel knows that there is a new one
         self._event: threading.Event | None = None
-        self._waits: list[saving.Wait] | None = None
+        self._aside: Aside | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.type} {self.id} attempt {self.attempt} fence {self.fence}>"
@@ -123,7 +137,7 @@ class Context:
         Raises:
             InvalidRequest: a number is negative, above 2**53, or none.
         """
-        self.word = (
+        self.aside.word = (
             _number("done", done),
             None if total is None else _number("total", total),
             None if note is None else str(note)[: limits.PROGRESS_NOTE_CHARS_MAX],
@@ -149,11 +163,16 @@ class Context:
         return saving.asave(self, data)
 
     @property
-    def waits(self) -> list[saving.Wait]:
-        """Threads that wait for a checkpoint."""
-        if self._waits is None:
-            self._waits = []
-        return self._waits
+    def aside(self) -> Aside:
+        """Made when it is asked for: most handlers say nothing on the way."""
+        if self._aside is None:
+            self._aside = Aside()
+        return self._aside
+
+    @property
+    def word(self) -> Word | None:
+        """Of progress, the last one."""
+        return None if self._aside is None else self._aside.word
 
     def cancel(self, *, lost: bool = False) -> None:
         """The worker's side: tell the handler."""
@@ -163,8 +182,9 @@ class Context:
         event = self._event
         if event is not None:
             event.set()
-        for wait in list(self._waits or ()):
-            wait.wake()
+        if self._aside is not None:
+            for wait in list(self._aside.waits):
+                wait.wake()
 
 
 def _number(field: str, value: Any) -> float:

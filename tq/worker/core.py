@@ -187,7 +187,9 @@ class WorkerCore:
             # A handler held the loop, or the process stood still: the broker was not silent, we did not listen.
             self._heard_ms = now_ms
         self._planned_ms = now_ms + FOREVER_MS
-        self.asides.look()
+        asides = self.asides
+        if asides.is_busy:
+            asides.look()
         jobs_ms = self.jobs.wake_ms
         if jobs_ms is not None and jobs_ms <= now_ms:
             self.jobs.fire(now_ms)
@@ -206,8 +208,8 @@ class WorkerCore:
         out: list[m.Message] = []
         if self._reports.has_waiting:
             self._add_reports(out)
-        if self.session is not None:
-            out += self.asides.take(self._next_rid, self.session, now_ms)
+        if asides.is_busy and self.session is not None:
+            out += asides.take(self._next_rid, self.session, now_ms)
         if self.session is None:
             self._add_register(out)
         elif self.state is State.RUNNING:
@@ -236,9 +238,10 @@ class WorkerCore:
                 times.append(self._heard_ms + (self._ping_ms if self._ping_rid is None else self._dead_ms))
                 if self._claim_after_ms > now_ms:
                     times.append(self._claim_after_ms)
-                asides_ms = self.asides.wake_ms(now_ms) if self.session is not None else None
-                if asides_ms is not None:
-                    times.append(asides_ms)
+                if self.asides.is_busy and self.session is not None:
+                    asides_ms = self.asides.wake_ms(now_ms)
+                    if asides_ms is not None:
+                        times.append(asides_ms)
         if not times:
             return None
         self._planned_ms = min(times)

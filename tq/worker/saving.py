@@ -68,12 +68,13 @@ def save(context: Context, data: bytes | None) -> None:
     channel = context.channel
     if channel is not None:
         wait = Wait()
-        context.waits.append(wait)
+        waits = context.aside.waits
+        waits.append(wait)
         try:
             channel.save(context, next(_numbers), raw, wait.answer)
             wait.wait()
         finally:
-            context.waits.remove(wait)
+            waits.remove(wait)
     context.checkpoint_data = raw
 
 

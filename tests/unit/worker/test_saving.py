@@ -76,7 +76,7 @@ def test_a_thread_waits_until_it_is_durable() -> None:
     channel.saves[0][2](None)
     assert handler.over() is None
     assert context.checkpoint_data == b"d"
-    assert context.waits == []
+    assert context.aside.waits == []
 
 
 def test_a_refusal_is_raised_and_nothing_is_remembered() -> None:
@@ -119,7 +119,7 @@ def test_one_that_is_woken_and_not_stopped_waits_on() -> None:
     context = a_context(channel)
     handler = Handler(context)
     assert channel.came.acquire(timeout=20)
-    (wait,) = context.waits
+    (wait,) = context.aside.waits
     context.cancel()
     while wait._event.is_set() and handler.is_alive():
         pass  # until it has heard that
