@@ -58,6 +58,7 @@ TESTED_BY: dict[str, str] = {
     "tq/protocol/fields.py": "tests/unit/protocol/test_codec.py",
     "tq/protocol/messages.py": "tests/unit/protocol/test_codec.py",
     # The log
+    "tq/raft/candidacy.py": "tests/unit/raft/test_elections.py",
     "tq/raft/proposals.py": "tests/unit/raft/test_guard.py",
     "tq/raft/reads.py": "tests/unit/raft/test_leading.py",
     "tq/raft/recovery.py": "tests/unit/raft/test_journal.py",

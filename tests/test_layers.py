@@ -242,7 +242,7 @@ CORE = [
     "tq/errors.py", "tq/limits.py", "tq/cbor.py", "tq/spec.py", "tq/verdicts.py",
     "tq/machine/*", "tq/protocol/*",
     "tq/store/keys.py", "tq/store/tables.py", "tq/store/txn.py", "tq/store/store.py", "tq/store/dump.py", "tq/store/memory.py",
-    "tq/raft/guard.py", "tq/raft/node.py", "tq/raft/journal.py", "tq/raft/records.py", "tq/raft/recovery.py",
+    "tq/raft/guard.py", "tq/raft/candidacy.py", "tq/raft/node.py", "tq/raft/journal.py", "tq/raft/records.py", "tq/raft/recovery.py",
     "tq/raft/segments.py", "tq/raft/term_store.py", "tq/raft/identity.py", "tq/raft/transport/handshake.py",
     "tq/raft/transport/frames.py", "tq/raft/transport/outbox.py", "tq/raft/transport/link.py",
     "tq/broker/relay.py", "tq/broker/gather.py",

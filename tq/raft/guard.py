@@ -5,7 +5,7 @@ It does no I/O. In: ``receive``, ``tick``, ``propose``, ``read_index``, ``synced
 
 Rules
 - **Terms.** Each message has its sender's. A lower one is dropped, and answered with ours; a higher one makes SyncObj
-  follow in it, but never a prevote, nor a vote request that stickiness refuses (elections.py).
+  follow in it, but never a prevote, nor a vote request that stickiness refuses (elections.py, candidacy.py).
 - **Durable before visible.** Votes, vote requests and acknowledgements wait for the sync of what they say, and are
   dropped if the term moves on meanwhile.
 - SyncObj counts the leader's own entry at once. In a larger group no acknowledgement above our own synced index
@@ -34,7 +34,8 @@ from tq import limits
 from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader
 from tq.raft import adapter, members, messages
 from tq.raft.adapter import Core, Entries
-from tq.raft.elections import Elections, HeldVotes
+from tq.raft.candidacy import Candidacy
+from tq.raft.elections import Elections
 from tq.raft.following import Following
 from tq.raft.journal import Journal
 from tq.raft.leading import Leading
@@ -119,11 +120,13 @@ class Guard:
         self._source: SnapshotSource | None = None
         self._part_bytes = part_bytes
         self._out: list[tuple[str, Message]] = []
-        self._held = HeldVotes(node_id, journal)
+        self._candidacy = Candidacy(
+            node_id, journal, self._voting, self._elections, core=lambda: self._core, known_leader=self._known_leader,
+            send=self._send,
+        )  # fmt: skip
         self._tick_wanted = False
         self._gone: tuple[str, int] | None = None  # who is being removed, and the entry that says so
         self._ticked_commit = 0  # SyncObj's commit index when a follower let it tick
-        self._leader_missed = False  # the timer ran out, and no leader was heard since
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
         self.term = self._core.term
@@ -209,7 +212,7 @@ class Guard:
             match message:
                 case PreVote():
                     return True
-                case RequestVote(transfer=False) if self._is_sticky():
+                case RequestVote(transfer=False) if self._candidacy.is_sticky(self._now_s):
                     return False
             core.step_up(peer, message.term, self._now_s)
             self._elections.end()
@@ -217,12 +220,8 @@ class Guard:
             self._take_over()
         return True
 
-    def _is_sticky(self) -> bool:
-        return self._core.role == adapter.LEADER or self._elections.is_sticky(self._now_s)
-
     def _take(self, peer: str, message: Message) -> None:
         """``message`` is of the present term, or of a kind for which that does not matter."""
-        core = self._core
         match message:
             case Append():
                 self._take_append(peer, message)
@@ -230,27 +229,8 @@ class Guard:
                 self._take_answer(peer, message)
             case SnapshotPart():
                 self._take_part(peer, message)
-            case PreVote():
-                granted = message.term >= core.term and not self._is_sticky() and self._is_current(message)
-                self._out.append((peer, PreVoteReply(core.term, message.round, granted)))
-            case PreVoteReply():
-                if not message.granted or core.role == adapter.LEADER:
-                    return
-                if self._elections.prevote_granted(peer, message.round):
-                    self._campaign(transfer=False)
-            case RequestVote():
-                if message.transfer or not self._is_sticky():
-                    core.feed_vote_request(peer, message.term, message.last_index, message.last_term, self._now_s)
-            case Vote():
-                if (
-                    core.role == adapter.CANDIDATE
-                    and self._held.vote_is_synced(core.term, self.node_id)
-                    and self._elections.vote_is_new(peer)
-                ):
-                    core.feed_vote(peer, self._now_s)
-            case TimeoutNow():
-                if core.role == adapter.FOLLOWER and self._known_leader() == peer:
-                    self._campaign(transfer=True)
+            case PreVote() | PreVoteReply() | RequestVote() | Vote() | TimeoutNow():
+                self._candidacy.take(peer, message, self._now_s)
             case Lost():
                 self._stop_over_loss(peer, message)
             case Removed():
@@ -259,9 +239,6 @@ class Guard:
                 pass  # its term was all it had to say
             case _:
                 assert_never(message)
-
-    def _is_current(self, message: PreVote) -> bool:
-        return (message.last_term, message.last_index) >= (self._journal.last_term, self._journal.last_index)
 
     def _hear_leader(self, peer: str, message: Append | SnapshotPart) -> Following:
         """``peer`` leads the present term."""
@@ -275,7 +252,7 @@ class Guard:
         elif following.leader_id != peer:
             raise InternalError(f"{peer} leads term {message.term}, and so does {following.leader_id}")
         self.clocks_ms[peer] = message.wall_ms - round(self._now_s * 1000)
-        self._leader_missed = False
+        self._candidacy.leader_missed = False
         self._elections.heard_leader(self._now_s)
         return following
 
@@ -432,7 +409,7 @@ class Guard:
         core, now_s = self._core, self._now_s
         is_time = now_s >= self._elections.deadline_s and self._voting.may_campaign
         if is_time:
-            self._ask_prevotes()
+            self._candidacy.ask_prevotes(now_s)
         if is_time or core.commit_index - self._ticked_commit >= _FOLLOWER_TICK_ENTRIES:
             self._let_apply()
 
@@ -483,26 +460,6 @@ class Guard:
             if self._core.role == adapter.LEADER:
                 self._out.append((name, Removed(self._core.term, index)))
 
-    def _ask_prevotes(self) -> None:
-        self._leader_missed = True
-        round_ = self._elections.ask_prevotes(self.node_id, self._now_s)
-        journal = self._journal
-        question = PreVote(self._core.term, round_, journal.last_index, journal.last_term)
-        self._out += [(peer, question) for peer in self._peers]
-
-    def _campaign(self, *, transfer: bool) -> None:
-        core, journal = self._core, self._journal
-        self._elections.begin(self.node_id, self._now_s)
-        last_index, last_term = journal.last_index, journal.last_term
-        core.campaign(self._now_s)
-        if core.role != adapter.CANDIDATE:
-            raise InternalError("SyncObj did not campaign when it was told to")
-        asked = [peer for peer, message in core.outbox if message["type"] == "request_vote"]
-        core.outbox[:] = [sent for sent in core.outbox if sent[1]["type"] != "request_vote"]
-        if sorted(asked) != self._peers:
-            raise InternalError(f"SyncObj asked {sorted(asked)} for votes, not {self._peers}")
-        self._held.hold([(peer, RequestVote(core.term, last_index, last_term, transfer)) for peer in self._peers])
-
     def synced(self) -> None:
         """The journal's ``durable_index``, or its durable term and vote, may have moved."""
         if self._leading is not None:
@@ -526,7 +483,7 @@ class Guard:
             ack = following.ack_due(self.wall_ms, self._now_s)
             if ack is not None:
                 self._out.append((following.leader_id, ack))
-        self._out += self._held.release(term)
+        self._out += self._candidacy.release(term)
         if not self._out:
             return []
         out, self._out = self._out, []
@@ -663,8 +620,7 @@ class Guard:
         for peer, message in self._core.outbox:
             if message["type"] != "response_vote" or self._alone:
                 raise InternalError(f"SyncObj sends {message['type']} to {peer}")
-            self._elections.restart_timer(self._now_s)
-            self._held.hold([(peer, Vote(message["term"]))])
+            self._candidacy.voted(peer, message["term"], self._now_s)
         self._core.outbox.clear()
 
     def _known_leader(self) -> str | None:
@@ -682,7 +638,7 @@ class Guard:
             case adapter.CANDIDATE:
                 role, leader_id = Role.CANDIDATE, None
             case _:
-                role, leader_id = Role.FOLLOWER, None if self._leader_missed else self._known_leader()
+                role, leader_id = Role.FOLLOWER, None if self._candidacy.leader_missed else self._known_leader()
         if term < self.term:
             raise InternalError(f"the term went back from {self.term} to {term}")
         if (role, term, leader_id) == (self.role, self.term, self.leader_id):
