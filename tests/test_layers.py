@@ -193,7 +193,7 @@ DOORS: dict[str, list[str]] = {
         "tq/client/shell.py", "tq/raft/sync.py", "tq/worker/threads.py", "tq/worker/child.py", "tq/worker/heartbeats.py",
         "tq/worker/signals.py", "tq/worker/asyncio_loop.py", "tq/worker/reload.py", *BENCH,
     ],
-    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py", "tq/app/app.py"],
+    "threading.Lock": ["tq/client/ids.py", "tq/client/session.py", "tq/store/lmdb_store.py", "tq/store/lmdb_copy.py", "tq/app/app.py", "tq/testing/world.py"],
     "threading.Thread": ["tq/store/lmdb_copy.py", "tq/dev/child.py", "tq/testing/baton.py"],
     "contextvars": ["tq/worker/context.py", "tq/worker/frame.py", "tq/worker/coroutines.py"],  # a handler's own
     "asyncio": ["tq/worker/asyncio_loop.py", "tq/testing/asyncio_loop.py"],  # for users' handlers, on a thread of its own

@@ -45,7 +45,10 @@ class SimulatedShell:
 
     def run(self, verb: Verb[T], *, is_endless: bool = False) -> T:
         """Do what a verb asks for until it returns. is_endless: it has no time-out, and ends when all is calm."""
-        self._world.check_thread()
+        with self._world.driving():
+            return self._run(verb, is_endless)
+
+    def _run(self, verb: Verb[T], is_endless: bool) -> T:
         began_ms = self._world.now_ms
         try:
             step = next(verb)

@@ -1,4 +1,4 @@
-"""Nodes, clients, workers and handlers in one process and one thread, under one virtual clock. The same seed gives the same run.
+"""Nodes, clients, workers and handlers in one process, under one virtual clock; one thread at a time. The same seed gives the same run.
 
 Theory. The nodes are the simulator's (``tq/sim/cluster.py``): the real broker, log, guard and machine, on disks in memory.
 To them come *actors*: the shells under the test's clients and the workers. Time stands while anybody has something to do,
@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from tq import config, limits
@@ -46,6 +47,7 @@ IDLE_LOOK_MS: Final = 3_600_000
 CALM_MS: Final = 60_000  # so long without anything that could happen: then nothing will
 KEEP_ALIVE_MS: Final = 1_000  # what an idle client or worker wants to do later than that is a sign of life
 ERRORS_KEPT: Final = 1_000
+TURN_S: Final = 5.0  # real time that a thread waits for another one that drives
 
 
 class Actor(Protocol):
@@ -115,7 +117,8 @@ class World(SimCluster):
         self._timers_at: tuple[Broker | None, int] = (None, 0)  # of the next one
         self._timer_ms: int | None = None
         self._has_bulk = False
-        self._driver = threading.get_ident()
+        self._driver = 0  # thread
+        self._turn = threading.Lock()
         self._hosts_by_address = {parse_one(host.config.client_address): host for host in self.hosts.values()}
         for host in self.hosts.values():
             host.clock.set_wall_ms(start_wall_ms)
@@ -165,22 +168,33 @@ class World(SimCluster):
         return self.drive_until(is_done, None if seconds is None else self.now_ms + max(0, round(seconds * 1000)))
 
     def drive_until(self, is_done: Callable[[], bool], end_ms: int | None) -> bool:
-        self.check_thread()
         try:
-            while True:
-                self._settle()
-                self.plain.raise_stopped(self._driver)
-                if is_done():
-                    return True
-                # Only what is waited for lets others run on top: a chain of tasks must not become a tower of calls.
-                if self._run_handler():
-                    continue
-                if end_ms is not None and self.now_ms >= end_ms:
-                    return False
-                self._advance(end_ms)
+            with self.driving():
+                return self._drive(is_done, end_ms)
         except Breach as breach:
             breach.add_note(f"seed {self.seed}, {self.now_ms} ms after the start")
             raise
+
+    def _drive(self, is_done: Callable[[], bool], end_ms: int | None) -> bool:
+        while True:
+            self._settle()
+            self.plain.raise_stopped(threading.get_ident())
+            if is_done():
+                return True
+            # Only what is waited for lets others run on top: a chain of tasks must not become a tower of calls.
+            if self._run_handler():
+                continue
+            if end_ms is not None and self.now_ms >= end_ms:
+                return False
+            self._advance(end_ms)
+
+    def run(self, for_ms: int) -> None:
+        with self.driving():
+            super().run(for_ms)
+
+    def run_until(self, condition: Callable[[], bool], within_ms: int, what: str) -> int:
+        with self.driving():
+            return super().run_until(condition, within_ms, what)
 
     def step(self) -> None:
         """All that happens without time passing, handlers too."""
@@ -199,7 +213,7 @@ class World(SimCluster):
 
     def _run_handler(self) -> bool:
         """Run one, or the coroutines for a while. False: there is nothing to run now."""
-        return self.plain.run_one(self._driver) or any(loop.pump() for loop in list(self.loops.values()))
+        return self.plain.run_one(threading.get_ident()) or any(loop.pump() for loop in list(self.loops.values()))
 
     def _due_ms(self) -> int | None:
         due = [self._node_due_ms(), *[actor.due_ms() for actor in self.actors]]
@@ -253,10 +267,28 @@ class World(SimCluster):
 
     # ---- whose turn it is -----------------------------------------------------------------------------------
 
-    @property
-    def driver(self) -> int:
-        """The thread that may drive."""
-        return self._driver
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """One thread at a time lets the world go on; another one waits until it is free.
+
+        Raises:
+            InvalidState: it does not become free.
+        """
+        here = threading.get_ident()
+        if self._driver == here:
+            yield
+            return
+        if not self._turn.acquire(timeout=TURN_S):
+            raise InvalidState(
+                f"another thread has been driving this simulated broker for {TURN_S:g} s: its clients are used by one thread at a "
+                "time. A handler must not wait for a thread that uses one"
+            )
+        self._driver = here
+        try:
+            yield
+        finally:
+            self._driver = 0
+            self._turn.release()
 
     def loop_here(self) -> Loop | None:
         """The loop of coroutines that runs in this thread."""
@@ -267,13 +299,6 @@ class World(SimCluster):
         """Let another thread drive; returns which one did."""
         before, self._driver = self._driver, thread
         return before
-
-    def check_thread(self) -> None:
-        if threading.get_ident() != self._driver:
-            raise InvalidState(
-                "a simulated broker lives in one thread: use its clients in the thread that opened it and in handlers, "
-                "not in threads of your own; test those with a real broker"
-            )
 
     # ---- what there is to do ----------------------------------------------------------------------------------
 
