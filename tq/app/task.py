@@ -17,7 +17,7 @@ from tq.app.options import SUBMITTED, Options, check_names, fields, merged
 from tq.client.ids import TaskId, to_bytes
 from tq.client.models import Submitted, TaskInfo
 from tq.client.specs import TaskSpec, encode
-from tq.errors import BatchRefused, InvalidRequest
+from tq.errors import BatchRefused, InvalidRequest, PayloadTooLarge
 from tq.spec import parse
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ class BoundTask(Generic[P, R]):
     def check(self) -> None:
         """Raises InvalidRequest for a name or options that a broker would refuse, whatever the arguments are."""
         unique = None if callable(self._unique) else self._unique
-        parse(encode(TaskSpec(self.definition.name, unique=unique, **self._fields), bytes(16)))
+        try:
+            parse(encode(TaskSpec(self.definition.name, unique=unique, **self._fields), bytes(16)))
+        except (InvalidRequest, PayloadTooLarge) as error:
+            raise InvalidRequest(f"task {self.name}: {error.message}", detail=error.detail) from error
 
     # ---- inside --------------------------------------------------------------------------------------
 

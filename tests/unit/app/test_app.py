@@ -190,6 +190,7 @@ def test_what_cannot_be_a_task(app: App, function: Any, options: dict[str, Any],
         ({"unique": ""}, "unique.key"),
         ({"tags": ["a", "a"]}, "no two alike"),
         ({"headers": {"a": 1}}, "headers is 1: must be text"),
+        ({"headers": {"a": "b" * 9_000}}, "headers has"),
     ],
 )
 def test_options_are_judged_where_they_are_declared(app: App, options: dict[str, Any], text: str) -> None:
@@ -197,6 +198,7 @@ def test_options_are_judged_where_they_are_declared(app: App, options: dict[str,
     with pytest.raises(InvalidRequest) as caught:
         app.task(**options)(one)
     assert text in caught.value.message
+    assert caught.value.message.startswith(f"task {options.get('name', f'{__name__}.one')}: ")
     assert not app.tasks
 
 
