@@ -55,6 +55,8 @@ def decode(array: Any, format_: int = FORMAT) -> Command | TqError:
         if not check(value):
             return InvalidRequest.of(f"{cls.__name__}.{field}", value, bound)
     command = cls(*array[1:])
+    if cls is JobStart and command.format > format_:
+        return InvalidRequest.of("filter", array[3], f"an entry of format {format_} has no such filters")
     if cls is Report:
         return _report_refused(command) or command  # type: ignore[arg-type]
     return command

@@ -8,12 +8,13 @@ import pytest
 
 from machine.driver import SESSION, START_MS, Driver
 from tq import cbor
-from tq.errors import Unsupported
+from tq.errors import InvalidRequest, Unsupported
 from tq.machine import commands as c
 from tq.machine import version
 from tq.machine.apply import Machine, encode_entry
 from tq.machine.commands import FORMAT
 from tq.machine.decode import _SINCE, encode
+from tq.machine.filters import Filter
 from tq.store import keys
 from tq.store.tables import Table
 
@@ -45,6 +46,17 @@ def test_in_an_old_entry_new_commands_do_not_exist() -> None:
     (answer,) = d.machine.apply(d.index, cbor.dumps([1, d.now_ms, [encode(QUEUE_SET)]])).answers
     assert isinstance(answer, Unsupported)
     assert d.digest() == before
+
+
+def test_in_an_old_entry_filters_are_short() -> None:
+    d = Driver()
+    long = c.JobStart(b"operation-------", 1, Filter(worker="w").command())
+    d.index += 1
+    assert format_in(encode_entry(1, [long])) == 2
+    (answer,) = d.machine.apply(d.index, cbor.dumps([1, d.now_ms, [encode(long)]])).answers
+    assert isinstance(answer, InvalidRequest)
+    assert d.txn.count(Table.JOBS) == 0
+    assert isinstance(d.do(long), list)
 
 
 @pytest.mark.parametrize("number", [0, FORMAT + 1, True, "1", None])
