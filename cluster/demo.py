@@ -10,8 +10,6 @@ files are this run's own, and end with it.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import sysconfig
 import time
@@ -19,8 +17,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cluster.demo_tasks import COUNT_FILE, FAILURES, Counts, count
-from tq import Client, Retry, TaskInfo, TaskSpec
+from cluster.demo_tasks import Counts, app, count, count_file
+from tq import BatchRefused, Client, TaskFailed, TaskHandle, TaskInfo
 from tq.bench.processes import (
     READY_SECONDS_MAX,
     TQ,
@@ -45,9 +43,9 @@ WORKERS = 2
 CONCURRENCY = 4
 BATCH = 100
 SECONDS_MAX = 110.0
+RESULT_SECONDS_MAX = 10.0  # all have ended
 PROGRESS_SECONDS = 0.75
 LOOKS = 4  # at what a stopped worker holds, a moment apart, that must agree
-RETRY = Retry(max_attempts=5, backoff_base=0.5)
 
 Say = Callable[[str], None]
 
@@ -101,7 +99,7 @@ class Demo:
         ]
         self._say = say
         self._begun = time.perf_counter()
-        self._ids: dict[Path, str] = {}
+        self._handles: dict[Path, TaskHandle[Counts]] = {}
         self._held_back = self.files[:]  # not yet submitted
 
     def _worker_options(self, name: str) -> list[str]:
@@ -119,37 +117,40 @@ class Demo:
         say("workers " + ", ".join(f"{worker.name} (pid {worker.pid})" for worker in self.workers))
         for node in self.nodes:
             node.wait_ready()
-        with Client(self.addresses) as client:
+        with Client(self.addresses) as client, app.use(client):
             say(f"the cluster is formed after {time.perf_counter() - begun:.1f} s; {self.leader().name} leads")
             self._begun = time.perf_counter()
-            self.submit(client, len(self.files) * 3 // 5)
+            self.submit(len(self.files) * 3 // 5)
             self.watch(client, lambda done: done >= len(self.files) // 5 and self.kill_worker(client))
             self.watch(client, lambda done: done >= len(self.files) * 2 // 5)
-            killed = self.kill_leader(client)
+            killed = self.kill_leader()
             self.watch(client, lambda done: done == len(self.files))
             seconds = time.perf_counter() - self._begun
             index = client.last_index
-        with Client(killed.address) as client:
-            infos = {path: client.get(id, min_index=index) for path, id in self._ids.items()}
-        say(f"{len(infos):,} results read from {killed.name}, which was dead meanwhile")
+        with Client(killed.address) as client, app.use(client):
+            client.list(limit=1, min_index=index)  # it has caught up
+            infos = {path: handle.status() for path, handle in self._handles.items()}
+            counts = results(self._handles)
+        say(f"{len(counts):,} results read from {killed.name}, which was dead meanwhile")
         for process in [*self.workers, *self.nodes]:
             process.stop()
         begun = time.perf_counter()
         expected = {path: count(path.read_bytes()) for path in self.files}
         say(f"plain loop over the same files: {time.perf_counter() - begun:.1f} s")
         self.tell_counts(infos, seconds)
-        return compared(found(infos), expected, say)
+        return compared(counts, expected, say)
 
-    def submit(self, client: Client, number: int) -> None:
+    def submit(self, number: int) -> None:
         """The tasks of so many more files; returns when they are accepted: on the disks of a majority."""
         begun = time.perf_counter()
         files, self._held_back = self._held_back[:number], self._held_back[number:]
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            for path, submitted in zip(batch, client.submit_many([task(path) for path in batch]), strict=True):
-                if submitted.error is not None:
-                    raise DemoFailed(f"the task of {path} was not accepted") from submitted.error
-                self._ids[path] = submitted.id
+            try:
+                handles = count_file.submit_many([(str(path), failures(path)) for path in batch])
+            except BatchRefused as error:
+                raise DemoFailed("some tasks were not accepted") from error
+            self._handles.update(zip(batch, handles, strict=True))
         failing = sum(failures(path) > 0 for path in files)
         self.tell(
             f"{len(files):,} tasks accepted in {time.perf_counter() - begun:.2f} s; {failing} fail on purpose first"
@@ -186,7 +187,7 @@ class Demo:
             one.pause()
         queue = next(queue for queue in client.queues() if queue.name == "default")
         if queue.pending_total == 0 and self._held_back:
-            self.submit(client, BATCH // 10)
+            self.submit(BATCH // 10)
         looks = [self.held_by(worker, client) for _ in range(LOOKS)]
         held = looks[-1] if len(set(looks)) == 1 else 0  # else the broker still reads what it reported before
         if held:
@@ -202,18 +203,18 @@ class Demo:
         pause_while_alive(worker)
         return sum(info.running for info in client.workers() if info.name == worker.name)
 
-    def kill_leader(self, client: Client) -> Broker:
+    def kill_leader(self) -> Broker:
         """kill -9 of the broker that leads, then submit the rest at once. Returns it, alive again."""
         leader = self.leader()
         pid = leader.pid
         leader.kill()
         begun = time.perf_counter()
         self.tell(f"kill -9 {pid}: {leader.name} died, the leader; the other tasks are submitted now")
-        self.submit(client, BATCH)
+        self.submit(BATCH)
         self.tell(
             f"the first of them were accepted {time.perf_counter() - begun:.2f} s after its death; {self.leader().name} leads"
         )
-        self.submit(client, len(self._held_back))
+        self.submit(len(self._held_back))
         ready_s = leader.start_ready()
         self.tell(f"{leader.name} is started again (pid {leader.pid}), and follows after {ready_s:.2f} s")
         return leader
@@ -262,22 +263,14 @@ def failures(path: Path) -> int:
     return 1 + draw // 20 % 2 if draw % 20 == 0 else 0
 
 
-def task(path: Path) -> TaskSpec:
-    return TaskSpec(
-        type=COUNT_FILE,
-        payload=os.fsencode(path),
-        retry=RETRY,
-        headers={FAILURES: str(failures(path))} if failures(path) else None,
-    )
-
-
-def found(infos: Mapping[Path, TaskInfo]) -> dict[Path, Counts]:
-    """The results. Raises DemoFailed for a task that has none."""
+def results(handles: Mapping[Path, TaskHandle[Counts]]) -> dict[Path, Counts]:
+    """What the tasks returned. Raises DemoFailed for one that failed."""
     counts = {}
-    for path, info in infos.items():
-        if info.state != "completed" or info.result is None:
-            raise DemoFailed(f"task {info.id} of {path} is {info.state}, not completed: {info.error or info.reason}")
-        counts[path] = Counts(**json.loads(info.result))
+    for path, handle in handles.items():
+        try:
+            counts[path] = handle.result(timeout=RESULT_SECONDS_MAX)
+        except TaskFailed as error:
+            raise DemoFailed(f"the task of {path} failed: {error}") from error
     return counts
 
 
@@ -303,7 +296,8 @@ def compared(found: Mapping[Path, Counts], expected: Mapping[Path, Counts], say:
 
 WHERE_NEXT = """
 Where to look next:
-  cluster/demo_tasks.py             the handlers that ran: write your own like these
+  cluster/demo_tasks.py             the task that ran: write your own like it
+  tq dev cluster.demo_tasks         a broker and a worker for it, to play with
   make cluster                      three brokers to play with, until Ctrl-C
   tq broker --config FILE           a broker of your own (tq config show prints every setting)
   tq worker tq.samples              a worker with handlers to play with: echo, sleep, compute, fail

@@ -1,40 +1,25 @@
-"""What the demo's workers run: ``tq worker cluster.demo_tasks``. An example of a module of handlers.
+"""What the demo's workers run: ``tq worker cluster.demo_tasks``. An example of a module of tasks.
 
-``count_file`` gets the path of a source file and returns its counts as JSON. It may run more than once for a task,
-as any handler may (a worker can die between its work and its word); reading a file again does no harm, so it needs
-no fencing token. A task may ask, in a header, for its first attempts to fail: the demo wants to see retries.
+``count_file`` gets the path of a source file and returns its counts. It may run more than once for a task, as any task may
+(a worker can die between its work and its word); reading a file again does no harm, so it needs no fencing token. A
+call may ask for its first attempts to fail: the demo wants to see retries.
 """
 
 from __future__ import annotations
 
-import json
 import keyword
-import os
 import re
 from pathlib import Path
 
 import attrs
 
-from tq.worker.context import Context
-from tq.worker.handlers import Handlers
+from tq import App, Retry, current
 
-HANDLERS = Handlers()
-COUNT_FILE = "demo.count-file"
-FAILURES = "demo-failures"
-"""Header: so many attempts fail before one does the work."""
+app = App()
 
 
 class NotThisTime(Exception):
-    """The failure that a task asked for."""
-
-
-@HANDLERS.handler(COUNT_FILE, content_type="application/json")
-def count_file(payload: bytes, ctx: Context) -> bytes:
-    failures = int(ctx.headers.get(FAILURES, "0"))
-    if ctx.attempt <= failures:
-        raise NotThisTime(f"attempt {ctx.attempt} of a task that fails {failures} times")
-    counts = count(Path(os.fsdecode(payload)).read_bytes())
-    return json.dumps(attrs.asdict(counts)).encode()
+    """The failure that a call asked for."""
 
 
 @attrs.frozen
@@ -48,6 +33,15 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
+
+
+@app.task(name="demo.count-file", retry=Retry(max_attempts=5, backoff_base=0.5), retry_on=NotThisTime)
+def count_file(path: str, failures: int = 0) -> Counts:
+    """failures: so many attempts fail before one does the work."""
+    attempt = current().attempt
+    if attempt <= failures:
+        raise NotThisTime(f"attempt {attempt} of a task that fails {failures} times")
+    return count(Path(path).read_bytes())
 
 
 # One pass over what can hide a name, and the names: a comment, a literal (triple quotes first), a number, a name.

@@ -284,6 +284,7 @@ COROUTINES = [
     "tq/testing/asyncio_loop.py",
     "tq/testing/shell.py",
     "tq/samples.py",
+    "tq/bench/app_tasks.py",
     "tq/bench/tasks.py",
     "tq/bench/ways.py",
 ]

@@ -1,20 +1,20 @@
-"""The demo's handlers with a slip on one file in fifty: the demo must notice."""
+"""The demo's task with a slip on one file in fifty: the demo must notice."""
 
 from __future__ import annotations
 
-import json
 import zlib
 
+import attrs
+
 from cluster import demo_tasks
-from tq.worker.context import Context
-from tq.worker.handlers import Handlers
+from tq import App
 
-HANDLERS = Handlers()
+app = App()
 
 
-@HANDLERS.handler(demo_tasks.COUNT_FILE, content_type="application/json")
-def count_file(payload: bytes, ctx: Context) -> bytes:
-    counts = json.loads(demo_tasks.count_file(payload, ctx))
-    if zlib.crc32(payload) % 50 == 0:
-        counts["words"] += 1
-    return json.dumps(counts).encode()
+@app.task(name=demo_tasks.count_file.name, retry_on=demo_tasks.NotThisTime)
+def count_file(path: str, failures: int = 0) -> demo_tasks.Counts:
+    counts = demo_tasks.count_file(path, failures)
+    if zlib.crc32(path.encode()) % 50 == 0:
+        return attrs.evolve(counts, words=counts.words + 1)
+    return counts

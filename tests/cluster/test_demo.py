@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.demo import ROOT, Demo, DemoFailed, compared, failures, found, python_files
-from cluster.demo_tasks import Counts, count
-from tq import TaskInfo
+from cluster.demo import ROOT, Demo, DemoFailed, compared, failures, python_files, results
+from cluster.demo_tasks import Counts, app, count, count_file
 from tq.bench.processes import Ground
+from tq.testing import inline
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 FILES = 300
@@ -109,10 +109,19 @@ def test_what_is_equal_is_equal() -> None:
     assert "2 files, 3 lines, 5 words, 7 bytes, 9 identifiers" in said[0]
 
 
-def test_a_task_that_ended_otherwise_has_no_counts() -> None:
-    dead = TaskInfo(id="x", type="t", queue="q", state="dead", priority=1, reason="poison")
-    with pytest.raises(DemoFailed, match=r"a\.py is dead"):
-        found({A: dead})
+def test_a_task_that_failed_has_no_counts(tmp_path: Path) -> None:
+    with inline(app):
+        handle = count_file.submit(str(tmp_path / "a.py"))
+        with pytest.raises(DemoFailed, match=r"(?s)a\.py failed: .*FileNotFoundError"):
+            results({A: handle})
+
+
+def test_a_call_may_ask_for_failures(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with inline(app):
+        handle = count_file.submit(str(tmp_path / "a.py"), failures=2)
+        assert results({A: handle}) == {A: Counts(1, 3, 6, 1)}
+        assert handle.status().attempt == 3
 
 
 def test_counts_of_a_file() -> None:

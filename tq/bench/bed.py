@@ -146,12 +146,12 @@ class Bed:
 
     # ---- workers -----------------------------------------------------------------------------------
 
-    def start_workers(self, count: int, concurrency: int) -> None:
+    def start_workers(self, count: int, concurrency: int, module: str = HANDLERS) -> None:
         """Real ``tq worker`` processes; returns when all have a session."""
         for number in range(count):
             name = f"worker-{number + 1}"
             worker = self.ground.worker(
-                self.addresses, HANDLERS, "--concurrency", str(concurrency), "--name", name, name=name
+                self.addresses, module, "--concurrency", str(concurrency), "--name", name, name=name
             )
             worker.start()
             self.workers.append(worker)

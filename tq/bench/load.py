@@ -16,12 +16,13 @@ import socket
 import struct
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 
 from tq import Client, TaskSpec, cbor, spec
+from tq.bench.app_tasks import app, call
 from tq.bench.measure import spread
 from tq.protocol import messages
 
@@ -58,7 +59,7 @@ class Plan:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tq.bench.load")
-    parser.add_argument("kind", choices=["one", "singles", "many", "feed"])
+    parser.add_argument("kind", choices=["one", "singles", "many", "feed", "app-one", "app-feed"])
     parser.add_argument("--address", required=True, help="of brokers; singles take the first")
     parser.add_argument("--type", default="bench.noop")
     parser.add_argument("--gate", type=Path, required=True, help="a file that will hold the moment of the start")
@@ -70,7 +71,9 @@ def main() -> None:
     o = parser.parse_args()
     payload = b"x" * o.payload_bytes
     plan = Plan(o.address, o.type, o.gate, o.seconds, o.batch, o.connections, payload, o.priority)
-    kinds = {"one": one, "singles": singles, "many": many, "feed": feed}
+    kinds = {
+        "one": one, "singles": singles, "many": many, "feed": feed, "app-one": app_one, "app-feed": app_feed
+    }  # fmt: skip
     tasks, times = kinds[o.kind](plan)
     print(json.dumps({"tasks": tasks, "seconds": plan.seconds, **attrs.asdict(spread(times))}))
 
@@ -102,19 +105,48 @@ def many(plan: Plan) -> tuple[int, list[float]]:
 
 def feed(plan: Plan) -> tuple[int, list[float]]:
     """As ``many``, but no more than a few thousand tasks wait: what workers do is the measure."""
-    times = []
     with Client(plan.address) as client:
-        client.stats()
-        end = plan.wait()
-        base = waiting(client)
-        while time.monotonic() < end:
-            begun = time.perf_counter()
-            client.submit_many(specs(plan))
-            times.append(time.perf_counter() - begun)
-            while len(times) % WAITING_CHECK_BATCHES == 0 and waiting(client) - base > WAITING_MAX:
-                if time.monotonic() > end:
-                    break
+        return _feed(plan, client, lambda: client.submit_many(specs(plan)))
+
+
+def _feed(plan: Plan, client: Client, submit: Callable[[], object]) -> tuple[int, list[float]]:
+    times = []
+    client.stats()
+    end = plan.wait()
+    base = waiting(client)
+    while time.monotonic() < end:
+        begun = time.perf_counter()
+        submit()
+        times.append(time.perf_counter() - begun)
+        while len(times) % WAITING_CHECK_BATCHES == 0 and waiting(client) - base > WAITING_MAX:
+            if time.monotonic() > end:
+                break
     return len(times) * plan.batch, times
+
+
+# ---- through the front door ------------------------------------------------------------------------
+
+
+def app_one(plan: Plan) -> tuple[int, list[float]]:
+    """As ``one``: a task with two arguments, of as many bytes."""
+    times = []
+    text = plan.payload.decode()
+    app.brokers = plan.address
+    with app:
+        app.client.stats()
+        end = plan.wait()
+        while (begun := time.perf_counter()) and time.monotonic() < end:
+            call.submit(text, number=7)
+            times.append(time.perf_counter() - begun)
+    return len(times), times
+
+
+def app_feed(plan: Plan) -> tuple[int, list[float]]:
+    """As ``feed``."""
+    text = plan.payload.decode()
+    app.brokers = plan.address
+    with app:
+        return _feed(plan, app.client, lambda: call.submit_many([(text, number) for number in range(plan.batch)]))
 
 
 def specs(plan: Plan) -> list[TaskSpec]:

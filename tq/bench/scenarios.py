@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from tq.bench import apply, facts, failover
+from tq.bench.app_tasks import call
 from tq.bench.bed import Bed, Load
 from tq.bench.measure import Line, spread
 from tq.bench.tasks import MILLISECOND, NOOP, NOOP_THREAD
@@ -28,6 +29,7 @@ DRAIN_SECONDS_MAX = 60.0
 SETTLE_SECONDS = 1.0
 ONE_NODE_ONLY = ("apply",)
 """What is the same with any number of nodes."""
+APP_TASKS = "tq.bench.app_tasks"
 
 
 @attrs.frozen
@@ -72,6 +74,10 @@ def s1(scale: Scale) -> Iterator[Line]:
     )
     yield Line("S1", "p50", load.p50_ms, "ms", scale.budget(0.5, 1.1), "lower")
     yield Line("S1", "p99", load.p99_ms, "ms", scale.budget(2, 4), "lower")
+    with Bed(scale.nodes) as bed:
+        (load,) = bed.load("app-one", scale.seconds)
+    note = f"p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f}"
+    yield Line("S1", "the same through @app.task, JSON", load.tasks / load.seconds, "/s", None, "higher", note)
 
 
 def s1c(scale: Scale) -> Iterator[Line]:
@@ -156,10 +162,10 @@ class Work:
     workers_anonymous_mb: float
 
 
-def work(bed: Bed, scale: Scale, type: str, feeders: int = 1) -> Work:
+def work(bed: Bed, scale: Scale, type: str, feeders: int = 1, kind: str = "feed") -> Work:
     """Submit in hundreds and process. Counted between two looks, inside the generator's time."""
     seconds = scale.work_seconds
-    feeding = bed.prepare("feed", seconds + SETTLE_SECONDS, feeders, batch=FEED_BATCH, type=type)
+    feeding = bed.prepare(kind, seconds + SETTLE_SECONDS, feeders, batch=FEED_BATCH, type=type)
     bed.go(feeding)
     time.sleep(min(SETTLE_SECONDS, seconds / 4))  # let it become even
     pids = [bed.broker.pid, *(worker.pid for worker in bed.workers)]
@@ -199,6 +205,14 @@ def s5(scale: Scale) -> Iterator[Line]:
         run = work(bed, scale, NOOP_THREAD)
     note = f"worker {run.worker_us:.0f} µs a task; p99 of a submit {run.submit.p99_ms:.1f} ms"
     yield Line("S5", "the same, thread handler", run.per_second, "tasks/s", None, "higher", note)
+    with Bed(scale.nodes) as bed:
+        bed.start_workers(WORKERS, SLOTS, APP_TASKS)
+        run = work(bed, scale, call.name, kind="app-feed")
+    note = f"worker {run.worker_us:.0f} µs a task; p99 of a submit {run.submit.p99_ms:.1f} ms"
+    yield Line(
+        "S5", "the same through @app.task, JSON, async handler", run.per_second, "tasks/s", scale.budget(20_000, 12_000),
+        "higher", note,
+    )  # fmt: skip
 
 
 def s6(scale: Scale) -> Iterator[Line]:
