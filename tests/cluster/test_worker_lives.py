@@ -41,10 +41,10 @@ class Field:
     def write(self, text: str, name: str = "mine.py") -> None:
         (self.folder / name).write_text(HEAD + textwrap.dedent(text))
 
-    def worker(self, *arguments: str, name: str = "worker") -> Process:
+    def worker(self, *arguments: str, name: str = "worker", module: str = "mine") -> Process:
         environ = {"PYTHONDONTWRITEBYTECODE": "1"}
         worker = self.ground.worker(
-            self.broker, "mine", "--name", name, *arguments, name=name, path=[self.folder, ROOT], environ=environ
+            self.broker, module, "--name", name, *arguments, name=name, path=[self.folder, ROOT], environ=environ
         )
         worker.start()
         return worker
@@ -86,11 +86,11 @@ def test_a_worker_begins_anew_after_so_many_tasks_in_the_same_process_and_loses_
         HANDLERS.register("asyncio", coroutine, executor="asyncio")
     """)
     worker = field.worker("--max-tasks", "20")
-    ids = [id for name in ("thread", "async", "asyncio") for id in field.submit(name, 40)]
+    ids = [id for name in ("thread", "async", "asyncio") for id in field.submit(name, 20)]
     said = [result.decode().split() for result in field.results(ids)]
     assert {int(pid) for pid, _life in said} == {worker.pid}
     lives = [life for _pid, life in said]
-    assert len(set(lives)) >= 5
+    assert len(set(lives)) >= 3
     assert max(map(lives.count, lives)) <= 20 + 4, "those that ran when the limit was reached end, too"
     assert worker.stop() == 0
     assert list(field.client.workers()) == []
@@ -103,12 +103,12 @@ def test_a_worker_that_takes_too_much_memory_begins_anew(field: Field) -> None:
         KEPT = []
         @HANDLERS.handler("leak")
         def leak(payload, ctx):
-            KEPT.append(bytes(40_000_000).replace(b"\\0", b"x"))
-            time.sleep(0.2)  # work
+            KEPT.append(b"x" * 40_000_000)
+            time.sleep(0.25)  # work
             return LIFE.encode()
     """)
-    worker = field.worker("--max-memory-mb", "250", "--concurrency", "1")
-    assert len(set(field.results(field.submit("leak", 14)))) >= 2
+    worker = field.worker("--max-memory-mb", "150", "--concurrency", "1")
+    assert len(set(field.results(field.submit("leak", 8)))) >= 2
     assert "MiB of memory" in worker.tail()
 
 
@@ -119,10 +119,10 @@ def test_child_processes_end_singly(field: Field) -> None:
         def child(payload, ctx): return f"{os.getpid()} {os.getppid()}".encode()
     """)
     worker = field.worker("--max-tasks", "5", "--concurrency", "2")
-    said = [result.decode().split() for result in field.results(field.submit("child", 30))]
+    said = [result.decode().split() for result in field.results(field.submit("child", 20))]
     assert {int(parent) for _pid, parent in said} == {worker.pid}
     pids = [pid for pid, _parent in said]
-    assert len(set(pids)) >= 6
+    assert len(set(pids)) >= 4
     assert max(map(pids.count, pids)) <= 5
     assert worker.tail().count("session opened") == 1
     assert worker.stop() == 0
@@ -250,34 +250,36 @@ def test_resources_and_middleware_serve_each_kind_of_handler(field: Field) -> No
     assert [line for line in closed if line != "close child"] == ["close loop", "close pool", "close db"]
 
 
-@pytest.mark.parametrize(
-    ("factory", "executor", "text"),
-    [
-        ("def make(): raise OSError('no database')", "thread", "resource 'db' could not be made: OSError: no database"),
-        ("async def make(): raise OSError('no database')", "async", "resource 'db' could not be made: OSError"),
-        ("async def make(): raise OSError('no database')", "asyncio", "resource 'db' could not be made: OSError"),
-        ("def make(): raise OSError('no database')", "process", "in a child process: resource 'db' could not be made"),
-        ("def make(): os._exit(7)", "process", "a child process did not get ready: its process ended with exit code 7"),
-    ],
-)
-def test_a_resource_that_cannot_be_made_stops_the_worker_before_it_claims(
-    field: Field, factory: str, executor: str, text: str
-) -> None:
-    kind = "async def" if executor.startswith("async") else "def"
-    field.write(f"""
-        {factory}
-        HANDLERS = Handlers(resources={{"db": make}})
-        {kind} handler(payload, ctx, db=resource()): return b"ran"
-        HANDLERS.register("t", handler, executor="{executor}")
-    """)
+NO_DATABASE = "make(): raise OSError('no database')"
+FAILURES = {
+    "thread": (f"def {NO_DATABASE}", "resource 'db' could not be made: OSError: no database"),
+    "async": (f"async def {NO_DATABASE}", "resource 'db' could not be made: OSError: no database"),
+    "asyncio": (f"async def {NO_DATABASE}", "resource 'db' could not be made: OSError: no database"),
+    "process": (f"def {NO_DATABASE}", "in a child process: resource 'db' could not be made: OSError: no database"),
+    "crashing": ("def make(): os._exit(7)", "a child process did not get ready: its process ended with exit code 7"),
+}
+
+
+def test_a_resource_that_cannot_be_made_stops_the_worker_before_it_claims(field: Field) -> None:
     (id,) = field.submit("t", 1)
-    worker = field.worker()
-    assert worker.wait(WAIT_S) == 1
-    assert text in worker.tail()
-    assert "Traceback" not in worker.tail()
+    workers = {}
+    for name, (factory, _text) in FAILURES.items():
+        executor = "process" if name == "crashing" else name
+        kind = "async def" if executor.startswith("async") else "def"
+        text = f"""
+            {factory}
+            HANDLERS = Handlers(resources={{"db": make}})
+            {kind} handler(payload, ctx, db=resource()): return b"ran"
+            HANDLERS.register("t", handler, executor="{executor}")
+        """
+        field.write(text, f"fails_{name}.py")
+        workers[name] = field.worker(name=name, module=f"fails_{name}")
+    for name, (_factory, text) in FAILURES.items():
+        assert workers[name].wait(WAIT_S) == 1
+        assert text in workers[name].tail()
+        assert "Traceback" not in workers[name].tail()
     info = field.client.get(id)
-    assert (info.state, info.attempt) == ("pending", 0)
-    assert info.history == ()
+    assert (info.state, info.attempt, info.history) == ("pending", 0, ())
 
 
 # ---- queues ----------------------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ from typing import Final, NoReturn
 import structlog
 
 from tq.errors import ConfigError, ResourceFailed, TqError
+from tq.world import RealClock
 
 POLL_S: Final = 0.5
+_NOW_MS: Final = RealClock().wall_ms
 Stamp = object
 
 
@@ -67,20 +69,40 @@ def files_of_failure(error: BaseException) -> set[str]:
 
 
 class Watch:
-    """Remembers how files were when it first saw them. ``folders``: changed when a Python file comes or goes there."""
+    """Remembers how files were when it first saw them.
 
-    def __init__(self, files: Callable[[], set[str]] = files_of_users, folders: Iterable[str] = ()) -> None:
+    since_ms: the Unix time at which the code began to be loaded. A file that was written after it has changed, though it
+    was not seen before: imports take their time, and people save meanwhile. One from the future has not: the worker
+    would begin anew for ever. folders: changed when a Python file comes or goes there.
+    """
+
+    def __init__(
+        self,
+        since_ms: int,
+        files: Callable[[], set[str]] = files_of_users,
+        folders: Iterable[str] = (),
+        now_ms: Callable[[], int] = _NOW_MS,
+    ) -> None:
+        self._since_ns = since_ms * 1_000_000
+        self._now_ms = now_ms
         self._files = files
         self._folders = list(folders)
         self._known: dict[str, Stamp] = {}
+        self._found: str | None = None
         self.look()
 
     def look(self) -> str | None:
-        """What has changed, or None."""
+        """What has changed since, or None."""
+        if self._found is not None:
+            return self._found
         for path, stamp in self._stamps():
-            if self._known.setdefault(path, stamp) != stamp:
-                return path
-        return None
+            if path not in self._known:
+                self._known[path] = stamp
+                if isinstance(stamp, tuple) and self._since_ns < stamp[0] <= self._now_ms() * 1_000_000:
+                    self._found = path
+            elif self._known[path] != stamp:
+                self._found = path
+        return self._found
 
     def _stamps(self) -> Iterator[tuple[str, Stamp]]:
         for path in self._files() | self._known.keys() - set(self._folders):
@@ -107,9 +129,9 @@ def _python_files(folder: str) -> Stamp:
 class Watcher(threading.Thread):
     """Calls ``changed`` once, on its own thread, with the first file that has changed."""
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
+    def __init__(self, since_ms: int, changed: Callable[[str], None]) -> None:
         super().__init__(name="tq-reload", daemon=True)
-        self._watch = Watch()
+        self._watch = Watch(since_ms)
         self._changed = changed
         self._stopped = threading.Event()
 
@@ -124,29 +146,27 @@ class Watcher(threading.Thread):
                 return
 
 
-def until_it_begins(run: Callable[[], int], wait: Callable[[float], object], anew: int) -> int:
-    """``run``; if the user's code keeps it from beginning, say why, wait for a change, and answer ``anew``."""
+def until_it_begins(run: Callable[[], int], since_ms: int, wait: Callable[[float], object], anew: int) -> int:
+    """``run``; if the user's code keeps it from beginning, say why, wait for a change, and answer ``anew``.
+
+    since_ms: now, in Unix time. wait: let so many seconds pass.
+    """
     log = structlog.get_logger("tq.worker")
     try:
         return run()
     except Exception as error:
         if isinstance(error, TqError) and not isinstance(error, (ConfigError, ResourceFailed)):
             raise  # it has begun, and a broker refuses it
+        paths = files_of_users() | files_of_failure(error)
+        folders = {os.getcwd(), *(os.path.dirname(path) for path in paths)}
+        watch = Watch(since_ms, lambda: paths | _all_python_files(folders), sorted(folders))
         log.error("cannot begin; waiting for a change of the code", exc_info=error)
-        log.info("begins anew", why=f"{wait_for_change(error, wait)} has changed")
-        return anew
-
-
-def wait_for_change(error: BaseException, wait: Callable[[float], object]) -> str:
-    """Until something changes that may mend ``error``; what that was. wait: let so many seconds pass."""
-    paths = files_of_users() | files_of_failure(error)
-    folders = {os.getcwd(), *(os.path.dirname(path) for path in paths)}
-    watch = Watch(lambda: paths | _all_python_files(folders), sorted(folders))
-    while True:
-        wait(POLL_S)
         path = watch.look()
-        if path is not None:
-            return path
+        while path is None:
+            wait(POLL_S)
+            path = watch.look()
+        log.info("begins anew", why=f"{path} has changed")
+        return anew
 
 
 def _all_python_files(folders: set[str]) -> set[str]:

@@ -20,7 +20,7 @@ from tq.worker.core import Settings
 from tq.worker.handlers import Loaded, load
 from tq.worker.recycling import Recycling
 from tq.worker.worker import ANEW, Worker
-from tq.world import RealRandom
+from tq.world import RealClock, RealRandom
 
 QUEUE_DEFAULT: Final = "default"
 
@@ -63,7 +63,8 @@ def main(options: Options) -> int:
     logs.configure(options.log_level, "json" if options.log_format == "json" else "text")
     folder = os.getcwd()
     if options.is_reloading:
-        code = reload.until_it_begins(lambda: live(options), threading.Event().wait, ANEW)
+        now_ms = RealClock().wall_ms()
+        code = reload.until_it_begins(lambda: live(options, now_ms), now_ms, threading.Event().wait, ANEW)
     else:
         code = live(options)
     if code == ANEW:
@@ -76,8 +77,8 @@ def queues_of(app: object | None) -> list[str]:
     return list(getattr(app, "queues", ())) or [QUEUE_DEFAULT]
 
 
-def live(options: Options) -> int:
-    """One life of a worker. The exit code, or ANEW."""
+def live(options: Options, since_ms: int | None = None) -> int:
+    """One life of a worker. The exit code, or ANEW. since_ms: the Unix time now, to begin anew when its code changes."""
     loaded = load(options.module)
     random = RealRandom()
     settings = Settings(
@@ -100,7 +101,7 @@ def live(options: Options) -> int:
         options.module,
         parse(_brokers(options, loaded)),
         recycling=Recycling(options.tasks_max, options.memory_bytes_max),
-        is_reloading=options.is_reloading,
+        reload_since_ms=since_ms,
     )
     _freeze_garbage()
     return trio.run(worker.serve)

@@ -62,10 +62,11 @@ class Worker:
         brokers: list[Address],
         *,
         recycling: Recycling = NEVER,
-        is_reloading: bool = False,
+        reload_since_ms: int | None = None,
         last_resort: Callable[[float], LastResort] = LastResort,
     ) -> None:
-        """module: what child processes import.
+        """module: what child processes import. reload_since_ms: begin anew when its code changes, which began to be loaded
+        at this Unix time.
 
         Raises:
             ConfigError: resources or middleware do not fit the handlers.
@@ -77,7 +78,7 @@ class Worker:
         self._module = module
         self._brokers = brokers
         self._recycling = recycling
-        self._is_reloading = is_reloading
+        self._reload_since_ms = reload_since_ms
         self._ending = last_resort(END_S)
         self._closing = last_resort(CLOSE_S)
         self._log = structlog.get_logger("tq.worker")
@@ -242,8 +243,9 @@ class Worker:
             slots=settings.concurrency,
             brokers=str(Addresses(brokers)),
         )
-        watcher = Watcher(lambda path: soon(lambda: self._begin_anew(f"{path} has changed")))
-        if self._is_reloading:
+        watcher: Watcher | None = None
+        if self._reload_since_ms is not None:
+            watcher = Watcher(self._reload_since_ms, lambda path: soon(lambda: self._begin_anew(f"{path} has changed")))
             watcher.start()
         if self._recycling.memory_bytes_max is not None:
             nursery.start_soon(self._watch_memory, life)
@@ -251,7 +253,8 @@ class Worker:
         nursery.start_soon(shell.connect)
         await shell.run()
         heartbeats.stop()
-        watcher.stop()
+        if watcher is not None:
+            watcher.stop()
 
     def _counting(self, done: Done, life: Life) -> Done:
         def count(job: Job, said: Said) -> None:

@@ -17,6 +17,7 @@ from tq.errors import ConfigError, ResourceFailed, Unsupported
 from tq.worker.reload import Watch, Watcher, files_of_failure, files_of_users, until_it_begins
 
 ANEW = -1
+NOW_MS = 4_000_000_000_000  # later than any file is written
 
 
 def module(name: str, file: object) -> types.ModuleType:
@@ -50,11 +51,11 @@ def test_a_change_is_one_of_time_or_size_or_that_it_went(tmp_path: Path) -> None
     path = tmp_path / "a.py"
     for text, mtime_ns in (("x = 1", 2), ("x = 10", 1)):
         write(path, "x = 1", 1)
-        watch = Watch(lambda: {str(path)})
+        watch = Watch(NOW_MS, lambda: {str(path)})
         assert watch.look() is None
         write(path, text, mtime_ns)
         assert watch.look() == str(path)
-    watch = Watch(lambda: {str(path)})
+    watch = Watch(NOW_MS, lambda: {str(path)})
     path.unlink()
     assert watch.look() == str(path)
 
@@ -62,7 +63,7 @@ def test_a_change_is_one_of_time_or_size_or_that_it_went(tmp_path: Path) -> None
 def test_modules_that_are_imported_later_are_watched_from_then_on(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     files: set[str] = set()
-    watch = Watch(lambda: files)
+    watch = Watch(NOW_MS, lambda: files)
     write(path, "x = 1", 1)
     files.add(str(path))
     assert watch.look() is None
@@ -71,13 +72,22 @@ def test_modules_that_are_imported_later_are_watched_from_then_on(tmp_path: Path
     assert watch.look() == str(path)
 
 
+def test_what_was_saved_while_the_code_was_loaded_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    write(path, "x = 1", 5_000_000)
+    assert Watch(5, lambda: {str(path)}).look() is None
+    watch = Watch(4, lambda: {str(path)})
+    assert [watch.look(), watch.look()] == [str(path)] * 2
+    assert Watch(4, lambda: {str(path)}, now_ms=lambda: 4).look() is None, "written in the future"
+
+
 def test_the_watcher_tells_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tq.worker.reload.POLL_S", 0.001)
     path = tmp_path / "a.py"
     write(path, "x = 1", 1)
     monkeypatch.setitem(sys.modules, "a_module_of_mine", module("a_module_of_mine", str(path)))
     told = []
-    watcher = Watcher(told.append)
+    watcher = Watcher(NOW_MS, told.append)
     watcher.start()
     write(path, "x = 2", 2)
     watcher.join(20)
@@ -85,7 +95,7 @@ def test_the_watcher_tells_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_watcher_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    watcher = Watcher(lambda path: None)
+    watcher = Watcher(NOW_MS, lambda path: None)
     watcher.stop()
     watcher.start()
     watcher.join(20)
@@ -135,7 +145,7 @@ def test_code_that_cannot_be_loaded_is_told_and_the_next_change_waited_for(
         raise failure("x = (", tmp_path / "a.py")
 
     with structlog.testing.capture_logs() as logs:
-        assert until_it_begins(run, wait, ANEW) == ANEW
+        assert until_it_begins(run, NOW_MS, wait, ANEW) == ANEW
     assert len(waits) == 3
     assert [entry["event"] for entry in logs] == ["cannot begin; waiting for a change of the code", "begins anew"]
     assert isinstance(logs[0]["exc_info"], SyntaxError)
@@ -149,8 +159,8 @@ def test_what_is_no_matter_of_the_code_is_raised() -> None:
         raise AssertionError("it waits")
 
     with pytest.raises(Unsupported):
-        until_it_begins(refused, no_wait, ANEW)
-    assert until_it_begins(lambda: 0, no_wait, ANEW) == 0
+        until_it_begins(refused, NOW_MS, no_wait, ANEW)
+    assert until_it_begins(lambda: 0, NOW_MS, no_wait, ANEW) == 0
 
 
 @pytest.mark.parametrize("error", [ConfigError("no handlers"), ResourceFailed("no database")])
@@ -162,4 +172,4 @@ def test_what_a_change_may_mend_is_waited_for(
     def run() -> int:
         raise error
 
-    assert until_it_begins(run, lambda _seconds: write(tmp_path / "a.py", "", 1), ANEW) == ANEW
+    assert until_it_begins(run, NOW_MS, lambda _seconds: write(tmp_path / "a.py", "", 1), ANEW) == ANEW
