@@ -307,8 +307,11 @@ def test_a_large_request_that_is_cancelled_does_not_break_the_connection(run: Ru
 def test_a_cancelled_subscription_is_ended(run: Run) -> None:
     async def main() -> None:
         async with AsyncClient(broker.address) as client:
-            with anyio.move_on_after(0.05):
-                await client.events()
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.events().__aenter__)
+                await until(lambda: bool(broker.requests))
+                group.cancel_scope.cancel()
+            await until(lambda: len(broker.requests) == 2)
             broker.drop()
             await client.submit("echo")
         assert [type(request) for request in broker.requests] == [m.Subscribe, m.Unsubscribe, m.SubmitTask]
@@ -435,7 +438,7 @@ def test_events_end_when_nothing_comes(run: Run) -> None:
 
     async def main() -> None:
         async with AsyncClient(broker.address) as client:
-            assert [event.position async for event in client.events(after=(3, 0), timeout=0.1)] == [(9, 1)]
+            assert [event.position async for event in client.events(after=(3, 0), timeout=0.5)] == [(9, 1)]
             assert feed.subscriptions[0].after == [3, 0]
 
     with FakeBroker(feed) as broker:
