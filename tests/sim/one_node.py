@@ -415,11 +415,14 @@ class Life:
         key = world.call("client", "cancel", ids=[id.hex()])
 
         def on_reply(reply: m.Message) -> None:
-            if isinstance(reply, m.CancelReply):
-                states = [State(item[0]).name.lower() for item in reply.items]
-                world.answered(key, index=reply.index, states=states)
-            else:
+            if not isinstance(reply, m.CancelReply):
                 self._refused(key, reply)
+                return
+            state, error = reply.items[0]
+            if error is not None:  # the submission was lost with the power
+                world.answered(key, index=reply.index, error=error[0])
+            else:
+                world.answered(key, index=reply.index, states=[State(state).name.lower()])
 
         self.peer.ask(lambda rid: m.CancelTask(rid, [id], 300), on_reply)
 
