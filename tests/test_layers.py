@@ -55,7 +55,8 @@ ROOMS: dict[str, set[str]] = {
     "app": LEAVES | {"client", "worker", "verdicts", "spec"},
     "samples": {"worker", "verdicts"},
     "broker": BYTES | {"world", "protocol", "store", "machine", "raft", "config", "logs", "metrics", "version"},
-    "cli": LEAVES | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev", "logs", "sim"},
+    "cli": LEAVES
+    | {"protocol", "client", "config", "version", "world", "broker", "worker", "bench", "dev", "logs", "sim"},
     "dev": LEAVES,
     "sim": BYTES
     | {"world", "protocol", "store", "machine", "raft", "broker", "client", "worker", "config", "verdicts"},
