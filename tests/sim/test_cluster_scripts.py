@@ -614,16 +614,21 @@ def test_progress_is_known_to_the_leader_and_said_anew_to_the_next_one():
     assert at_the_leader()["progress"]["done"] == 4
 
 
-def test_a_follower_does_not_say_that_there_are_no_workers():
+def test_each_node_knows_whether_there_is_a_worker():
     cluster = started()
-    _leader, near, other = leader_and_followers(cluster)
-    worker, reader = Talk(cluster, near), Talk(cluster, other)
-    worker.register()
+    leader, near, other = leader_and_followers(cluster)
+    worker = Talk(cluster, near)
+    talks = [worker, Talk(cluster, other), Talk(cluster, leader)]
     worker.submit(1)
-    for talk in (worker, reader):
+    for talk in talks:
+        told = talk.call(m.ExplainTask, task_id(1), min_index=worker.last_index)
+        assert "no worker is connected" in told.why
+        assert told.facts["has_worker"] is False
+    worker.register()
+    for talk in talks:
         told = talk.call(m.ExplainTask, task_id(1), min_index=worker.last_index)
         assert "first in line" in told.why
-        assert "has_worker" not in told.facts
+        assert told.facts["has_worker"] is True
 
 
 def test_a_cancel_survives_the_leader_that_took_it():

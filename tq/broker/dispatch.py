@@ -536,15 +536,9 @@ class Dispatch:
 
     def _explain(self, connection: Connection, message: m.ExplainTask) -> None:
         def answer() -> m.Message:
-            workers = None  # the leader knows them
-            if self._facts.is_serving:
-                workers = {
-                    (queue, type_)
-                    for life in self._leases.sessions.values()
-                    for queue in life.queues
-                    for type_ in life.types
-                }  # fmt: skip
-            why, facts = queries.explain(self._facts.txn, message.id, self._facts.log_time_ms(), workers)
+            txn = self._facts.txn
+            workers = queries.worked(txn)
+            why, facts = queries.explain(txn, message.id, self._facts.log_time_ms(), workers)
             return m.ExplainReply(message.rid, self._facts.applied_index, why, self._with_progress(facts))
 
         self._at(connection, message.rid, message.min_index, answer)

@@ -25,7 +25,7 @@ def explain(
 
     Args:
         now_ms: log time.
-        workers: (queue, type) of all open sessions, None where this node does not know them.
+        workers: (queue, type) of all open sessions; None: nothing is said of them.
 
     Raises NotFound.
     """

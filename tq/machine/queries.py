@@ -48,6 +48,7 @@ __all__ = [
     "ready",
     "session_record",
     "sessions",
+    "worked",
 ]
 
 jobs_unfinished = jobs.unfinished
@@ -106,6 +107,11 @@ def sessions(txn: ReadTxn) -> Iterator[tuple[bytes, str, list[str], list[str]]]:
     for key, value in scan_all(txn, Table.SESSIONS):
         if len(key) == limits.ID_BYTES:
             yield (key, *cbor.loads(value))
+
+
+def worked(txn: ReadTxn) -> set[tuple[str, str]]:
+    """``(queue, type)`` of all tasks that open sessions would take: sessions are of the log, so every node knows them."""
+    return {(queue, type_) for _, _, types, queues in sessions(txn) for queue in queues for type_ in types}
 
 
 def session_record(txn: ReadTxn, session: bytes) -> tuple[str, list[str], list[str]] | None:
