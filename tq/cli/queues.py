@@ -159,7 +159,7 @@ def resume(
     """
     with connect(context, brokers, timeout, verbose) as client:
         done = client.resume(queue)
-    _changed(world(context), output, done, f"{queue} is not paused")
+    _changed(world(context), output, done, f"{queue} is not paused any more")
 
 
 @told

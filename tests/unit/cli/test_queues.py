@@ -65,7 +65,7 @@ def test_pause_and_resume() -> None:
     client = FakeClient()
     done = run(client, "queues", "pause", "mail", "--reason", "provider is down")
     assert done.stdout == "mail is paused; tq queues resume mail ends it\n"
-    assert run(client, "queues", "resume", "mail").stdout == "mail is not paused\n"
+    assert run(client, "queues", "resume", "mail").stdout == "mail is not paused any more\n"
     assert client.asked == [("pause", ("mail",), {"reason": "provider is down"}), ("resume", ("mail",), {})]
     assert json.loads(run(client, "queues", "pause", "mail", "-o", "json").stdout)["paused"]["by"] == "ann@here"
     assert run(client, "queues", "set", "mail", "--max-length", "10000").stdout == "mail: max length 10000\n"
