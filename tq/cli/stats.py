@@ -25,7 +25,7 @@ def stats(
     verbose: Verbose = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Numbers of the node that answers, since its start.
+    """Numbers of the node that answers, since its start. JSON has the buckets of durations, too.
 
     Example: tq stats --output json
     """
@@ -39,11 +39,15 @@ def stats(
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; so are the counts of events, ``["a", "b", 1]``. Buckets are left out: they are for programs."""
     found: dict[str, Any] = {}
     for name, item in value.items():
         if isinstance(item, dict):
             found.update(flat(item, f"{prefix}{name}."))
+        elif name == "events":
+            found.update({f"events.{queue}.{kind}": count for queue, kind, count in item})
+        elif name == "buckets":
+            continue
         else:
             found[prefix + name] = item
     return found

@@ -16,3 +16,9 @@ def test_a_line_a_number_and_one_document() -> None:
 
 def test_flat() -> None:
     assert flat({"a": {"b": {"c": 1}, "d": 2}, "e": 3}) == {"a.b.c": 1, "a.d": 2, "e": 3}
+
+
+def test_what_is_for_programs_is_not_in_the_table() -> None:
+    assert flat(
+        {"submit_seconds": {"count": 2, "sum": 0.1, "buckets": [[0.5, 2], [None, 0]]}, "events": [["mail", "dead", 1]]}
+    ) == {"submit_seconds.count": 2, "submit_seconds.sum": 0.1, "events.mail.dead": 1}
