@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="\n".join(f"{name:<7} {fault.__doc__}" for name, fault in FAULTS.items()),
     )  # fmt: skip
     parser.add_argument("fault", choices=list(FAULTS))
-    parser.add_argument("node", help="n1, n2 ..., or leader")
+    parser.add_argument("node", help="n1, n2 ..., or leader: the one that leads now")
     parser.add_argument("--file", type=Path, default=spec.THREE, help="which cluster [three.toml]")
     options = parser.parse_args(argv)
     try:
