@@ -38,10 +38,10 @@ cluster-down: $(INSTALLED)  ## stop the three nodes
 	@$(BIN)/python -m cluster.up --down
 
 test: $(INSTALLED)  ## all tests, in their short forms
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m tests
 
 test-failed: $(INSTALLED)  ## the tests that failed the last time, once more
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m tests --failed
 
 check: $(INSTALLED)  ## types, lint, format
 	$(BIN)/python -m mypy
