@@ -135,7 +135,7 @@ class Parameters:
         return InvalidRequest(f"{self.name}() {why}", detail={"field": argument or "arguments"})
 
 
-_OTHER_VERSION: Final = "the task was submitted by another version of the code"
+_OTHER_VERSION: Final = "the task was submitted by another version of the code, or by hand"
 
 
 def _count(number: int) -> str:

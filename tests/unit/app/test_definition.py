@@ -95,7 +95,7 @@ def test_none_is_told_from_nothing() -> None:
             b'{"items":[],"cc":1}',
             "f() has no argument 'cc'; it has items, factor: the task was submitted by another version",
         ),
-        (b"{}", "f() is missing argument 'items': the task was submitted by another version of the code"),
+        (b"{}", "f() is missing argument 'items': the task was submitted by another version of the code, or by hand"),
         (b'{"items":[{"name":"a"}]}', "argument 'items'[0].price: 'price' is missing"),
         (b"[]", "the payload is no JSON object"),
     ],
