@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_worker_begins_anew_after_so_many_tasks_in_the_same_process_and_loses_
     lives = [life for _pid, life in said]
     assert len(set(lives)) >= 3
     assert max(map(lives.count, lives)) <= 20 + 4, "those that ran when the limit was reached end, too"
-    assert worker.stop() == 0
+    assert worker.stop() in (0, -signal.SIGTERM), "one that begins just then knows no signal yet, and holds nothing"
     assert list(field.client.workers()) == []
 
 
