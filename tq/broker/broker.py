@@ -123,7 +123,7 @@ class Broker:
             self._open_relayed,
             lambda connection: answer_requests(self, connection),
         )
-        others = [peer.id for peer in config.cluster.peers if peer.id != config.node.id]
+        self._others = others = [peer.id for peer in config.cluster.peers if peer.id != config.node.id]
         self.gather = Gather(
             others,
             lambda peer, message: send(peer, CHANNEL_STATUS, message),
@@ -341,8 +341,7 @@ class Broker:
 
     @property
     def disk_is_low(self) -> bool:
-        followers = [peer.id for peer in self.config.cluster.peers if peer.id != self.config.node.id]
-        return self.disk_watch.is_low or self.disk_watch.are_followers_low(followers, self._reachable)
+        return self.disk_watch.is_low or self.disk_watch.are_followers_low(self._others, self._reachable)
 
     def propose(
         self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
