@@ -33,7 +33,12 @@ from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
 from tq.sim.checkers.queues import QueuePromises
 from tq.sim.checkers.records import parse
-from tq.sim.crowd import LIVE, Actor, Listener, Operator, Stage, Submitter, Worker
+from tq.sim.crowd.actor import Actor
+from tq.sim.crowd.listener import Listener
+from tq.sim.crowd.operator import Operator
+from tq.sim.crowd.stage import LIVE, Stage
+from tq.sim.crowd.submitter import Submitter
+from tq.sim.crowd.worker import Worker
 from tq.sim.disk import FREE_BYTES, PowerLoss, SimDisk
 from tq.sim.random import SeededRandom
 

@@ -1,6 +1,6 @@
 """A cluster of whole brokers in one world, watched by checkers. The same seed gives the same run.
 
-Time jumps from event to event. Clients are moved by whoever uses the cluster (tq/sim/crowd.py); what they are
+Time jumps from event to event. Clients are moved by whoever uses the cluster (tq/sim/crowd); what they are
 answered goes on through ``run``. The checkers look at every entry that any node hands out and at every leader; what
 clients saw is judged at the end (checkers/history.py, checkers/replay.py).
 """

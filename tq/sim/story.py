@@ -20,7 +20,12 @@ from tq.sim.checkers.queues import QueuePromises
 from tq.sim.checkers.records import parse
 from tq.sim.checkers.replay import check_replay
 from tq.sim.cluster import SimCluster
-from tq.sim.crowd import LIVE, WAIT_MS_MAX, Actor, AnyNode, Listener, Operator, Stage, Submitter, Worker
+from tq.sim.crowd.actor import Actor
+from tq.sim.crowd.listener import Listener
+from tq.sim.crowd.operator import Operator
+from tq.sim.crowd.stage import LIVE, WAIT_MS_MAX, AnyNode, Stage
+from tq.sim.crowd.submitter import Submitter
+from tq.sim.crowd.worker import Worker
 from tq.sim.host import Host
 from tq.sim.random import SeededRandom
 from tq.sim.storm import Storm
