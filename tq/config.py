@@ -4,8 +4,9 @@
 value came from, and structures it into frozen records. An unknown key is refused with the nearest known one;
 all that is wrong is reported at once, with where it came from.
 
-Sections marked (cluster) should be equal on all nodes: those of the leader count. The others are this node's own.
-Adding a key: one attribute with its comment below, one row in docs/configuration.md; ``tq config show`` follows.
+``[leases]`` and ``[retention]`` should be equal on all nodes: those of the leader count. The others are this node's own.
+Adding a key: one attribute with its words below; ``tq config show`` follows, and so does docs/configuration.md:
+``python -m tq.cli.reference docs/configuration.md``. The docstring of a section is what the page says of it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from tq import limits
 from tq.errors import ConfigError
 
 
-def _key(default: Any, comment: str, **kwargs: Any) -> Any:
-    return attrs.field(default=default, metadata={"comment": comment}, **kwargs)
+def _key(default: Any, comment: str, more: str = "", **kwargs: Any) -> Any:
+    """A key. comment: what it does, in a line; ``tq config show -v`` has it, too. more: what the page adds, in Markdown."""
+    return attrs.field(default=default, metadata={"comment": comment, "more": more}, **kwargs)
 
 
 class Between:
@@ -87,16 +89,29 @@ def _is_port(text: str) -> bool:
 
 @attrs.frozen
 class NodeSection:
-    id: str = _key("n1", "Name of this node, unique in its cluster.", validator=is_name)
+    """This node alone."""
+
+    id: str = _key(
+        "n1",
+        "Name of this node, unique in its cluster.",
+        "Names the voter in the term files: do not change it on a data folder that is in use.",
+        validator=is_name,
+    )
     data_dir: str = _key(
-        "tq-data", "Folder of the journal and the store; relative to the configuration file.", validator=is_folder
+        "tq-data",
+        "Folder of the journal and the store; relative to the configuration file.",
+        "Made if it is not there, readable by its owner only, locked while a broker runs on it.",
+        validator=is_folder,
     )
     listen: str = _key(f"127.0.0.1:{limits.PORT_CLIENT}", "Address for clients and workers.", validator=is_address)
     peer_listen: str = _key(
         f"127.0.0.1:{limits.PORT_PEER}", "Address for the other nodes; used if there are any.", validator=is_host_port
     )
     metrics_listen: str = _key(
-        f"127.0.0.1:{limits.PORT_METRICS}", "Address of /metrics, /health/live and /health/ready.", validator=is_address
+        f"127.0.0.1:{limits.PORT_METRICS}",
+        "Address of /metrics, /health/live and /health/ready.",
+        "See [Health and metrics](#health-and-metrics).",
+        validator=is_address,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -130,39 +145,58 @@ def are_peers(_instance: object, attribute: attrs.Attribute[Any], value: tuple[P
 
 @attrs.frozen
 class ClusterSection:
-    name: str = _key("tq", "Name of the cluster, for people.", validator=is_name)
+    """The group that it belongs to."""
+
+    name: str = _key(
+        "tq", "Name of the cluster, for people.", "Written into the log when the cluster is formed.", validator=is_name
+    )
     peers: tuple[PeerEntry, ...] = _key(
         (),
         "All nodes of the cluster, this one too; none for a node alone.",
+        f"Each is `{PEERS_EXAMPLE}`: where the others and where clients reach it. The list must be the same on all "
+        "nodes, and does not change once the cluster was formed.",
         validator=are_peers,
     )
     secret_file: str = _key(
-        "", "File with the secret by which the nodes know each other; relative to the configuration file."
+        "",
+        "File with the secret by which the nodes know each other; relative to the configuration file.",
+        "At least 16 bytes, the same on all nodes, readable by nobody else. Needed as soon as there are several nodes.",
     )
     profile: Literal["default", "fast"] = _key(
-        "default", "Raft timing: default = 150 ms heartbeats, 600-1,200 ms elections; fast = 50, 200-400."
+        "default",
+        "Raft timing: default = 150 ms heartbeats, 600-1,200 ms elections; fast = 50, 200-400.",
+        "Without other nodes it decides nothing a user can see.",
     )
 
 
 @attrs.frozen
 class LeasesSection:
-    """(cluster)"""
+    """When work is taken from a worker. What the leader has counts on all nodes of a cluster, so set it equal on all: a
+    node that has others says so in its log. A change is made by restarting the nodes one after the other."""
 
     lease_ms: int = _key(
-        limits.LEASE_MS_DEFAULT, "A task is given to another when its lease was not renewed for this long.",
+        limits.LEASE_MS_DEFAULT,
+        "A task is given to another when its lease was not renewed for this long.",
+        "Shorter: the tasks of a dead worker go on sooner. Longer: a worker may be out of touch for longer.",
         validator=Between(200, limits.DAY_MS),
-    )  # fmt: skip
+    )
     heartbeat_ms: int = _key(
-        limits.HEARTBEAT_MS_DEFAULT, "How often workers send a heartbeat.", validator=Between(50, limits.HOUR_MS)
+        limits.HEARTBEAT_MS_DEFAULT,
+        "How often workers send a heartbeat.",
+        "At most half of `lease_ms` and of `session_ms`. Workers learn it when they register.",
+        validator=Between(50, limits.HOUR_MS),
     )
     session_ms: int = _key(
-        limits.SESSION_MS_DEFAULT, "A worker that sent nothing for this long has lost its session.",
+        limits.SESSION_MS_DEFAULT,
+        "A worker that sent nothing for this long has lost its session.",
+        "All its leases are lost with it.",
         validator=Between(200, limits.DAY_MS),
-    )  # fmt: skip
+    )
     crashes_max: int = _key(
-        limits.CRASHES_MAX_DEFAULT, "Crashes (lost leases) after which a task is dead, reason poison.",
+        limits.CRASHES_MAX_DEFAULT,
+        "Crashes (lost leases) after which a task is dead, reason poison.",
         validator=Between(1, 1_000),
-    )  # fmt: skip
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.heartbeat_ms * 2 > min(self.lease_ms, self.session_ms):
@@ -174,14 +208,19 @@ class LeasesSection:
 
 @attrs.frozen
 class RetentionSection:
-    """(cluster)"""
+    """What is kept of tasks that ended. As with `[leases]`, what the leader has counts. A change also holds for what ended
+    before, but not for the ids that are already in memory only."""
 
     finished_keep_ms: int = _key(
-        limits.FINISHED_KEEP_MS_DEFAULT, "Completed, cancelled and expired tasks are kept this long.",
+        limits.FINISHED_KEEP_MS_DEFAULT,
+        "Completed, cancelled and expired tasks are kept this long.",
         validator=Between(0, limits.DURATION_MS_MAX),
-    )  # fmt: skip
+    )
     finished_keep_tasks: int = _key(
-        limits.FINISHED_KEEP_TASKS_DEFAULT, "... and at most so many of them.", validator=Between(0, 100_000_000)
+        limits.FINISHED_KEEP_TASKS_DEFAULT,
+        "... and at most so many of them.",
+        "The oldest go first. Each costs its payload and result on disk.",
+        validator=Between(0, 100_000_000),
     )
     dead_keep_ms: int = _key(
         limits.DEAD_KEEP_MS_DEFAULT, "Dead tasks are kept this long.", validator=Between(0, limits.DURATION_MS_MAX)
@@ -189,23 +228,32 @@ class RetentionSection:
     tombstone_keep_ms: int = _key(
         limits.TOMBSTONE_KEEP_MS_DEFAULT,
         "The memory window: ids of purged tasks and of operations are remembered this long.",
+        "A request repeated after that is a new one. Clients learn it from HELLO.",
         validator=Between(0, limits.DURATION_MS_MAX),
     )
 
 
 @attrs.frozen
 class StorageSection:
+    """This node's disk."""
+
     sync: Literal["inline", "thread", "auto"] = _key(
-        "auto", "Where the journal is synced: auto takes a thread when the disk is slow."
+        "auto",
+        "Where the journal is synced: auto takes a thread when the disk is slow.",
+        "`inline` syncs on the loop, `thread` always beside it; see [raft.md](raft.md#sync).",
     )
     checkpoint_ms: int = _key(
-        limits.CHECKPOINT_MS_DEFAULT, "How often the store is made durable; the journal covers what is between.",
+        limits.CHECKPOINT_MS_DEFAULT,
+        "How often the store is made durable; the journal covers what is between.",
+        "Longer: fewer writes, and a longer replay after a crash. Nothing that was acknowledged depends on it.",
         validator=Between(10, 10_000),
-    )  # fmt: skip
+    )
     log_keep_bytes: int = _key(
-        limits.RAFT_KEEP_BYTES, "In a cluster: so much log is kept for nodes that were down.",
+        limits.RAFT_KEEP_BYTES,
+        "In a cluster: so much log is kept for nodes that were down.",
+        "One that was away for longer gets a snapshot, which costs a copy of the whole state; see [raft.md](raft.md#snapshots).",
         validator=Between(limits.MIB, 1 << 40),
-    )  # fmt: skip
+    )
 
     @property
     def segment_bytes(self) -> int:
@@ -215,20 +263,31 @@ class StorageSection:
 
 @attrs.frozen
 class LimitsSection:
+    """Bounds that an operator may move. All others are fixed and stand in `tq/limits.py`; what a client can meet of them is
+    in [protocol.md](protocol.md)."""
+
     disk_free_min_bytes: int = _key(
-        limits.DISK_FREE_BYTES_MIN_DEFAULT, "Below this much free disk, submissions are refused and all else goes on.",
+        limits.DISK_FREE_BYTES_MIN_DEFAULT,
+        "Below this much free disk, submissions are refused and all else goes on.",
+        "Looked at once a second. The answer is `DISK_FULL`.",
         validator=Between(0, 1 << 60),
-    )  # fmt: skip
+    )
     connections_max: int = _key(
-        limits.CONNECTIONS_MAX, "Connections of clients and workers at once.", validator=Between(1, 1_000_000)
+        limits.CONNECTIONS_MAX,
+        "Connections of clients and workers at once.",
+        "One more is refused with `BACKPRESSURE`. The process needs as many file descriptors (`ulimit -n`).",
+        validator=Between(1, 1_000_000),
     )
 
 
 @attrs.frozen
 class TlsSection:
+    """Encryption between the nodes. All three keys, or none. Without them nodes reach each other on loopback only; with them
+    each node must show a certificate of the same signer, of which the cluster's nodes alone have some. TLS 1.3."""
+
     ca_file: str = _key("", "Certificates of who signs those of the nodes, PEM; relative to the configuration file.")
     cert_file: str = _key("", "Certificate of this node, PEM, with those between it and the signer.")
-    key_file: str = _key("", "Private key of that certificate, PEM.")
+    key_file: str = _key("", "Private key of that certificate, PEM.", "Readable by nobody else.")
 
     def __attrs_post_init__(self) -> None:
         given = [field.name for field in attrs.fields(TlsSection) if getattr(self, field.name)]
@@ -242,8 +301,15 @@ class TlsSection:
 
 @attrs.frozen
 class LogSection:
+    """Logs go to standard error. In both forms a line has a time (UTC), a level, a short event that never changes, and named
+    values. Tracebacks show no values of variables."""
+
     level: Literal["debug", "info", "warning", "error"] = _key("info", "The least severe message that is written.")
-    format: Literal["text", "json"] = _key("text", "For people or for machines.")
+    format: Literal["text", "json"] = _key(
+        "text",
+        "For people or for machines.",
+        "One JSON object a line, or text with colours on a terminal (not with `NO_COLOR`).",
+    )
 
 
 @attrs.frozen
@@ -516,3 +582,8 @@ _CONVERTER = _converter()
 def as_tree(config: Config) -> dict[str, dict[str, Any]]:
     """Plain values, section by section, as ``tq config show`` prints them."""
     return {name: attrs.asdict(getattr(config, name)) for name in SECTIONS}
+
+
+def comment(section: str, name: str) -> str:
+    """What a key does, in a line."""
+    return str(getattr(attrs.fields(SECTIONS[section]), name).metadata["comment"])

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from tq.cli import show
-from tq.cli.base import Format, Output, told, world
+from tq.cli.base import Format, Output, Verbose, told, world
 
 File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The TOML file; without it, defaults.")]
+
+COLUMNS = ("key", "value", "origin", "what")
 
 
 def add(app: typer.Typer) -> None:
@@ -36,17 +38,24 @@ def check(config: File = None) -> None:
 
 
 @told
-def show_all(context: typer.Context, config: File = None, output: Output = Format.TABLE) -> None:
-    """Print every value and where it comes from: file, environment variable, or default.
+def show_all(
+    context: typer.Context, config: File = None, output: Output = Format.TABLE, verbose: Verbose = False
+) -> None:
+    """Print every value and where it comes from: file, environment variable, or default; with -v what it is for, too.
 
     Example: tq config show --config n1.toml
     """
-    from tq.config import as_tree, load
+    from tq.config import as_tree, comment, load
 
     loaded = load(config, os.environ)
     rows = [
-        {"key": f"{section}.{name}", "value": value, "origin": loaded.origins[f"{section}.{name}"]}
+        {
+            "key": f"{section}.{name}",
+            "value": value,
+            "origin": loaded.origins[f"{section}.{name}"],
+            **({"what": comment(section, name)} if verbose else {}),
+        }
         for section, values in as_tree(loaded.config).items()
         for name, value in values.items()
     ]
-    show.rows(world(context), output, rows, ("key", "value", "origin"))
+    show.rows(world(context), output, rows, COLUMNS if verbose else COLUMNS[:-1])

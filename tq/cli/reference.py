@@ -1,6 +1,7 @@
-"""The reference of the command line, made from the commands themselves. ``python -m tq.cli.reference FILE`` renews a page.
+"""The references of the command line and of the configuration, made from the code: ``python -m tq.cli.reference PAGE...``.
 
-What stands above the mark in the page is written by hand and stays. A test compares: who changes a command runs this.
+What stands outside of the marks in a page is written by hand and stays. A test compares: who changes a command or a
+setting runs this.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+from tq.cli import config_page
 from tq.cli.main import new_app
 
 MARK = "<!-- From here on: python -m tq.cli.reference docs/cli.md -->"
@@ -46,9 +48,13 @@ def generated() -> str:
 def renewed(page: str) -> str:
     """The page with what is generated in its place. Raises ValueError: it has no mark."""
     kept, mark, _old = page.partition(MARK)
-    if not mark:
-        raise ValueError(f"the page has no line {MARK}")
-    return kept + generated()
+    if mark:
+        return kept + generated()
+    kept, mark, rest = page.partition(config_page.BEGIN)
+    _old, end, tail = rest.partition(config_page.END)
+    if mark and end:
+        return kept + config_page.generated() + tail
+    raise ValueError(f"the page has no line {MARK}, and no lines {config_page.BEGIN} and {config_page.END}")
 
 
 def _section(name: str, command: Any) -> str:
@@ -100,11 +106,11 @@ def _escaped(text: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        typer.echo("usage: python -m tq.cli.reference docs/cli.md", err=True)
+    if not arguments:
+        typer.echo("usage: python -m tq.cli.reference docs/cli.md docs/configuration.md", err=True)
         raise SystemExit(2)
-    page = Path(arguments[0])
-    page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in map(Path, arguments):
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

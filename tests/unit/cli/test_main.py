@@ -131,6 +131,13 @@ def test_config_show_tells_where_values_come_from(tmp_path: Path) -> None:
     assert rows["log.format"] == ("text", "default")
 
 
+def test_config_show_says_what_each_value_is_for_when_asked() -> None:
+    key, *_rest = table = run(FakeClient(), "config", "show", "-v").stdout.splitlines()
+    assert key == "key\tvalue\torigin\twhat"
+    assert "leases.heartbeat_ms\t15000\tdefault\tHow often workers send a heartbeat." in table
+    assert run(FakeClient(), "config", "show").stdout.splitlines()[0] == "key\tvalue\torigin"
+
+
 def test_config_check(tmp_path: Path) -> None:
     file = tmp_path / "n1.toml"
     file.write_text('[node]\nidd = "n7"\n')

@@ -1,4 +1,4 @@
-"""The page of the command line is what the commands say."""
+"""The pages of the command line and of the configuration are what the code says."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from tq.cli import reference
+from tq.cli import config_page, reference
 from tq.cli.main import new_app
 
 COMMANDS = list(reference.commands())
-PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
-def test_the_page_is_up_to_date() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert reference.renewed(text) == text, "python -m tq.cli.reference docs/cli.md renews it"
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md"])
+def test_the_page_is_up_to_date(name: str) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    assert reference.renewed(text) == text, f"python -m tq.cli.reference docs/{name} renews it"
 
 
 def test_what_is_written_by_hand_stays() -> None:
     page = f"by hand\n{reference.MARK}\nold"
     assert reference.renewed(page).startswith(f"by hand\n{reference.MARK}\n")
     assert "old\n" not in reference.renewed(page)
-    with pytest.raises(ValueError, match="no line"):
-        reference.renewed("by hand")
+    page = f"by hand\n{config_page.BEGIN}\nold\n{config_page.END}\nmine\n"
+    assert reference.renewed(page) == f"by hand\n{config_page.generated()}\nmine\n"
+    for page in ("by hand", f"{config_page.BEGIN}\n", config_page.END):
+        with pytest.raises(ValueError, match="no line"):
+            reference.renewed(page)
 
 
 def test_a_file_is_renewed(tmp_path: Path) -> None:
