@@ -12,7 +12,7 @@ KIND ?=
 LINKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: test-failed help install demo cluster cluster-up cluster-down test check format bench torture sim mutants powerloss clean
+.PHONY: test-failed help install demo cluster cluster-up cluster-down test check format bench torture sim soak mutants powerloss clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ torture: $(INSTALLED)  ## kill, stop and cut off real brokers and workers for MI
 sim: $(INSTALLED)  ## simulated stories for MINUTES=10, new seeds [SEED=first] [RUNS=seeds, instead of minutes] [KIND=cluster]
 	$(BIN)/python -m tests.sim --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
 		$(addprefix --kind ,$(KIND))
+
+soak: $(INSTALLED)  ## a steady load for MINUTES=10, and what creeps up meanwhile [NODES=3] [RATE=tasks a second]
+	$(BIN)/python -m tests.soak --nodes $(NODES) --minutes $(MINUTES) $(if $(RATE),--rate $(RATE))
 
 mutants: $(INSTALLED)  ## plant bugs in a copy of the code, and show what catches each
 	$(BIN)/python -m tests.mutants
