@@ -73,7 +73,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 def new_client(brokers: str | None, timeout: float) -> Client:
     from tq.client.blocking import Client
 
-    return Client(brokers, timeout=timeout, reach=REACH_SECONDS, name=f"tq-cli/{os.getpid()}")
+    return Client(brokers, timeout=timeout, reach=min(REACH_SECONDS, timeout), name=f"tq-cli/{os.getpid()}")
 
 
 def _now() -> float:

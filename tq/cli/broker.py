@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tq.cli import known
 from tq.cli.base import told
 
 
@@ -18,14 +19,22 @@ def add(app: typer.Typer) -> None:
 @told
 def run(
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="The TOML file; without it, defaults.")
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="The TOML file; without it, defaults.", autocompletion=known.files
+        ),
     ] = None,
     listen: Annotated[str | None, typer.Option("--listen", metavar="HOST:PORT", help="Instead of node.listen.")] = None,
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="FOLDER", help="Instead of node.data_dir.")
     ] = None,
-    log_level: Annotated[str | None, typer.Option("--log-level", help="Instead of log.level.")] = None,
-    log_format: Annotated[str | None, typer.Option("--log-format", help="Instead of log.format: text or json.")] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", help="Instead of log.level.", autocompletion=known.LOG_LEVELS)
+    ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option("--log-format", help="Instead of log.format: text or json.", autocompletion=known.LOG_FORMATS),
+    ] = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C.
 

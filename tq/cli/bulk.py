@@ -29,7 +29,7 @@ from tq.cli.base import (
     world,
 )
 from tq.cli.changes import changes
-from tq.cli.filters import Given
+from tq.cli.filters import NOTHING_GIVEN, Given, filtered
 from tq.cli.tasks import LIST_COLUMNS, LIST_SHOWN
 from tq.errors import TqError
 
@@ -45,20 +45,11 @@ def add(app: typer.Typer) -> None:
 
 
 @told
+@filtered
 def retry(
     context: typer.Context,
     ids: filters.SomeIds = None,
-    state: filters.States = None,
-    type: filters.Type = None,
-    queue: filters.Queue = None,
-    tag: filters.Tag = None,
-    id: filters.IdPrefix = None,
-    worker: filters.Worker = None,
-    error: filters.Error = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    ended_since: filters.EndedSince = None,
-    older_than: filters.OlderThan = None,
+    given: Given = NOTHING_GIVEN,
     limit: filters.Limit = None,
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="DURATION", help="They do not run before that: 30s, 10m, 2h.")
@@ -74,44 +65,17 @@ def retry(
 
     Example: tq retry --state dead --queue mail --ended-since 2h --dry-run
     """
-    given = Given(state, type, queue, tag, id, worker, error, since, until, ended_since, older_than)
     delay_s = times.seconds("--delay", delay) or 0.0
     with connect(context, brokers, timeout, verbose) as client:
-        bulk = _Bulk(world(context), output, client, "retry")
-        if ids:
-            filters.only_ids(given, limit)
-            ids = filters.full_ids(client, ids)
-            if dry_run:
-                bulk.show_ids(ids)
-            else:
-                changes(world(context), output, client.retry_many(ids, delay=delay_s))
-            return
-        filters.need_filter(given)
-        fields = given.fields(world(context))
-        if dry_run:
-            bulk.show_what(fields, limit)
-            return
-        bulk.ask(context, given, fields, limit, yes)
-        with bulk.progress() as tell:
-            job = client.retry_where(limit=limit, delay=delay_s, progress=tell, **fields)
-    bulk.finished(job)
+        _Bulk(context, output, client, "retry", delay=delay_s).change(ids, given, limit, dry_run, yes)
 
 
 @told
+@filtered
 def purge(
     context: typer.Context,
     ids: filters.SomeIds = None,
-    state: filters.States = None,
-    type: filters.Type = None,
-    queue: filters.Queue = None,
-    tag: filters.Tag = None,
-    id: filters.IdPrefix = None,
-    worker: filters.Worker = None,
-    error: filters.Error = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    ended_since: filters.EndedSince = None,
-    older_than: filters.OlderThan = None,
+    given: Given = NOTHING_GIVEN,
     limit: filters.Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -124,37 +88,50 @@ def purge(
 
     Example: tq purge --state completed --older-than 1h --dry-run
     """
-    given = Given(state, type, queue, tag, id, worker, error, since, until, ended_since, older_than)
     with connect(context, brokers, timeout, verbose) as client:
-        bulk = _Bulk(world(context), output, client, "purge")
-        if ids:
-            filters.only_ids(given, limit)
-            ids = filters.full_ids(client, ids)
-            if dry_run:
-                bulk.show_ids(ids)
-                return
-            confirm(context, yes, f"Purge {len(ids)} task{'' if len(ids) == 1 else 's'}?")
-            changes(world(context), output, client.purge_many(ids))
-            return
-        filters.need_filter(given)
-        fields = given.fields(world(context))
-        if dry_run:
-            bulk.show_what(fields, limit)
-            return
-        bulk.ask(context, given, fields, limit, yes)
-        with bulk.progress() as tell:
-            job = client.purge_where(limit=limit, progress=tell, **fields)
-    bulk.finished(job)
+        _Bulk(context, output, client, "purge").change(ids, given, limit, dry_run, yes)
 
 
 class _Bulk:
     """A change of many tasks, and what is told of it."""
 
-    def __init__(self, world: World, output: Format, client: Any, verb: str) -> None:
-        self.world = world
+    def __init__(self, context: typer.Context, output: Format, client: Any, verb: str, **more: Any) -> None:
+        """verb: "retry" or "purge", as the client has it too. more: what it takes beside the tasks."""
+        self.context = context
+        self.world = world(context)
         self.output = output
         self.client = client
         self.verb = verb
+        self.more = more
+
+    def change(self, ids: list[str] | None, given: Given, limit: int | None, dry_run: bool, yes: bool) -> None:
+        """By ids, or all of a filter: whichever was given."""
+        if ids:
+            filters.only_ids(given, limit)
+            self._change_ids(filters.full_ids(self.client, ids), dry_run, yes)
+        else:
+            filters.need_filter(given)
+            self._change_where(given, limit, dry_run, yes)
+
+    def _change_ids(self, ids: list[str], dry_run: bool, yes: bool) -> None:
+        if dry_run:
+            self.show_ids(ids)
+            return
+        if self.verb == "purge":
+            confirm(self.context, yes, f"Purge {_tasks(len(ids))}?")
+        verb = getattr(self.client, f"{self.verb}_many")
+        changes(self.world, self.output, verb(ids, **self.more))
+
+    def _change_where(self, given: Given, limit: int | None, dry_run: bool, yes: bool) -> None:
+        fields = given.fields(self.world)
+        if dry_run:
+            self.show_what(given, fields, limit)
+            return
+        self.ask(given, fields, limit, yes)
+        verb = getattr(self.client, f"{self.verb}_where")
+        with _Progress(PAST[self.verb], self.world) as tell:
+            job = verb(limit=limit, progress=tell, **self.more, **fields)
+        self.finished(given, job)
 
     def show_ids(self, ids: list[str]) -> None:
         """What a change by ids would touch."""
@@ -167,7 +144,7 @@ class _Bulk:
         show.rows(self.world, self.output, rows, LIST_COLUMNS, LIST_SHOWN)
         say("nothing was done")
 
-    def show_what(self, fields: dict[str, Any], limit: int | None) -> None:
+    def show_what(self, given: Given, fields: dict[str, Any], limit: int | None) -> None:
         """What a change by filter would touch: count all, show the first."""
         shown: list[dict[str, Any]] = []
         count = 0
@@ -183,16 +160,19 @@ class _Bulk:
             show.rows(self.world, self.output, shown, LIST_COLUMNS, LIST_SHOWN)
         more = f", of which the first {len(shown)} are shown" if count > len(shown) else ""
         say(f"would {self.verb} {_tasks(count)}{more}; nothing was done")
+        if count == 0:
+            filters.say_doubt(self.client, given.queue)
 
-    def ask(self, context: typer.Context, given: Given, fields: dict[str, Any], limit: int | None, yes: bool) -> None:
+    def ask(self, given: Given, fields: dict[str, Any], limit: int | None, yes: bool) -> None:
         """Whether it may be done; of how many tasks, if somebody is there to read it."""
         if yes or not self.world.is_interactive():
-            confirm(context, yes, f"{self.verb.capitalize()} all ended tasks with {given}?")
+            confirm(self.context, yes, f"{self.verb.capitalize()} all ended tasks with {given}?")
             return
         bound = COUNT_MAX if limit is None else min(limit, COUNT_MAX)
         count = sum(1 for _at, _info in zip(range(bound + 1), self._touched(fields), strict=False))
         if count == 0:
             say(f"no task with {given} can be {PAST[self.verb]}")
+            filters.say_doubt(self.client, given.queue)
             raise typer.Exit
         many = (
             _tasks(count)
@@ -201,16 +181,15 @@ class _Bulk:
             if limit == bound
             else f"more than {bound:,} tasks"
         )
-        confirm(context, yes, f"{self.verb.capitalize()} {many} with {given}?")
+        confirm(self.context, yes, f"{self.verb.capitalize()} {many} with {given}?")
 
-    def progress(self) -> _Progress:
-        return _Progress(PAST[self.verb], self.world)
-
-    def finished(self, job: Any) -> None:
+    def finished(self, given: Given, job: Any) -> None:
         if self.output is Format.TABLE:
             typer.echo(f"{PAST[self.verb]} {_tasks(job.done)}")
         else:
             show.document(show.plain(job), self.output)
+        if job.done == 0:
+            filters.say_doubt(self.client, given.queue)
 
     def _touched(self, fields: dict[str, Any]) -> Iterable[Any]:
         """A retry leaves live and completed tasks alone, a purge live ones."""

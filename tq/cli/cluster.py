@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tq.cli import show, times
+from tq.cli import known, show, times
 from tq.cli.base import (
     FAILED,
     Brokers,
@@ -119,7 +119,12 @@ def wait_ready(
 def transfer(
     context: typer.Context,
     node: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Who shall lead [default: who has most of the log].")
+        str | None,
+        typer.Argument(
+            metavar="[NODE]",
+            help="Who shall lead [default: who has most of the log].",
+            autocompletion=known.completes(known.nodes),
+        ),
     ] = None,
     brokers: Brokers = None,
     output: Output = Format.TABLE,

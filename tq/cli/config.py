@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tq.cli import show
+from tq.cli import known, show
 from tq.cli.base import Format, Output, Verbose, told, world
 
-File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The TOML file; without it, defaults.")]
+File = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The TOML file; without it, defaults.", autocompletion=known.files),
+]
 
 COLUMNS = ("key", "value", "origin", "what")
 

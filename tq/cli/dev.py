@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tq import limits
+from tq.cli import known
 from tq.cli.base import told, world
 
 COLOURS = {"dev": typer.colors.GREEN, "broker": typer.colors.MAGENTA, "worker": typer.colors.CYAN}
@@ -49,7 +50,9 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", help="Start the worker again when its files change.")
     ] = True,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="debug, info, warning or error.", autocompletion=known.LOG_LEVELS)
+    ] = "info",
 ) -> None:
     """Run a broker and a worker for development, without configuration, until Ctrl-C stops both.
 

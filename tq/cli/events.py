@@ -64,6 +64,7 @@ def events(
     position = _position(after)
     left = limit
     with connect(context, brokers, timeout, verbose) as client, _subscribed(client, id, position) as happened:
+        filters.say_doubt(client, queue)
         is_complete = True
         for event in happened:
             if is_complete and not happened.complete:

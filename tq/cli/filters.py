@@ -6,15 +6,20 @@ All that is given must be met; ``--state`` may be repeated, and names groups too
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import attrs
 import typer
 
-from tq.cli import times
-from tq.cli.base import World
+from tq.cli import known, times
+from tq.cli.base import World, say
 from tq.errors import InvalidRequest, NotFound
+
+T = TypeVar("T")
 
 STATE_NAMES = ("waiting", "scheduled", "pending", "running", "completed", "cancelled", "expired", "skipped", "dead")
 ID_DIGITS = 32
@@ -43,12 +48,22 @@ States = Annotated[
         autocompletion=_states,
     ),
 ]
-Type = Annotated[str | None, typer.Option("--type", "-t", help="Only of this type.")]
-Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Only of this queue.")]
+Type = Annotated[
+    str | None, typer.Option("--type", "-t", help="Only of this type.", autocompletion=known.completes(known.types))
+]
+Queue = Annotated[
+    str | None, typer.Option("--queue", "-q", help="Only of this queue.", autocompletion=known.completes(known.queues))
+]
 Tag = Annotated[str | None, typer.Option("--tag", help="Only with this tag.")]
 IdPrefix = Annotated[str | None, typer.Option("--id", metavar="PREFIX", help="Only those whose id begins so.")]
 Worker = Annotated[
-    str | None, typer.Option("--worker", metavar="NAME", help="Only those that this worker runs, or ran last.")
+    str | None,
+    typer.Option(
+        "--worker",
+        metavar="NAME",
+        help="Only those that this worker runs, or ran last.",
+        autocompletion=known.completes(known.workers),
+    ),
 ]
 Error = Annotated[
     str | None, typer.Option("--error", metavar="CLASS", help="Only those whose last error is of this class.")
@@ -70,19 +85,19 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, 
 
 @attrs.frozen
 class Given:
-    """The filter as it was typed."""
+    """The filter as it was typed. An attribute is an option of each command that is ``filtered``."""
 
-    state: list[str] | None = None
-    type: str | None = None
-    queue: str | None = None
-    tag: str | None = None
-    id: str | None = None
-    worker: str | None = None
-    error: str | None = None
-    since: str | None = None
-    until: str | None = None
-    ended_since: str | None = None
-    older_than: str | None = None
+    state: States = None
+    type: Type = None
+    queue: Queue = None
+    tag: Tag = None
+    id: IdPrefix = None
+    worker: Worker = None
+    error: Error = None
+    since: Since = None
+    until: Until = None
+    ended_since: EndedSince = None
+    older_than: OlderThan = None
 
     def fields(self, world: World) -> dict[str, Any]:
         """As the client takes it. Raises BadParameter: a time is none."""
@@ -111,6 +126,37 @@ class Given:
             if value:
                 parts.append(f"{field.name.replace('_', '-')} {','.join(value) if isinstance(value, list) else value}")
         return ", ".join(parts)
+
+
+NOTHING_GIVEN = Given()
+
+
+def filtered(command: Callable[..., T]) -> Callable[..., T]:
+    """In place of its parameter ``given``, the command gets the options of ``Given``, and hands it what was typed."""
+    signature = inspect.signature(command, eval_str=True)
+    hints = get_type_hints(Given, include_extras=True)
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[field.name])
+        for field in attrs.fields(Given)
+    ]
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += options if parameter.name == "given" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> T:
+        given = Given(**{option.name: values.pop(option.name) for option in options})
+        return command(given=given, **values)
+
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def say_doubt(client: Any, queue: str | None) -> None:
+    """Behind an answer without tasks: that nobody knows this queue, if that is so."""
+    text = "" if queue is None else known.doubt(client, queue)
+    if text:
+        say(text)
 
 
 def full_ids(client: Any, texts: list[str]) -> list[str]:

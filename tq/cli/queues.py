@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tq.cli import show, times
+from tq.cli import known, show, times
 from tq.cli.base import (
     Brokers,
     Every,
@@ -28,7 +28,10 @@ NO_QUEUES = "no queues yet: they come to be with their first task"
 DEFAULT_WORD = "default"
 """In place of a value: what holds without a setting."""
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="QUEUE", help="Name of the queue.", autocompletion=known.completes(known.queues)),
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -140,8 +143,10 @@ def pause(
     Example: tq queues pause mail --reason "provider is down"
     """
     with connect(context, brokers, timeout, verbose) as client:
+        doubt = known.doubt(client, queue)
         done = client.pause(queue, reason=reason)
     _changed(world(context), output, done, f"{queue} is paused; tq queues resume {queue} ends it")
+    _doubted(doubt, "it is paused all the same")
 
 
 @told
@@ -158,8 +163,12 @@ def resume(
     Example: tq queues resume mail
     """
     with connect(context, brokers, timeout, verbose) as client:
+        before = next((found for found in client.queues() if found.name == queue), None)
+        was_paused = before is not None and before.settings.paused is not None
+        doubt = "" if was_paused else known.doubt(client, queue)
         done = client.resume(queue)
-    _changed(world(context), output, done, f"{queue} is not paused any more")
+    _changed(world(context), output, done, f"{queue} {'is not paused any more' if was_paused else 'was not paused'}")
+    _doubted(doubt, "nothing was done")
 
 
 @told
@@ -242,9 +251,11 @@ def set_queue(
     if not settings:
         raise typer.BadParameter("say what to set, as in --max-length 10000; tq queues shows what is set")
     with connect(context, brokers, timeout, verbose) as client:
+        doubt = known.doubt(client, queue)
         done = client.set_queue(queue, **settings)
     words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _settings(done).items())
     _changed(world(context), output, done, f"{queue}: {words or 'all is at its default'}")
+    _doubted(doubt, "it is set all the same")
 
 
 def _whole(option: str, text: str) -> int | None:
@@ -253,6 +264,13 @@ def _whole(option: str, text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise typer.BadParameter(f"{text!r}: write a whole number, or {DEFAULT_WORD}", param_hint=option)
     return int(text)
+
+
+def _doubted(doubt: str, what: str) -> None:
+    """A queue that nobody knows may be meant, or a slip."""
+    if doubt:
+        head, mark, hint = doubt.partition(";")
+        say(f"{head}: {what}{mark}{hint}")
 
 
 def _changed(here: World, output: Format, done: Any, said: str) -> None:

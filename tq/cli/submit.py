@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tq.cli import show, times
+from tq.cli import known, show, times
 from tq.cli.base import (
     FAILED,
     Brokers,
@@ -32,14 +32,20 @@ def add(app: typer.Typer) -> None:
 @told
 def submit(
     context: typer.Context,
-    type: Annotated[str, typer.Option("--type", "-t", help="Names the handler.")],
+    type: Annotated[
+        str,
+        typer.Option("--type", "-t", help="Names the handler.", autocompletion=known.completes(known.types)),
+    ],
     payload: Annotated[
         str,
         typer.Option(
             "--payload", "-p", metavar="TEXT|@FILE|-", help="Bytes for the handler; @ reads a file, - standard input."
         ),
     ] = "",
-    queue: Annotated[str, typer.Option("--queue", "-q", help="Where it waits.")] = "default",
+    queue: Annotated[
+        str,
+        typer.Option("--queue", "-q", help="Where it waits.", autocompletion=known.completes(known.queues)),
+    ] = known.DEFAULT_QUEUE,
     priority: Annotated[
         int | None, typer.Option("--priority", metavar="N", help="0 (last) to 255 (first) [default: 150].")
     ] = None,

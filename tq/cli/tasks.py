@@ -185,19 +185,10 @@ def progress_words(progress: Any) -> str:
 
 
 @told
+@filters.filtered
 def list_tasks(
     context: typer.Context,
-    state: filters.States = None,
-    type: filters.Type = None,
-    queue: filters.Queue = None,
-    tag: filters.Tag = None,
-    id: filters.IdPrefix = None,
-    worker: filters.Worker = None,
-    error: filters.Error = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    ended_since: filters.EndedSince = None,
-    older_than: filters.OlderThan = None,
+    given: filters.Given = filters.NOTHING_GIVEN,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first; otherwise the newest.")] = False,
     limit: filters.Limit = 100,
     cursor: Annotated[
@@ -217,7 +208,6 @@ def list_tasks(
     Example: tq list --state running --worker w1 --watch
     """
     here = world(context)
-    given = filters.Given(state, type, queue, tag, id, worker, error, since, until, ended_since, older_than)
     every_s = every_seconds(watch, every)
     place = _place(cursor)
     count = limit or 100
@@ -230,6 +220,8 @@ def list_tasks(
             _draw(here, given, found, lines_max)
 
         found = look(here, output, every_s, ask, lambda found: found.rows, draw)
+        if not found.rows:
+            filters.say_doubt(client, given.queue)
     if found.cursor is not None:
         cursor = base64.urlsafe_b64encode(found.cursor).decode().rstrip("=")
         say(f"the first {len(found.rows)}; there may be more: --limit N, or --cursor {cursor}")

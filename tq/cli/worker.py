@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tq import limits
-from tq.cli import times
+from tq.cli import known, times
 from tq.cli.base import Brokers, is_said, told
 
 
@@ -31,6 +31,7 @@ def run(
             "-q",
             metavar="A,B",
             help="Queues to claim from, in this order [default: those of the app's tasks].",
+            autocompletion=known.completes(known.queues, is_list=True),
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Instead of host-pid-random.")] = None,
@@ -47,8 +48,12 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", help="Begin anew when your code changes: for development.")
     ] = False,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="debug, info, warning or error.", autocompletion=known.LOG_LEVELS)
+    ] = "info",
+    log_format: Annotated[
+        str, typer.Option("--log-format", help="text or json.", autocompletion=known.LOG_FORMATS)
+    ] = "text",
 ) -> None:
     """Claim tasks and run their handlers until SIGTERM or Ctrl-C; the second signal quits at once.
 
