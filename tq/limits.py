@@ -71,6 +71,7 @@ FRAME_BYTES_MAX: Final = 16 * MIB  # type byte and body
 FRAME_HELLO_BYTES_MAX: Final = 64 * KIB  # before HELLO is answered
 CBOR_DEPTH_MAX: Final = 16
 ENTRY_DEPTH_MAX: Final = CBOR_DEPTH_MAX + 8  # what a message held stands a few levels deeper in the log
+SOCKET_READ_BYTES: Final = 120 * KIB  # at once; from 128 KiB on, glibc maps fresh pages for each read: 12 µs
 REQUESTS_IN_FLIGHT_MAX: Final = 1_024  # a connection
 CONNECTIONS_MAX: Final = 10_000
 SESSION_CLAIMS_PARKED_MAX: Final = 1

@@ -9,7 +9,6 @@ from tq.broker.connection import Connection
 from tq.protocol.connection import NEED_DATA, ConnectionClosed, Refused
 from tq.protocol.messages import Message
 
-READ_BYTES = 256 * limits.KIB
 READ_PAUSE_BYTES = 8 * limits.MIB
 """With more than this unread, no further requests are read from the peer."""
 
@@ -24,7 +23,7 @@ class Answers(Protocol):
 def read_requests(broker: Answers, connection: Connection) -> bool:
     """Take what the socket has, answer what can be answered. False at the end of the stream."""
     try:
-        data = connection.socket.recv(READ_BYTES)
+        data = connection.socket.recv(limits.SOCKET_READ_BYTES)
     except BlockingIOError:
         return True
     connection.protocol.receive_data(data)

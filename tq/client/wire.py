@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 
+from tq import limits
 from tq.client.core import ClientCore
 
-READ_BYTES = 256 * 1024
+READ_BYTES = limits.SOCKET_READ_BYTES
 
 
 class Wire:

@@ -18,7 +18,6 @@ from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 
 CONNECT_S: Final = 5.0
 HELLO_S: Final = 5.0
-READ_BYTES: Final = 256 * limits.KIB
 HELLO_RID: Final = 0
 
 
@@ -79,7 +78,7 @@ class Connection:
         while not messages:
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                data = self._socket.recv(READ_BYTES)
+                data = self._socket.recv(limits.SOCKET_READ_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:

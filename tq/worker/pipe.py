@@ -25,7 +25,7 @@ TOLD: Final = 4
 SAVE: Final = 5
 SAVED: Final = 6
 
-READ_BYTES: Final = 256 * limits.KIB
+READ_BYTES: Final = limits.SOCKET_READ_BYTES
 _LENGTH: Final = struct.Struct(">I")
 
 

@@ -15,8 +15,6 @@ import trio
 
 from tq import limits
 
-READ_BYTES = 256 * limits.KIB
-
 Address = tuple[str, int]
 
 
@@ -70,7 +68,7 @@ class PlainStream:
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                return self._socket.recv(READ_BYTES)
+                return self._socket.recv(limits.SOCKET_READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 continue
 
@@ -93,7 +91,7 @@ class TlsStream:
         await self._stream.send_all(data)
 
     async def receive_some(self) -> bytes:
-        return bytes(await self._stream.receive_some(READ_BYTES))
+        return bytes(await self._stream.receive_some(limits.SOCKET_READ_BYTES))
 
     async def aclose(self) -> None:
         await self._stream.aclose()
