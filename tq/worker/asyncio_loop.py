@@ -193,5 +193,5 @@ async def _run_one(job: Job) -> Said:
         if job.context.cancelled:
             raise
         return raised(error, job.handler.gives_up)
-    except BaseExceptionGroup as group:  # with a CancelledError in it
+    except BaseExceptionGroup as group:  # of nothing but CancelledError
         return SAID_STOPPED if job.context.cancelled else raised(group, job.handler.gives_up)

@@ -32,7 +32,7 @@ def call(handler: Handler, payload: bytes, context: Context) -> Said:
 
 
 async def acall(handler: Handler, payload: bytes, context: Context, cancelled: type[BaseException]) -> Said:
-    """Run an ``async def`` handler in the present context. Raises only ``cancelled``, alone or in a group."""
+    """Run an ``async def`` handler in the present context. Raises only ``cancelled``, alone or in a group of nothing else."""
     if CURRENT.get(None) is not context:  # a runner has set it already, to see what the handler sets
         CURRENT.set(context)
     try:
@@ -40,9 +40,12 @@ async def acall(handler: Handler, payload: bytes, context: Context, cancelled: t
     except cancelled:
         raise
     except BaseExceptionGroup as group:
-        if group.subgroup(cancelled) is not None:
+        _cancels, errors = group.split(cancelled)
+        if errors is None:
             raise
-        return raised(group, handler.gives_up)
+        return raised(
+            errors, handler.gives_up
+        )  # also on its way out: what failed while it was cancelled is its outcome
     except BaseException as error:  # noqa: BLE001 - the frame round users' code
         return raised(error, handler.gives_up)
     return completed(handler.content_type, result)

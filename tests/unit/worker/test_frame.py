@@ -95,6 +95,27 @@ async def test_a_cancel_passes_through_alone_and_in_a_group() -> None:
         assert scope.cancelled_caught
 
 
+async def test_what_fails_beside_a_cancel_is_told_and_the_cancel_ends_here() -> None:
+    async def fails() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("on the way out")
+
+    async def handler(payload: bytes, ctx: Context) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fails)
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        outcome, (error, _permanent, _after) = await on_trio(handler)
+        assert outcome == FAIL
+        assert error[0] == "ExceptionGroup"
+        assert "ValueError: on the way out" in error[2]
+    assert not scope.cancelled_caught
+
+
 @pytest.mark.parametrize(("error", "permanent"), [(ValueError("x"), True), (KeyError("x"), False)])
 def test_a_handler_says_which_errors_are_for_good(error: Exception, permanent: bool) -> None:
     def handler(payload: bytes, ctx: Context) -> None:
