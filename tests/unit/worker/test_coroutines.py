@@ -111,6 +111,73 @@ async def test_a_cancel_that_the_handler_outruns_changes_nothing(
     rig.coroutines.stop(job)  # late: it hits nobody
 
 
+async def test_the_next_job_of_a_runner_is_not_met_by_a_cancel_of_the_last(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    rig = Rig(nursery)
+    runners = []
+
+    async def stays(payload: bytes, ctx: Context) -> None:
+        runners.append(trio.lowlevel.current_task())
+        if payload == b"catches":
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                rig.start("next", 2)  # so the same runner goes on with it, at once
+                return
+        with trio.CancelScope(shield=True):
+            await trio.sleep(10)
+        rig.start("next", 2)
+
+    async def next_one(payload: bytes, ctx: Context) -> bytes:
+        runners.append(trio.lowlevel.current_task())
+        await trio.sleep(10)
+        return b"slept"
+
+    rig.handlers.register("stays", stays)
+    rig.handlers.register("next", next_one)
+    for payload in (b"catches", b"shields"):
+        runners.clear()
+        rig.ends.said.clear()
+        job = rig.start("stays", 1, payload)
+        await trio.testing.wait_all_tasks_blocked()
+        tell(job)
+        rig.coroutines.stop(job)
+        await trio.sleep(30)
+        assert runners[0] is runners[1]
+        assert rig.ends.of(1)[0] == COMPLETE
+        assert rig.ends.of(2) == (COMPLETE, ["application/octet-stream", b"slept"])
+
+
+async def test_what_fails_while_a_handler_is_cancelled_is_its_outcome_and_ends_no_other(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def fails() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("on the way out")
+
+    async def handler(payload: bytes, ctx: Context) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(fails)
+            inner.start_soon(trio.sleep_forever)
+
+    rig = Rig(nursery)
+    rig.handlers.register("t", handler)
+    rig.handlers.register("sleep", sleeper)
+    job = rig.start("t", 1)
+    rig.start("sleep", 2, b"10")
+    await trio.testing.wait_all_tasks_blocked()
+    tell(job)
+    rig.coroutines.stop(job)
+    await trio.sleep(20)
+    outcome, body = rig.ends.of(1)
+    assert outcome == FAIL
+    assert "ValueError: on the way out" in body[0][2]
+    assert rig.ends.of(2)[0] == COMPLETE
+
+
 async def test_a_job_cancelled_before_it_begins_is_not_run(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
