@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import signal
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -489,7 +491,7 @@ def test_time_outs_of_asyncio_itself_cancel_calls(broker: Broker, queue: str) ->
                 async with asyncio.timeout(0.1):
                     await client.wait(task.id)
             ended = asyncio.create_task(client.wait(task.id))
-            await parked(client, "waits", 4)  # the broker does not hear of what was cancelled
+            await parked(client, "waits", 2)  # the broker has let go what was cancelled
             ended.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await ended
@@ -515,7 +517,10 @@ def test_cancelled_calls_are_forgotten(backend: str, broker: Broker, queue: str)
                     group.start_soon(client.wait, task.id, 20)
                 group.start_soon(session.claim, 1, 20)
                 await parked(client, "waits", 50)
+                await parked(client, "claims_parked", 1)
                 group.cancel_scope.cancel()
+            await parked(client, "waits", 0)
+            await parked(client, "claims_parked", 0)
             assert (await client.cancel(task.id)) == "cancelled"
             assert (await client.wait(task.id, 5)).state == "cancelled"
             assert (await client.stats())["connections"] == connections
@@ -547,6 +552,54 @@ def test_a_cancelled_claim_takes_no_task_from_the_next_one(backend: str, broker:
             await session.close()
 
     kind.run(scenario)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_what_a_cancelled_claim_was_granted_goes_back(backend: str, broker: Broker, queue: str) -> None:
+    """Cancelled at any moment: before it is sent, parked, in the log, or when the grant is on its way or here."""
+    kind = Kind(backend)
+
+    async def scenario() -> None:
+        async with kind.client(broker.address) as client, kind.client(broker.address) as other:
+            session = await client.register_worker(["t"], [queue])
+            task = None
+            for turns in [*range(12), 40, 100]:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(session.claim, 1, 20)
+                    if task is None:
+                        await parked(other, "claims_parked", 1)
+                        task = await other.submit("t", queue=queue)
+                    for _ in range(turns):
+                        await anyio.lowlevel.checkpoint()
+                    group.cancel_scope.cancel()
+                held = dict(session.held)
+                assert len(held) <= 1
+                if held:  # it was granted before it was cancelled
+                    assert await session.release((task.id, held[task.id])) == "applied"
+                while (found := await other.get(task.id)).state != "pending":
+                    await anyio.lowlevel.checkpoint()
+                assert (found.attempt, found.crashes) == (0, 0)
+            await session.close()
+
+    kind.run(scenario)
+
+
+def test_a_call_that_is_interrupted_is_given_up(broker: Broker, queue: str) -> None:
+    """Ctrl-C in a blocking call."""
+    with Client(broker.address) as client, Client(broker.address) as other:
+        task = other.submit("t", queue=queue)
+        interrupting = threading.Thread(target=_interrupt_when_parked, args=(broker, other))
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.wait(task.id)
+        interrupting.join()
+        eventually("the wait is let go", lambda: other.stats()["waits"] == 0, broker)
+        assert client.cancel(task.id) == "cancelled"
+
+
+def _interrupt_when_parked(broker: Broker, client: Client) -> None:
+    eventually("the wait is parked", lambda: client.stats()["waits"] == 1, broker)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 # ---- brokers that cannot ---------------------------------------------------------------------------

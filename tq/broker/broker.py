@@ -159,6 +159,7 @@ class Broker:
             lambda session: queries.last_seq(store.txn, session),
             self._propose_claim,
             lambda: self.applier.applied_index,
+            self.release_undelivered,
         )
         self.dispatch = Dispatch(
             self,
@@ -282,7 +283,7 @@ class Broker:
         self.counters.connections_refused += 1
 
     def release_undelivered(self, session: bytes, grants: list[Any]) -> None:
-        """A connection closed before its grants had left."""
+        """A connection closed before its grants had left, or their claim was given up."""
         self.dispatch.release_undelivered(session, grants)
 
     def flush(self) -> None:

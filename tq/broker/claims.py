@@ -9,6 +9,7 @@ Rules
 - A parked claim dies with its connection and at its time. A session has one parked claim; a second one (after a
   reconnect) takes its place, and the first is answered with nothing.
 - A claim that was beaten to its tasks goes back to the head of the line; its wait is not renewed.
+- A claim that is given up is answered with nothing. What the log grants to it nevertheless goes back at once.
 - What a woken claim leaves (it was refused, its session ended or holds all it may, one reply holds no more, or it
   took others of higher priority) wakes the next ones: no task is ready while a claim that could take it sleeps.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -42,6 +43,7 @@ class Waiting:
     until_ms: int
     began_ms: int
     was_parked: bool = False
+    is_given_up: bool = False
     deadline: Deadline | None = None
 
 
@@ -68,14 +70,17 @@ class Claims:
         last_seq: Callable[[bytes], int],
         propose: Propose,
         applied_index: Callable[[], int],
+        release: Callable[[bytes, list[Any]], None],
     ) -> None:
-        """machine: the present one. last_seq: the number of a session's last claim that granted something."""
+        """machine: the present one. last_seq: the number of a session's last claim that granted something. release: gives
+        back grants that nobody takes."""
         self._clock = clock
         self._deadlines = deadlines
         self._machine = machine
         self._last_seq = last_seq
         self._propose = propose
         self._applied_index = applied_index
+        self._release = release
         self.waited = Histogram()  # of claims that were granted something
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
@@ -144,6 +149,17 @@ class Claims:
             else:
                 waiting.connection.send_error(waiting.rid, error)
 
+    def give_up(self, connection: Connection, rid: int, session: bytes) -> bool:
+        """Nobody waits for its answer any more. False: it was answered before."""
+        parked = self._parked.get(session)
+        for waiting in (parked, *self._proposed):
+            if waiting is not None and waiting.rid == rid and waiting.connection is connection:
+                waiting.is_given_up = True
+                self._unpark(waiting)
+                self._answer(waiting, [], self._applied_index())
+                return True
+        return False
+
     def session_ended(self, session: bytes, error: TqError) -> None:
         waiting = self._parked.get(session)
         if waiting is not None:
@@ -154,7 +170,10 @@ class Claims:
         """Whether the session's last grant is asked for again, and on its way over another connection."""
         seq = self._last_seq(session)
         return any(
-            waiting.claim.session == session and waiting.claim.seq == seq and not waiting.connection.is_closed
+            waiting.claim.session == session
+            and waiting.claim.seq == seq
+            and not waiting.is_given_up
+            and not waiting.connection.is_closed
             for waiting in self._proposed
         )
 
@@ -186,6 +205,10 @@ class Claims:
     def _fed(self, waiting: Waiting, answer: object, index: int) -> None:
         del self._proposed[waiting]
         self._is_owed = True
+        if waiting.is_given_up:  # and answered
+            if isinstance(answer, list) and answer:
+                self._release(waiting.claim.session, answer)
+            return
         if isinstance(answer, TqError):
             waiting.connection.send_error(waiting.rid, answer)
             return

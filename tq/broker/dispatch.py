@@ -157,6 +157,7 @@ class Dispatch:
             m.ChangeCluster: self._change_cluster,
             m.Subscribe: self._subscribe,
             m.Unsubscribe: self._unsubscribe,
+            m.GiveUp: self._give_up,
         }
 
     def request(self, connection: Connection, message: m.Message) -> None:
@@ -411,9 +412,12 @@ class Dispatch:
         Not if the worker is back already and has asked for them again: it would be told of a grant that is gone."""
         if self._claims.repeats(session):
             return
-        items: list[list[object]] = [
-            [bytes(queries.id_of_spec(grant[0])), grant[3], int(commands.Outcome.RELEASE), None] for grant in grants
-        ]
+        self._release(session, [(bytes(queries.id_of_spec(grant[0])), grant[3]) for grant in grants])
+
+    def _release(self, session: bytes, held: list[tuple[bytes, int]]) -> None:
+        if not held:
+            return
+        items: list[list[object]] = [[id, fence, int(commands.Outcome.RELEASE), None] for id, fence in held]
         try:
             self._need_leader()
             self._facts.propose(
@@ -456,7 +460,7 @@ class Dispatch:
         """Go on once ``min_index`` is applied here. The wait dies with its connection."""
 
         def reached(in_time: bool) -> None:
-            connection.on_close.pop(reached, None)
+            connection.on_close.pop(rid, None)
             try:
                 if not in_time:
                     raise BrokerUnavailable(f"this node has not applied index {min_index} in time", retry_after=0.1)
@@ -464,7 +468,7 @@ class Dispatch:
             except TqError as error:
                 connection.send_error(rid, error)
 
-        connection.on_close[reached] = self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
+        connection.on_close[rid] = self._waits.for_index(min_index, limits.CLAIM_WAIT_MS_MAX, reached)
 
     def _confirm(self, connection: Connection, rid: int, go_on: Callable[[int], None]) -> None:
         """Go on with the index that was committed when leadership was confirmed."""
@@ -514,7 +518,7 @@ class Dispatch:
             return m.WaitReply(rid, self._facts.applied_index, task["state"] in END_NAMES, task)
 
         def later(_ended: bool) -> None:
-            connection.on_close.pop(later, None)
+            connection.on_close.pop(rid, None)
             try:
                 connection.send(reply())
             except TqError as error:  # purged meanwhile
@@ -526,7 +530,7 @@ class Dispatch:
             if first.ended or message.wait_ms == 0:
                 connection.send(first)
                 return
-            connection.on_close[later] = self._waits.for_end(id, message.wait_ms, later)
+            connection.on_close[rid] = self._waits.for_end(id, message.wait_ms, later)
 
         if message.min_index <= self._facts.applied_index:
             now()
@@ -605,6 +609,17 @@ class Dispatch:
         self._events.unsubscribe(connection, message.subscription)
         connection.send(m.UnsubscribeReply(message.rid))
 
+    def _give_up(self, connection: Connection, message: m.GiveUp) -> None:
+        forget = connection.on_close.pop(message.request, None)
+        if forget is not None:
+            forget()
+            connection.send_error(message.request, BrokerUnavailable("this request was given up by who made it"))
+        elif message.claim is not None:
+            session, seq = message.claim
+            if not self._claims.give_up(connection, message.request, session):
+                self._release(session, queries.held_of_claim(self._facts.txn, session, seq))
+        connection.send(m.GiveUpReply(message.rid))
+
     def _ping(self, connection: Connection, message: m.Ping) -> None:
         connection.send(m.PingReply(message.rid, self._facts.applied_index))
 
@@ -613,7 +628,11 @@ class Dispatch:
 
 
 def _needs_leader(message: m.Message) -> bool:
-    return type(message) in LEADER_ONLY or getattr(message, "linearizable", False)
+    if type(message) in LEADER_ONLY:
+        return True
+    if isinstance(message, m.GiveUp):
+        return message.claim is not None
+    return getattr(message, "linearizable", False)
 
 
 def session_lost() -> SessionLost:

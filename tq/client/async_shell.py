@@ -6,7 +6,7 @@ the client: it does what the core asks for, connects, and lets time pass. Each c
 socket and closes it, and a second one only while the socket does not take what is written.
 
 - Nothing is written behind an ``await``, so a caller that is cancelled never leaves half a frame: its bytes are the socket's
-  or wait in the wire. It gives its call up, and a reply that still comes is dropped.
+  or wait in the wire. It gives its call up, the broker is told, and a reply that still comes is dropped.
 - The keeper gives up the calls whose deadline is over. It sleeps until the first of them, so it is woken by a call only if
   that is to end before all others.
 - Besides it is woken when the core may have something new to say: after a start without connection, a lost
@@ -101,8 +101,10 @@ class AsyncShell:
             return result
         finally:
             verb.close()
-            for call in begun:
-                self._core.give_up(call)
+            if begun:
+                for call in begun:
+                    self._core.give_up(call)
+                self._flush()
 
     async def _do(self, step: Step, begun: list[Call]) -> Any:
         match step:
@@ -153,17 +155,20 @@ class AsyncShell:
         self._wake_callers()
 
     async def _await(self, call: Call) -> Any:
-        if call.done:
-            await anyio.lowlevel.checkpoint()
-        else:
-            self._waiting.add(call)
-            if call.deadline_ms is not None and call.deadline_ms < self._wakes_ms:
-                self._news.set()
-            try:
+        try:
+            if call.done:
+                await anyio.lowlevel.checkpoint()
+            else:
+                self._waiting.add(call)
+                if call.deadline_ms is not None and call.deadline_ms < self._wakes_ms:
+                    self._news.set()
                 await call.waiter.wait()
-            finally:
-                self._waiting.discard(call)
-                self._core.give_up(call)
+        except BaseException:  # asyncio may cancel when the answer is here already
+            self._core.abandon(call)
+            self._flush()
+            raise
+        finally:
+            self._waiting.discard(call)
         if call.error is not None:
             raise call.error
         return call.reply

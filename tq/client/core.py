@@ -17,6 +17,7 @@ Rules
 - NOT_LEADER and UNAVAILABLE as answers mean "not done, ask again": the call is sent again a little later, to the
   leader if one is named. Who finds no leader for longer than an election takes may be cut off: then another address is
   tried. Other errors, overload too, are the caller's to see.
+- A call that is given up is forgotten here, and the broker is told if it may have it parked.
 - GOAWAY: no new request enters that connection; what is in flight has DRAIN_MS to be answered.
 - A peer that is silent while it owes an answer is asked (PING), then taken for dead; sooner if there is another one.
 - ``last_index`` is the highest index any reply named; reads ask for it, so a client never goes back in time. It
@@ -179,9 +180,34 @@ class ClientCore:
         """Its deadline is over, or its caller went away: end it now. A reply that comes later is dropped."""
         if call.done:
             return
+        if self._flying.get(_rid(call.number)) is call:
+            self._tell_given_up(call)
         self._forget(call)
         self._finish(call, error=self._unavailable(call))
         self.finished.remove(call)
+
+    def abandon(self, call: Call) -> None:
+        """Its caller went away: ``give_up``, or if the answer is here, nobody takes it."""
+        if not call.done:
+            self.give_up(call)
+        elif isinstance(call.reply, m.ClaimReply) and call.reply.grants:
+            self._tell_given_up(call)
+
+    def _tell_given_up(self, call: Call) -> None:
+        """What is parked at the broker is let go, and what a claim was granted goes back. It is told once: what is parked dies
+        with its connection, and a claim that is made again has its number."""
+        if self.state is not State.READY:
+            return
+        rid = _rid(call.number)
+        message = call.make(rid)
+        if isinstance(message, m.ClaimTask):
+            claim = [message.session, message.seq]
+        elif isinstance(message, m.WaitTask):
+            claim = None
+        else:
+            return  # it is answered soon
+        self._number += 1
+        self._send(m.GiveUp(_rid(self._number), rid, claim))
 
     def subscribe(self, subscription: Subscription, deadline_ms: int | None, waiter: Any = None) -> Call:
         """Begin a subscription; it lives over connections until ``unsubscribe``."""

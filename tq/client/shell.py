@@ -108,6 +108,7 @@ class Shell:
         with self._lock:
             for call in calls:
                 self._core.give_up(call)
+            self._after_start()
 
     def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
         waiter = threading.Lock()
@@ -162,6 +163,8 @@ class Shell:
             if not call.done:
                 with self._lock:
                     self._core.give_up(call)
+                    if self._core.has_output:
+                        self._after_start()
         if call.error is not None:
             raise call.error
         return call.reply

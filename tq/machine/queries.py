@@ -38,6 +38,7 @@ __all__ = [
     "filter_to_command",
     "get_task",
     "held",
+    "held_of_claim",
     "id_of_spec",
     "jobs_unfinished",
     "last_seq",
@@ -124,6 +125,17 @@ def last_seq(txn: ReadTxn, session: bytes) -> int:
     """The number of the session's last claim that granted something; -1: none did."""
     raw = txn.get(Table.SESSIONS, session + keys.LAST_CLAIM_MARK)
     return -1 if raw is None else int(keys.LAST_CLAIM.unpack(raw)[0])
+
+
+def held_of_claim(txn: ReadTxn, session: bytes, seq: int) -> list[tuple[bytes, int]]:
+    """``(id, fence)`` of what the session still holds of its claim ``seq``, if no later one has granted anything."""
+    raw = txn.get(Table.SESSIONS, session + keys.LAST_CLAIM_MARK)
+    last, first, n = (-1, 0, 0) if raw is None else keys.LAST_CLAIM.unpack(raw)
+    if last != seq:
+        return []
+    rows = txn.scan(Table.HELD, session, keys.after(session), limits.SESSION_TASKS_MAX)
+    held = [(key[16:], keys.unpack_u64(value)) for key, value in rows]
+    return [(id, fence) for id, fence in held if first <= fence < first + n]
 
 
 def held(txn: ReadTxn) -> Iterator[tuple[bytes, bytes, int, int | None]]:

@@ -564,6 +564,27 @@ class UnsubscribeReply(Message):
     rid: Rid
 
 
+# ---- giving up -------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class GiveUp(Message):
+    """Nobody waits for the answer to ``request``, a rid of this connection, any more: what is parked is answered now.
+
+    claim: [session, seq] where that was a claim: what was granted to it and is still held goes back, uncounted."""
+
+    TYPE = 0x1D
+    rid: Rid
+    request: Rid
+    claim: Annotated[list[Any] | None, f.maybe(f.row(f.id16, f.whole()))] = None
+
+
+@attrs.frozen
+class GiveUpReply(Message):
+    TYPE = 0x9D
+    rid: Rid
+
+
 # ---- from the broker -------------------------------------------------------------------------------
 
 

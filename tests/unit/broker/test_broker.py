@@ -432,6 +432,7 @@ def _request(random: SeededRandom, rid: int, session: bytes) -> m.Message:
         m.Heartbeat(rid, session, [[id, random.below(100_000)]]),
         m.Subscribe(rid, None, [0, 0]),
         m.Unsubscribe(rid, random.below(12)),
+        m.GiveUp(rid, random.below(12), [session, random.below(5)] if random.below(2) else None),
         m.DeregisterWorker(rid, random.bytes(16)),
         m.ExplainTask(rid, id),
         m.Stats(rid),

@@ -537,3 +537,95 @@ def test_a_pause_that_comes_first_leaves_the_claim_waiting(world):
     assert not peer.has(rid)
     set_queue(world, paused=False)
     assert [id_of(grant) for grant in peer.answer(rid).grants] == [task_id(1)]
+
+
+# ---- given up ----------------------------------------------------------------------------------------
+
+
+def give_up(peer, rid, session, seq):
+    return peer.ask(m.GiveUp, rid, [session, seq])
+
+
+def untouched(peer, number=1):
+    """Whether the task waits as if it had never been granted."""
+    found = peer.get(task_id(number))
+    return (found["state"], found["attempt"], found["crashes"]) == ("pending", 0, 0)
+
+
+def test_a_parked_claim_that_is_given_up_gets_nothing_any_more(world):
+    (_, _, _), (peer, session, rid) = crowd(world, 2)
+    peer.answer(give_up(peer, rid, session, 1))
+    assert peer.answer(rid).grants == []
+    assert len(world.broker.claims) == 1
+    peer.submit(task(1), task(2))
+    assert peer.state(task_id(1)) == "running", "the other worker has it"
+    assert untouched(peer, 2)
+
+
+def test_a_claim_given_up_while_it_is_in_the_log_gives_back_what_it_gets():
+    world, peer = late_world(b"a" * 16)
+    rid = peer.ask_claim(b"a" * 16, 1, 1, 20_000)
+    world.settle()
+    assert rid not in peer.answers
+    give_up(peer, rid, b"a" * 16, 1)
+    world.settle()
+    assert peer.answers[rid].grants == []
+    for _ in range(4):
+        world.finish_sync()
+    assert untouched(peer)
+    assert world.broker.counters.leases_expired == 0
+
+
+def test_a_claim_given_up_in_the_log_and_made_again_keeps_what_it_gets():
+    """It has the same number: the grant is that of the second one, and must not go back."""
+    world, peer = late_world(b"a" * 16)
+    rid = peer.ask_claim(b"a" * 16, 1, 1, 20_000)
+    world.settle()
+    give_up(peer, rid, b"a" * 16, 1)
+    again = peer.ask_claim(b"a" * 16, 1, 1, 20_000)
+    world.settle()
+    for _ in range(6):
+        world.finish_sync()
+    assert peer.answers[rid].grants == []
+    (grant,) = peer.answers[again].grants
+    report = peer.ask(m.TaskResult, b"a" * 16, [complete(grant)])
+    world.settle()
+    world.finish_sync()
+    assert peer.answers[report].items == [0]
+
+
+def test_what_was_granted_when_the_claim_is_given_up_goes_back(world):
+    peer = world.connect()
+    peer.submit(task(1), task(2))
+    session = peer.register()
+    rid = peer.ask_claim(session, 1, n=2)
+    first, second = peer.answer(rid).grants
+    assert peer.report(session, complete(second)) == [0]
+    peer.answer(give_up(peer, rid, session, 1))
+    assert untouched(peer)
+    assert peer.state(task_id(2)) == "completed"
+    assert peer.report(session, complete(first)) == [[2, 2]], "stale: it is pending"
+    assert peer.claim(session, 1) == [], "the number was used"
+    assert [id_of(grant) for grant in peer.claim(session, 2)] == [task_id(1)]
+
+
+def test_giving_up_an_old_claim_takes_nothing_from_a_later_one(world):
+    peer = world.connect()
+    peer.submit(task(1), task(2))
+    session = peer.register()
+    rid = peer.ask_claim(session, 1)
+    peer.answer(rid)
+    peer.claim(session, 2)
+    peer.answer(give_up(peer, rid, session, 1))
+    assert peer.state(task_id(1)) == peer.state(task_id(2)) == "running"
+
+
+def test_what_is_given_back_wakes_the_next(world):
+    peer = world.connect()
+    peer.submit(task(1))
+    session = peer.register()
+    rid = peer.ask_claim(session, 1)
+    peer.answer(rid)
+    ((other, _, waiting),) = crowd(world, 1)
+    give_up(peer, rid, session, 1)
+    assert [id_of(grant) for grant in other.answer(waiting).grants] == [task_id(1)]

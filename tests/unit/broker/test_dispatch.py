@@ -52,6 +52,7 @@ REQUESTS = {
     m.ChangeCluster: ("transfer", {"from": "n2", "to": None}),
     m.Subscribe: (),
     m.Unsubscribe: (1,),
+    m.GiveUp: (1,),
 }
 LEADERS = {
     m.SubmitTask, m.CancelTask, m.RetryTasks, m.PurgeTasks, m.RegisterWorker, m.ClaimTask, m.TaskResult, m.Heartbeat,
@@ -608,3 +609,41 @@ def test_a_full_queue_refuses_what_is_new(world):
     assert peer.submit(task(1)).items == [0]
     one, two = peer.submit(task(1), task(2)).items
     assert (one[0], two[0], two[3][0]) == (1, 3, "QUEUE_FULL")
+
+
+# ---- giving up ---------------------------------------------------------------------------------------
+
+
+def test_a_wait_that_is_given_up_ends_at_once(world):
+    peer = with_task(world)
+    kept, rid = peer.ask(m.WaitTask, task_id(1), 20_000), peer.ask(m.WaitTask, task_id(1), 20_000)
+    world.settle()
+    assert len(world.broker.waits) == 2
+    peer.call(m.GiveUp, rid)
+    assert len(world.broker.waits) == 1
+    with pytest.raises(BrokerUnavailable, match="given up"):
+        peer.answer(rid)
+    peer.call(m.CancelTask, [task_id(1)], 0)
+    assert peer.answer(kept).ended
+
+
+def test_a_wait_for_an_index_can_be_given_up(world):
+    peer = with_task(world)
+    rid = peer.ask(m.GetTask, task_id(1), 7, 1_000_000)
+    world.settle()
+    peer.call(m.GiveUp, rid)
+    assert len(world.broker.waits) == 0
+    with pytest.raises(BrokerUnavailable, match="given up"):
+        peer.answer(rid)
+
+
+def test_giving_up_what_is_answered_or_of_another_connection_does_nothing(world):
+    peer, other = with_task(world), world.connect()
+    rid = peer.ask(m.WaitTask, task_id(1), 20_000)
+    assert not peer.has(rid)
+    other.call(m.GiveUp, rid)
+    peer.call(m.GiveUp, 12_345)
+    assert len(world.broker.waits) == 1
+    peer.call(m.CancelTask, [task_id(1)], 0)
+    assert peer.answer(rid).ended
+    peer.call(m.GiveUp, rid)

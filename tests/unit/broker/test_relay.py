@@ -156,6 +156,20 @@ def test_a_parked_claim_dies_with_its_client() -> None:
     assert two.near_relay.statistics() == two.far_relay.statistics() == {"outgoing": 0, "incoming": 0}
 
 
+def test_a_claim_is_given_up_through_the_other_node() -> None:
+    two = Two()
+    worker = two.near.connect()
+    session = two.register(worker)
+    rid = two.ask(worker, m.ClaimTask, session, 1, [], 1, 30_000)
+    assert len(two.far.broker.claims) == 1
+    two.ask(worker, m.GiveUp, rid, [session, 1])
+    assert len(two.far.broker.claims) == 0
+    assert worker.answer(rid).grants == []
+    other = two.far.connect()
+    other.submit(task(7))
+    assert other.get(task_id(7))["state"] == "pending"
+
+
 def test_grants_that_cannot_be_carried_go_back_at_once() -> None:
     two = Two()
     worker = two.near.connect()

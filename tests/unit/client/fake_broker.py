@@ -19,11 +19,12 @@ Answer = Callable[[Any], Any]
 class FakeBroker:
     """``answer(request)`` gives a message, a list of them, None for silence, or CLOSE. It runs on the connection's thread.
 
-    ``requests`` has all that was asked, HELLO left out; ``connections`` how many there were.
+    ``requests`` has all that was asked, HELLO left out, ``given_up`` what nobody waits for; ``connections`` how many there were.
     """
 
     def __init__(self, answer: Answer) -> None:
         self.requests: list[Any] = []
+        self.given_up: list[m.GiveUp] = []
         self.connections = 0
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -99,6 +100,9 @@ class FakeBroker:
                 return False
             if isinstance(event, m.Hello):
                 said: Any = m.HelloReply(event.rid, 1, [], {}, 1_000, b"C" * 16, "n1", None, "tq/fake", 0)
+            elif isinstance(event, m.GiveUp):
+                self.given_up.append(event)
+                said = m.GiveUpReply(event.rid)
             else:
                 self.requests.append(event)
                 said = self._answer(event)

@@ -16,11 +16,12 @@ from tq.protocol.connection import NEED_DATA, BrokerConnection, ConnectionClosed
 class LoopBroker:
     """``answer(request)`` gives a message, or None for silence.
 
-    ``requests`` has all that was asked, HELLO left out. ``refuses`` and ``hangs``: hosts. ``delay_s``: before each answer.
+    ``requests`` has all that was asked, HELLO left out, ``given_up`` what nobody waits for. ``refuses`` and ``hangs``: hosts. ``delay_s``: before each answer.
     """
 
     def __init__(self, nursery: trio.Nursery, answer: Answer, *, pongs: bool = True) -> None:
         self.requests: list[Any] = []
+        self.given_up: list[m.GiveUp] = []
         self.connections = 0
         self.tried = 0
         self.refuses: list[str] = []
@@ -71,6 +72,9 @@ class LoopBroker:
             said = m.HelloReply(request.rid, 1, [], {}, 1_000, b"C" * 16, "n1", None, "tq/fake", 0)
         elif isinstance(request, m.Ping):
             said = m.PingReply(request.rid, 1) if self._pongs else None
+        elif isinstance(request, m.GiveUp):
+            self.given_up.append(request)
+            said = m.GiveUpReply(request.rid)
         else:
             self.requests.append(request)
             if self.delay_s:

@@ -17,6 +17,7 @@ from tq.errors import (
     PayloadTooLarge,
     ProtocolError,
     Unauthenticated,
+    Unsupported,
 )
 from tq.protocol import messages as m
 from tq.protocol.connection import BrokerConnection
@@ -165,6 +166,50 @@ def test_a_late_reply_of_a_call_given_up_is_dropped() -> None:
     assert rig.core.finished == []
     assert call.reply is None
     assert rig.core.last_index == 3  # it was seen all the same
+
+
+WAIT = lambda rid: m.WaitTask(rid, b"t" * 16, 20_000)  # noqa: E731
+CLAIM = lambda rid: m.ClaimTask(rid, b"s" * 16, 5, [], 1, 20_000)  # noqa: E731
+
+
+@pytest.mark.parametrize(("make", "claim"), [(WAIT, None), (CLAIM, [b"s" * 16, 5])])
+def test_the_broker_is_told_what_nobody_waits_for(make, claim) -> None:
+    rig = Rig()
+    call = rig.core.start(make, 60_000)
+    rig.connect()
+    (request,) = rig.read()
+    rig.core.give_up(call)
+    rig.core.give_up(call)
+    (told,) = rig.read()
+    assert (type(told), told.request, told.claim) == (m.GiveUp, request.rid, claim)
+    rig.answer_error(request.rid, BrokerUnavailable("given up"))
+    rig.answer_error(told.rid, Unsupported("an older broker"))
+    assert rig.core.finished == []
+    assert not rig.core.is_wanted
+
+
+def test_a_claim_that_was_granted_to_nobody_is_told_of_too() -> None:
+    rig = Rig()
+    claims = [rig.core.start(CLAIM, 60_000) for _ in range(2)]
+    rig.connect()
+    with_grant, without = rig.read()
+    rig.answer(m.ClaimReply(with_grant.rid, 1, [[b"spec", 1, 0, 9, 1, None, None]]), m.ClaimReply(without.rid, 1, []))
+    for call in claims:
+        rig.core.abandon(call)
+    (told,) = rig.read()
+    assert (told.request, told.claim) == (with_grant.rid, [b"s" * 16, 5])
+
+
+def test_nothing_is_told_of_what_is_answered_soon_or_was_not_sent() -> None:
+    rig = Rig()
+    unsent = rig.core.start(WAIT, 60_000)
+    rig.core.give_up(unsent)
+    ping = rig.ping()
+    rig.connect()
+    (asked,) = rig.read()
+    assert isinstance(asked, m.Ping)
+    rig.core.give_up(ping)
+    assert rig.read() == []
 
 
 def test_given_up_before_it_was_sent_is_known_not_to_be_done() -> None:

@@ -287,6 +287,18 @@ CASES: list[tuple[Message, str]] = [
         "00000003 97 8113",
     ),
     (
+        m.GiveUp(21, 3),
+        "00000005 1d 831503f6",
+    ),
+    (
+        m.GiveUp(21, 3, [SESSION, 7]),
+        "00000017 1d 8315038250aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa07",
+    ),
+    (
+        m.GiveUpReply(21),
+        "00000003 9d 8115",
+    ),
+    (
         m.GoAway("the broker is stopping", None),
         "0000001a 40 82767468652062726f6b65722069732073746f7070696e67f6",
     ),
