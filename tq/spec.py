@@ -37,7 +37,7 @@ from typing import Any, Final, NamedTuple
 
 from tq import limits
 from tq.cbor import dumps, loads_each, loads_shaped
-from tq.errors import InvalidRequest, PayloadTooLarge, Unsupported
+from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
 
 
 class Option(enum.IntEnum):
@@ -168,10 +168,30 @@ Kind = tuple[str, str, int]
 
 
 def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
-    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options but being JSON; else None.
+    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options but being JSON; else None."""
+    rows = _plain_rows(raws)
+    return None if rows is None else ([row[0] for row in rows], [(row[1], row[3], row[4]) for row in rows])
 
-    The path of almost every task, so each step is there for its time: one decoder for all, names checked once.
-    """
+
+def parse_each(raws: Sequence[bytes]) -> list[Spec | TqError]:
+    """``parse`` of each, or what it raises: in half the time where ``parse_plain`` would take them."""
+    rows = _plain_rows(raws) if raws else None
+    if rows is None:
+        return [_parsed(raw) for raw in raws]
+    rests = [_REST if raw[:1] in _HEADS_WITHOUT_OPTIONS else _REST_JSON for raw in raws]
+    return [_new(Spec, (*row, *rest)) for row, rest in zip(rows, rests, strict=True)]
+
+
+def _parsed(raw: bytes) -> Spec | TqError:
+    try:
+        return parse(raw)
+    except (InvalidRequest, PayloadTooLarge, Unsupported) as error:
+        return error
+
+
+def _plain_rows(raws: Sequence[bytes]) -> list[list[Any]] | None:
+    """Their five fields each. The path of almost every task, so each step is there for its time: one decoder for all, names
+    checked once. (To cut id and payload out by hand, and to remember the rest by its bytes, takes longer.)"""
     if max(map(len, raws)) > limits.SPEC_BYTES_MAX:
         return None
     if not {raw[:1] for raw in raws} <= _HEADS_WITHOUT_OPTIONS:
@@ -182,8 +202,6 @@ def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
         rows = loads_each(raws)
     except ValueError:
         return None
-    ids: list[bytes] = []
-    kinds: list[Kind] = []
     names: set[str] = set()  # that are good
     row: list[Any]
     for row in rows:
@@ -206,9 +224,7 @@ def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
                 if not 0 < len(text) <= limits.NAME_CHARS_MAX or not _is_name(text):
                     return None
                 names.add(text)
-        ids.append(task_id)
-        kinds.append((name, queue, priority))
-    return ids, kinds
+    return rows
 
 
 def options_of(raw: bytes) -> frozenset[int]:

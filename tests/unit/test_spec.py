@@ -12,8 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tq import cbor, limits, spec
-from tq.errors import InvalidRequest, PayloadTooLarge, Unsupported
-from tq.spec import JSON, JSON_OPTIONS, SMALL_BYTES_MAX, Option, Retry, Spec, encode, options_of, parse, parse_plain
+from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
+from tq.spec import (
+    JSON,
+    JSON_OPTIONS,
+    SMALL_BYTES_MAX,
+    Option,
+    Retry,
+    Spec,
+    encode,
+    options_of,
+    parse,
+    parse_each,
+    parse_plain,
+)
 
 EXAMPLES_MAX = 20_000 if os.environ.get("TQ_LONG") else 300
 ID = bytes(range(16))
@@ -313,6 +325,21 @@ json_only = st.builds(
 @given(st.lists(st.one_of(bare, st.just(encode(Spec(bytes(16), "t", b"p"))), json_only), min_size=1, max_size=4))
 def test_many_at_once_are_read_as_one_by_one(raws: list[bytes]) -> None:
     assert parse_plain(raws) == expected_plain(raws)
+    assert [judged(raw) for raw in raws] == [
+        (type(found), found.message) if isinstance(found, TqError) else found for found in parse_each(raws)
+    ]
+
+
+def judged(raw: bytes) -> Any:
+    """What ``parse`` returns or raises."""
+    try:
+        return parse(raw)
+    except TqError as error:
+        return type(error), error.message
+
+
+def test_each_of_none_is_none() -> None:
+    assert parse_each([]) == []
 
 
 @settings(max_examples=300)
