@@ -218,7 +218,7 @@ def test_explain_in_every_state(shared_broker: Broker, worker: Process, client: 
         client.submit("echo", queue=queue, delay=600).id: ("asked to start later", "runs by itself"),
         client.submit("send", queue=f"{queue}-paused").id: ("the provider is down", f"tq queues resume {queue}-paused"),
         client.submit("fail", b"no luck", retry=later).id: ("the next one waits", "attempt 1 failed on w1"),
-        client.submit("fail", b"no luck", retry=again).id: ("all 1 attempts failed", "Failed: no luck"),
+        client.submit("fail", b"no luck", retry=again).id: ("its only attempt failed", "Failed: no luck"),
         client.submit("fail", b"fatal: never").id: ("no retry can help", "mend what it says first"),
         client.submit("echo").id: ("completed by w1", "shows its result"),
         client.submit("nobody", queue=queue, expires_in=0.2).id: ("expired", "runs it after all"),

@@ -1,4 +1,7 @@
-"""EXPLAIN: why a task is where it is, in one sentence, with the facts behind it."""
+"""EXPLAIN: why a task is where it is, in one sentence, with the facts behind it.
+
+The sentence is for people: it has their words (``expires_in``, the deadline) and lengths of time as one says them.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,8 @@ def _scheduled(txn: ReadTxn, task: Task, now_ms: int, facts: dict[str, Any]) -> 
         history.SNOOZED: "its worker put it off",
     }
     what = because.get(rows[-1][0]) if rows else None
-    return f"scheduled: {what or 'it was asked to start later'}; due in {_duration(facts['due_in_ms'])}"
+    due = f"due in {_duration(facts['due_in_ms'])}" if facts["due_in_ms"] else "due now"
+    return f"scheduled: {what or 'it was asked to start later'}; {due}"
 
 
 def _pending(txn: ReadTxn, task: Task, workers: AbstractSet[tuple[str, str]] | None, facts: dict[str, Any]) -> str:
@@ -112,16 +116,44 @@ def _ended(task: Task, facts: dict[str, Any]) -> str:
         return f"completed by {task.worker} in attempt {task.attempt}"
     if task.state is State.DEAD:
         because = {
-            Reason.ATTEMPTS: f"all {task.attempts_max} attempts failed",
-            Reason.PERMANENT: "its worker said that no retry can help",
-            Reason.POISON: f"its worker was lost {task.crashes} times while it ran",
-            Reason.DEADLINE: "its deadline_ms passed",
+            Reason.ATTEMPTS: "its only attempt failed"
+            if task.attempts_max == 1
+            else f"all {task.attempts_max} attempts failed",
+            Reason.PERMANENT: f"its handler said in attempt {task.attempt} that no retry can help",
+            Reason.POISON: f"its worker was lost {'once' if task.crashes == 1 else f'{task.crashes} times'} while it ran",
+            Reason.DEADLINE: f"its deadline passed {_when(task, facts, history.DEADLINE)}",
         }
         return f"dead: {because[Reason(task.reason)]}{last}"
     if task.state is State.EXPIRED:
-        return "expired: it had not started when its expires_in_ms passed"
+        return f"expired: no worker had started it when its time for that, expires_in, was over{last}"
+    if task.state is State.CANCELLED:
+        return f"cancelled {_when(task, facts, history.CANCELLED)}{last}"
     return f"{task.state.name.lower()}{last}"
 
 
+def _when(task: Task, facts: dict[str, Any], outcome: str) -> str:
+    """Of an end that can come at any time. outcome: of the attempt that ran then, if one did."""
+    for row in facts["history"]:
+        if row["outcome"] == outcome and row["ended_ms"] == task.ended:
+            return f"while attempt {row['attempt']} of {task.attempts_max} ran on {row['worker']}"
+    if task.attempt:
+        return f"after {task.attempt} of {task.attempts_max} attempts"
+    return "before it was started"
+
+
+UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+
+
 def _duration(ms: int) -> str:
-    return f"{ms} ms" if ms < 1_000 else f"{ms / 1000:.1f} s" if ms < 120_000 else f"{ms // 60_000} min"
+    """The two largest units: ``3 d 4 h``, ``2 min 30 s``, ``1.5 s``, ``20 ms``."""
+    if ms < 1_000:
+        return f"{ms} ms"
+    if ms < 10_000:
+        return f"{ms / 1000:.1f}".removesuffix(".0") + " s"
+    at = next(at for at, (size, _name) in enumerate(UNITS) if ms >= size)
+    parts = []
+    for size, name in UNITS[at : at + 2]:
+        count, ms = divmod(ms, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts)

@@ -13,7 +13,7 @@ from tq.machine import queries
 from tq.machine.commands import Outcome, Timer
 from tq.machine.settings import Settings
 from tq.machine.states import State
-from tq.spec import Spec, encode
+from tq.spec import Retry, Spec, encode
 
 
 def mixed() -> Driver:
@@ -81,12 +81,12 @@ def test_the_id_stands_in_the_spec() -> None:
     [
         (0, "first in line of type 'echo' in queue 'default'"),
         (1, "behind 1 of type 'echo' in queue 'default'"),
-        (2, "asked to start later; due in 1.0 s"),
+        (2, "asked to start later; due in 1 s"),
         (3, "running on worker for 11 ms (attempt 1 of 5)"),
         (4, "completed by worker in attempt 1"),
-        (5, "cancelled"),
-        (6, "had not started"),
-        (7, "no retry can help; last error: E: m"),
+        (5, "cancelled before it was started"),
+        (6, "expired: no worker had started it when its time for that, expires_in, was over"),
+        (7, "dead: its handler said in attempt 1 that no retry can help; last error: E: m"),
         (8, "no worker is connected that runs type 'echo' from queue 'other'"),
     ],
 )
@@ -109,6 +109,50 @@ def test_explanations_of_what_failed_snoozed_and_is_being_cancelled() -> None:
     assert "attempt 1 of 5 failed and the next one waits" in said[0]
     assert "put it off; due in 500 ms" in said[1]
     assert "a cancel was asked for, its grace ends in 2.5 s" in said[2]
+
+
+def test_explanations_of_ends_say_how_far_it_had_come() -> None:
+    d = Driver()
+    d.open()
+    once = Retry(attempts_max=1)
+    d.submit(1, deadline_ms=50, queue="nobody")
+    d.submit(2, 3, 4, deadline_ms=50)
+    d.submit(5, retry=once)
+    d.submit(6)
+    _two, three, _four, five, _six = d.claim(5)
+    d.fail(*three)
+    d.do(c.Cancel([id_of(6)], 10))
+    d.fail(*five)
+    d.now_ms += 60
+    d.advance(Timer.DEADLINE)
+    d.advance(Timer.GRACE)
+    assert {n: queries.explain(d.txn, id_of(n), d.now_ms, None)[0] for n in (1, 2, 3, 4, 5, 6)} == {
+        1: "dead: its deadline passed before it was started",
+        2: "dead: its deadline passed while attempt 1 of 5 ran on worker",
+        3: "dead: its deadline passed after 1 of 5 attempts; last error: E: m",
+        4: "dead: its deadline passed while attempt 1 of 5 ran on worker",
+        5: "dead: its only attempt failed; last error: E: m",
+        6: "cancelled while attempt 1 of 5 ran on worker",
+    }
+    assert d.do(c.Retry(d.operation(), [id_of(6)]))
+    d.now_ms += 1
+    d.do(c.Cancel([id_of(6)], 10))
+    assert queries.explain(d.txn, id_of(6), d.now_ms, None)[0] == "cancelled before it was started"
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (0, "0 ms"), (999, "999 ms"), (1_000, "1 s"), (1_500, "1.5 s"), (9_900, "9.9 s"), (38_100, "38 s"), (60_000, "1 min"),
+        (150_000, "2 min 30 s"), (3_600_000, "1 h"), (3_661_000, "1 h 1 min"), (86_400_000, "1 d"), (97_200_000, "1 d 3 h"),
+    ],
+)  # fmt: skip
+def test_lengths_of_time_are_said_as_people_say_them(ms: int, said: str) -> None:
+    d = Driver()
+    d.submit(1, delay_ms=ms or 1)
+    d.now_ms += 0 if ms else 1
+    why = queries.explain(d.txn, id_of(1), d.now_ms, None)[0]
+    assert why == f"scheduled: it was asked to start later; {f'due in {said}' if ms else 'due now'}"
 
 
 def test_the_place_in_a_line_counts_all_before_it() -> None:

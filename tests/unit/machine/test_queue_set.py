@@ -350,13 +350,14 @@ def test_explain_tells_of_the_pause() -> None:
     d.submit(2, queue="mail", delay_ms=300_000)
     d.now_ms += 150_000
     sentence, facts = why(d, 1)
-    assert sentence == "pending: queue 'mail' is paused by ana, for 2 min now: deploy of v2"
+    assert sentence == "pending: queue 'mail' is paused by ana, for 2 min 30 s now: deploy of v2"
     assert facts["paused"] == {"by": "ana", "since_ms": d.now_ms - 150_000, "reason": "deploy of v2"}
     assert (facts["ahead"], facts["has_worker"]) == (0, True)
     sentence, _ = why(d, 2)
     assert sentence == (
-        "scheduled: it was asked to start later; due in 150.0 s; queue 'mail' is paused by ana, for 2 min now: deploy of v2"
-    ).replace("150.0 s", "2 min")
+        "scheduled: it was asked to start later; due in 2 min 30 s; "
+        "queue 'mail' is paused by ana, for 2 min 30 s now: deploy of v2"
+    )
     set_queue(d, paused=False)
     assert "paused" not in why(d, 1)[0]
 
