@@ -319,6 +319,36 @@ def check_lease(field: str, id: Any, fence: Any) -> None:
         raise InvalidRequest.of(f"an item of {field}", [id, fence], "an id of 16 bytes and a fence")
 
 
+def grants(field: str) -> Check:
+    """``[spec, attempt, crashes, fence, lease_ms, timeout_ms, deadline_ms]`` each, and a checkpoint if there is one.
+
+    Each task passes here, so what most of them are is told in one look; all else is for ``check_row``, which names it."""
+    check_row = row(
+        data(limits.SPEC_BYTES_MAX), whole(), whole(), whole(), whole(), maybe(whole()), maybe(whole()),
+        data(limits.CHECKPOINT_BYTES_MAX), optional=1,
+    )(f"an item of {field}")  # fmt: skip
+
+    def check(value: Any) -> None:
+        check_count(field, value, limits.CLAIM_TASKS_MAX)
+        for item in value:
+            if type(item) is list and len(item) == 7:
+                spec, attempt, crashes, fence, lease_ms, timeout_ms, deadline_ms = item
+                if (
+                    timeout_ms is deadline_ms is None
+                    and type(spec) is bytes
+                    and type(attempt) is type(crashes) is type(fence) is type(lease_ms) is int
+                    and 0 <= attempt <= U63_MAX
+                    and 0 <= crashes <= U63_MAX
+                    and 0 <= fence <= U63_MAX
+                    and 0 <= lease_ms <= U63_MAX
+                    and len(spec) <= limits.SPEC_BYTES_MAX
+                ):
+                    continue
+            check_row(item)
+
+    return check
+
+
 error = row(text(64, 1), text(U32_MAX), flag, maybe(whole()), maybe(text(256)), text(64), plain_map)
 """``tq.errors.to_wire`` form."""
 

@@ -43,10 +43,6 @@ _STATE = f.whole(0, 255)
 _STATE_ITEM = f.row(f.maybe(_STATE), f.maybe(f.error))
 _SUBMIT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE), f.maybe(f.id16), f.maybe(f.error)))
 _REPORT_ITEM = f.number_or(f.row(f.whole(0, 255), f.maybe(_STATE)))
-_GRANT = f.row(
-    f.data(limits.SPEC_BYTES_MAX), f.whole(), f.whole(), f.whole(), f.whole(), f.maybe(f.whole()), f.maybe(f.whole()),
-    f.data(limits.CHECKPOINT_BYTES_MAX), optional=1,
-)  # fmt: skip
 _PROGRESS = f.row(
     f.id16, f.whole(), f.number(limits.PROGRESS_NUMBER_MAX), f.maybe(f.number(limits.PROGRESS_NUMBER_MAX)),
     f.maybe(f.text(limits.PROGRESS_NOTE_CHARS_MAX)),
@@ -339,7 +335,7 @@ class ClaimReply(Message):
     TYPE = 0x83
     rid: Rid
     index: Index
-    grants: Annotated[list[Any], f.many(_GRANT, limits.CLAIM_TASKS_MAX)]
+    grants: Annotated[list[Any], f.grants]
 
 
 @attrs.frozen

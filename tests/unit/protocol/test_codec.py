@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tq import cbor, limits
 from tq.errors import InvalidRequest, PayloadTooLarge, ProtocolError, TqError, Unsupported
+from tq.protocol import fields as f
 from tq.protocol import messages as m
 from tq.protocol.codec import MESSAGES, REPLY_BIT, REQUEST_TYPE_MAX, decode, encode
 from tq.protocol.frames import FrameReader
@@ -302,3 +303,28 @@ def test_one_field_is_anything(message: Message, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(fields) - 1))
     fields[at] = data.draw(VALUES)
     _valid_or_typed(message.TYPE, cbor.dumps(fields))
+
+
+GRANT_ROW = f.row(
+    f.data(limits.SPEC_BYTES_MAX), f.whole(), f.whole(), f.whole(), f.whole(), f.maybe(f.whole()), f.maybe(f.whole()),
+    f.data(limits.CHECKPOINT_BYTES_MAX), optional=1,
+)  # fmt: skip
+
+
+@settings(max_examples=EXAMPLES_MAX, deadline=None)
+@given(
+    st.integers(0, 7), st.one_of(VALUES, st.sampled_from([0, -1, True, f.U63_MAX, f.U63_MAX + 1])), st.integers(6, 9)
+)
+def test_grants_are_judged_as_field_by_field(at: int, value: Any, length: int) -> None:
+    """The quick look at a grant takes nothing that the slow one refuses."""
+    grant = [b"spec", 1, 0, 1 << 40, 30_000, None, None, b"kept", 0][:length]
+    if at < length:
+        grant[at] = value
+    outcomes: list[Any] = []
+    for check in (f.grants("grants"), f.many(GRANT_ROW, limits.CLAIM_TASKS_MAX)("grants")):
+        try:
+            check([[b"", 1, 0, 1, 1, None, None], grant])
+            outcomes.append(None)
+        except TqError as error:
+            outcomes.append((type(error), error.message))
+    assert outcomes[0] == outcomes[1]
