@@ -29,7 +29,7 @@ from typing import Any, Final
 import attrs
 
 from tq.errors import TqError
-from tq.spec import parse
+from tq.spec import Spec, parse_each
 from tq.worker.context import Channel, Context
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job, Why
@@ -133,35 +133,35 @@ class Jobs:
         """Begin what was granted."""
         self._statistics.claimed += len(grants)
         held, running, start = self.held, self.running, self.to_start.append
-        for raw, attempt, crashes, fence, _lease_ms, timeout_ms, deadline_ms, *kept in grants:
+        for spec, grant in zip(parse_each([grant[0] for grant in grants]), grants, strict=True):
+            fence = grant[3]
             if fence in held:
                 continue
-            job = self._job(raw, attempt, crashes, fence, deadline_ms, kept)
+            job = self._job(spec, grant)
             if job is None:
                 continue
             held[fence] = job
             running[fence] = job
             start(job)
+            timeout_ms, deadline_ms = grant[5], grant[6]
             if timeout_ms is not None or deadline_ms is not None:
                 self._limit(job, timeout_ms, deadline_ms)
 
     def give_back(self, grants: list[Any]) -> None:
         """Release what was granted and is not wanted."""
-        for raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms, *kept in grants:
-            job = self._job(raw, attempt, crashes, fence, deadline_ms, kept)
+        for spec, grant in zip(parse_each([grant[0] for grant in grants]), grants, strict=True):
+            job = self._job(spec, grant)
             if job is not None:
-                self._reports.add([job.id, fence, RELEASE, None])
+                self._reports.add([job.id, job.fence, RELEASE, None])
 
-    def _job(
-        self, raw: bytes, attempt: int, crashes: int, fence: int, deadline_ms: int | None, kept: list[bytes]
-    ) -> Job | None:
-        """kept: a checkpoint, or nothing."""
-        try:
-            spec = parse(raw)
-        except TqError as error:
+    def _job(self, spec: Spec | TqError, grant: list[Any]) -> Job | None:
+        """grant: spec, attempt, crashes, fence, lease, time-out, deadline, and a checkpoint if there is one."""
+        _raw, attempt, crashes, fence, _lease_ms, _timeout_ms, deadline_ms, *kept = grant
+        if spec.__class__ is not Spec:
             # Of a later version than ours. Without its id nothing can be said of it: its lease runs out, and another
             # worker may know it.
-            self._note("granted a task that this version cannot read", {"fence": fence, "error": error.message})
+            assert isinstance(spec, TqError)
+            self._note("granted a task that this version cannot read", {"fence": fence, "error": spec.message})
             return None
         handler = self._handlers.get(spec.type)
         if handler is None:
