@@ -25,7 +25,7 @@ A group of one needs no timer: it campaigns with the first tick.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import assert_never
 
 import attrs
@@ -39,6 +39,7 @@ from tq.raft.elections import Elections
 from tq.raft.following import Following
 from tq.raft.journal import Journal
 from tq.raft.leading import Leading
+from tq.raft.members import Admission
 from tq.raft.messages import (
     Ack,
     Append,
@@ -67,6 +68,7 @@ __all__ = ["Guard", "Outcome", "ProposalEnd", "ReadEnd", "Role", "RoleChange"]
 
 
 _FOLLOWER_TICK_ENTRIES = 256
+_NEVER = 1 << 63  # an index
 
 
 class Role(enum.Enum):
@@ -92,19 +94,21 @@ class Guard:
         wall_ms: this node's wall clock, set by the caller; members are told.
         clocks_ms: the wall clocks of members, as last heard, less our monotonic clock: a jump of our own wall clock does
             not look like one of a member that is silent.
+        on_members: called when other data directories may count than before (``refusal``): in force, or committed.
     """
 
     def __init__(
         self, *, node_id: str, peers: list[str], journal: Journal, random: Random, now_s: float,
         election_ms: tuple[int, int], heartbeat_ms: int, incoming: Incoming | None = None,
         part_bytes: int = limits.SNAPSHOT_PART_BYTES, joins: bool = False,
+        founders: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         if not 0 < heartbeat_ms < election_ms[0] <= election_ms[1]:
             raise InternalError(f"heartbeat {heartbeat_ms} ms, election {election_ms} ms")
         self.node_id = node_id
         self._journal = journal
         configured = () if joins else tuple(sorted({node_id, *peers}))
-        self._voting = Voting(node_id, configured, journal)
+        self._voting = Voting(node_id, configured, journal, founders)
         self._fallback_s = election_ms[1] / 1000
         self._core = self._new_core(now_s)
         self._core_role = adapter.FOLLOWER
@@ -126,6 +130,7 @@ class Guard:
         )  # fmt: skip
         self._tick_wanted = False
         self._gone: tuple[str, int] | None = None  # who is being removed, and the entry that says so
+        self._open_list_index = self._voting.listed_index  # of a list that is not committed, as far as was noticed
         self._ticked_commit = 0  # SyncObj's commit index when a follower let it tick
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
@@ -135,11 +140,26 @@ class Guard:
         self.strangers = 0
         self.wall_ms = 0
         self.clocks_ms: dict[str, int] = {}
+        self.on_members: Callable[[], None] | None = None
 
     @property
     def voters(self) -> tuple[str, ...]:
         """Who votes, as the log has it, committed or not."""
         return self._voting.voters
+
+    @property
+    def admitted(self) -> Mapping[str, Admission]:
+        """The data directory that counts under each name, as the log has it, committed or not."""
+        return self._voting.admitted
+
+    @property
+    def joining(self) -> list[str]:
+        """Who is admitted, and is to be given a vote."""
+        return self._voting.joining
+
+    def refusal(self, peer: str, incarnation: bytes, index: int) -> str | None:
+        """Why ``peer`` is not heard with that data directory, admitted by entry ``index`` as it says; or None."""
+        return self._voting.refusal(peer, incarnation, index, self.committed_index)
 
     @property
     def removed(self) -> bool:
@@ -156,7 +176,7 @@ class Guard:
 
     def _adopt_voters(self) -> None:
         """The log may have another list than before: in force from the entry on, and gone when it is cut away."""
-        if not self._voting.take():
+        if not self._take_list():
             return
         core = self._core
         if core.role == adapter.LEADER:
@@ -164,10 +184,22 @@ class Guard:
                 raise InternalError(f"SyncObj has {core.peers} as other voters, the log {self._peers}")
             if self._leading is not None:
                 self._leading.set_peers(self._peers, self._now_s)
-        elif core.peers != self._peers:
+        else:  # even if the names are the same: behind one there may be another
             core.close()
             self._core = self._new_core(self._now_s)
         self._elections.set_voters(len(self.voters), self._now_s)
+
+    def _take_list(self) -> bool:
+        """Whether the log has another list. Whose directory is another one begins anew."""
+        before = self._voting.admitted
+        if not self._voting.take():
+            return False
+        self._open_list_index = self._voting.listed_index
+        for peer in [peer for peer in self.clocks_ms if before.get(peer) != self._voting.admitted.get(peer)]:
+            del self.clocks_ms[peer]
+        if self.on_members is not None:
+            self.on_members()
+        return True
 
     def _new_core(self, now_s: float) -> Core:
         return Core(
@@ -177,9 +209,9 @@ class Guard:
 
     # ---- in ---------------------------------------------------------------------------------------
 
-    def receive(self, peer: str, data: bytes, now_s: float) -> None:
-        """A message from an authenticated member of the cluster. Answers count from voters alone; an append or a vote
-        request may come from one that our log does not know yet.
+    def receive(self, peer: str, data: bytes, now_s: float, incarnation: bytes | None = None) -> None:
+        """A message from an authenticated member of the cluster, with this data directory. Answers count from voters alone;
+        an append or a vote request may come from one that our log does not know yet.
 
         Raises:
             ProtocolError: the bytes are no message; nothing was done. Close the connection.
@@ -190,7 +222,9 @@ class Guard:
             self.strangers += 1
             return
         message = messages.decode(data)
-        if peer not in self._peers and isinstance(message, Ack | Reject | SnapshotAck | Vote | PreVoteReply):
+        if isinstance(message, Ack | Reject | SnapshotAck | Vote | PreVoteReply) and not self._voting.counts(
+            peer, incarnation
+        ):
             self.strangers += 1
             return
         self._now_s = now_s
@@ -282,7 +316,7 @@ class Guard:
         """If a snapshot is whole and no sync runs: SyncObj anew on a log that begins behind it."""
         if not self._receiving.begin_log():
             return False
-        self._voting.take()
+        self._take_list()
         self._elections.set_voters(len(self.voters), self._now_s)
         self._core.close()
         self._core = self._new_core(self._now_s)
@@ -331,7 +365,7 @@ class Guard:
         self._transfer.check_open()
         return self._proposals.add(self.term, payload, adapter.NO_OP)
 
-    def change_voters(self, voters: list[str]) -> tuple[int, int]:
+    def change_voters(self, voters: list[str], incarnation: bytes | None = None) -> tuple[int, int]:
         """Have the log hold another list of voters: one more or one less than now. In force from the next tick on.
         Returns the (term, index) it will have if it is committed.
 
@@ -340,12 +374,35 @@ class Guard:
             Backpressure: the change before is not committed, or leadership is handed over; nothing was taken.
             InvalidRequest: more than one voter differs, or too many, or this node is to go (hand over first).
         """
+        waits = self._check_change()
+        payload = self._voting.change(voters, self.committed_index, waits=waits, incarnation=incarnation)
+        return self._proposals.add_members(self.term, payload)
+
+    def replace_voter(self, name: str, incarnation: bytes) -> tuple[int, int]:
+        """Have the data directory ``incarnation`` take the place of the one that ``name`` has; see voting.py. The vote follows
+        by itself. Returns the (term, index) of the entry that admits it, if it is committed.
+
+        Raises NotLeader, Backpressure, InvalidRequest, as ``change_voters``.
+        """
+        waits = self._check_change()
+        payload = self._voting.replace(name, incarnation, self.committed_index, waits=waits)
+        return self._proposals.add_members(self.term, payload)
+
+    def _check_change(self) -> bool:
+        """Raises NotLeader, Backpressure. Returns whether a change is proposed and not appended."""
         if self.role is not Role.LEADER:
             raise NotLeader("this node does not lead; nothing was done", leader=self.leader_id)
         self._transfer.check_open()
+        return any(map(members.is_members, self._proposals.waiting))
+
+    def _give_vote(self) -> None:
+        """The second step of a replacement, whoever began it."""
+        if self.role is not Role.LEADER or self._transfer.target is not None or self._proposals.is_full:
+            return
         waits = any(map(members.is_members, self._proposals.waiting))
-        payload = self._voting.change(voters, self.committed_index, waits=waits)
-        return self._proposals.add_members(self.term, payload)
+        payload = self._voting.give_vote(self.committed_index, waits=waits)
+        if payload is not None:
+            self._proposals.add_members(self.term, payload, is_told=False)
 
     def transfer(self, target: str | None, now_s: float, among: Collection[str] | None = None) -> str:
         """Hand leadership over to ``target``, or to the member that has most (``among`` these, if they are given and not
@@ -421,6 +478,8 @@ class Guard:
         core, journal = self._core, self._journal
         if self._leading is not None:
             self._leading.set_time(self._now_s, self.wall_ms)
+        if self._voting.joining:
+            self._give_vote()
         waiting = self._proposals.take_waiting()
         expected = journal.last_index + len(waiting)
         for payload in waiting:
@@ -457,7 +516,7 @@ class Guard:
         if self._gone is not None and self._gone[1] <= self.committed_index:
             name, index = self._gone
             self._gone = None
-            if self._core.role == adapter.LEADER:
+            if self._core.role == adapter.LEADER and name not in self._voting.admitted:  # else another has its name now
                 self._out.append((name, Removed(self._core.term, index)))
 
     def synced(self) -> None:
@@ -603,6 +662,11 @@ class Guard:
             self.committed_index = committed
             self._proposals.end_committed(committed)
             self._tell_removed()
+            if self._open_list_index <= committed:
+                self._open_list_index = _NEVER
+                self._tick_wanted |= bool(self._voting.joining)
+                if self.on_members is not None:
+                    self.on_members()
         if self._leading is not None and self._alone:
             self._reads.confirm(self._leading.round)  # nobody else is left to ask
             self._leading = None

@@ -17,11 +17,10 @@ import attrs
 
 from tq import cbor, limits
 from tq.errors import ProtocolError
+from tq.raft import members
 
 INT_MAX: Final = (1 << 63) - 1
 ENTRY_FIRST_BYTE: Final = 1
-_IDS_MAX: Final = 2 * limits.RAFT_VOTERS_MAX
-_ID_CHARS_MAX: Final = 256
 
 
 @attrs.frozen
@@ -136,7 +135,7 @@ class SnapshotPart:
     """Bytes of the state after entry ``index``, for who needs entries that are gone. Empty: where shall I begin?
 
     Attributes:
-        voters_index, voters: who votes after that entry, and which entry says so; 0: none does.
+        voters: who votes after that entry, as ``members.pack`` writes it; empty: no list says so.
         snapshot_term: of that entry.
         size, digest: of all bytes.
     """
@@ -147,8 +146,7 @@ class SnapshotPart:
     snapshot_term: int
     size: int
     digest: bytes
-    voters_index: int
-    voters: tuple[str, ...]
+    voters: bytes
     offset: int
     data: bytes
 
@@ -185,14 +183,6 @@ def _is_entries(value: object) -> bool:
     return True
 
 
-def _is_ids(value: object) -> bool:
-    return (
-        type(value) is list
-        and len(value) <= _IDS_MAX
-        and all(type(id) is str and 1 <= len(id) <= _ID_CHARS_MAX for id in value)
-    )
-
-
 def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value <= INT_MAX
 
@@ -202,7 +192,6 @@ _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "bytes": lambda value: type(value) is bytes and len(value) <= limits.SNAPSHOT_PART_BYTES,
     "bool": lambda value: type(value) is bool,
     "tuple[tuple[int, bytes], ...]": _is_entries,
-    "tuple[str, ...]": _is_ids,
 }
 
 
@@ -261,6 +250,9 @@ def decode(data: bytes) -> Message:
     if kind.make is Append:
         flat = values[-1]
         values[-1] = tuple((flat[at], flat[at + 1]) for at in range(0, len(flat), 2))
-    elif kind.make is SnapshotPart:
-        values[_VOTERS_AT] = tuple(values[_VOTERS_AT])
+    elif kind.make is SnapshotPart and values[_VOTERS_AT]:
+        try:
+            members.unpack(values[_VOTERS_AT])
+        except ValueError as error:
+            raise ProtocolError(f"{name}: voters: {error}") from error
     return kind.make(*values[1:])

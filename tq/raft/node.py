@@ -17,7 +17,7 @@ A node that has failed once stays failed: each call raises again, nothing more i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import attrs
 
@@ -25,7 +25,7 @@ from tq import limits
 from tq.errors import InternalError, ProtocolError, StorageFailed, TqError
 from tq.raft.guard import Guard, Outcome, ReadEnd, Role, RoleChange
 from tq.raft.journal import FIRST_BASE_INDEX, Journal, SyncJob
-from tq.raft.members import is_members
+from tq.raft.members import Admission, is_members
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import Incoming, SnapshotSource, pending_id, whole_path
 from tq.raft.sync import SyncStrategy
@@ -82,6 +82,7 @@ class Node:
     Args:
         peers: ids of the other members. They count until the log has a list of voters.
         joins: this node is to be added to a group that is there: without a list in its log it does not vote.
+        founders: data directories of the members, until the log has a list of them; see voting.py.
         applied_index: the store's checkpointed index; ``take_committed`` begins behind it.
         election_ms: bounds of the time without a leader after which a member campaigns.
         keep_bytes: of compacted log that a group keeps for members that are behind.
@@ -100,7 +101,7 @@ class Node:
         applied_index: int, election_ms: tuple[int, int], heartbeat_ms: int,
         segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES, tail_bytes_max: int = limits.JOURNAL_TAIL_BYTES_MAX,
         keep_bytes: int = limits.RAFT_KEEP_BYTES, part_bytes: int = limits.SNAPSHOT_PART_BYTES,
-        joins: bool = False,
+        joins: bool = False, founders: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         self._clock = clock
         self._keep_bytes = keep_bytes
@@ -118,7 +119,7 @@ class Node:
             self._guard = Guard(
                 node_id=node_id, peers=peers, journal=self._journal, random=random, now_s=clock.monotonic_s(),
                 election_ms=election_ms, heartbeat_ms=heartbeat_ms, incoming=self._incoming,
-                part_bytes=part_bytes, joins=joins,
+                part_bytes=part_bytes, joins=joins, founders=founders,
             )  # fmt: skip
         except TqError:
             self._journal.close()
@@ -270,8 +271,9 @@ class Node:
         guard = self._guard
         return not guard.is_quiet or self._journal.needs_sync or guard.committed_index > self._taken_index
 
-    def receive(self, peer: str, message: bytes) -> None:
-        """What ``peer``, who has been authenticated, sent. ``turn`` must follow if it ``needs_turn``.
+    def receive(self, peer: str, message: bytes, incarnation: bytes | None = None) -> None:
+        """What ``peer``, who has been authenticated, sent; ``incarnation`` of its data directory, if those are known.
+        ``turn`` must follow if it ``needs_turn``.
 
         Raises:
             ProtocolError: the bytes are no message of ours; nothing was done. Close the connection.
@@ -282,7 +284,7 @@ class Node:
         try:
             self._in_turn = True
             self._guard.wall_ms = self._clock.wall_ms()
-            self._guard.receive(peer, message, self._clock.monotonic_s())
+            self._guard.receive(peer, message, self._clock.monotonic_s(), incarnation)
         except ProtocolError:
             self._in_turn = False
             raise
@@ -300,13 +302,44 @@ class Node:
         """This node was told that it votes no more."""
         return self._guard.removed
 
-    def change_voters(self, voters: list[str]) -> tuple[int, int]:
+    @property
+    def admitted(self) -> Mapping[str, Admission]:
+        """The data directory that counts under each name, committed or not."""
+        return self._guard.admitted
+
+    @property
+    def joining(self) -> list[str]:
+        """Who is admitted, and is to be given a vote."""
+        return self._guard.joining
+
+    def refusal(self, peer: str, incarnation: bytes, index: int) -> str | None:
+        """Why ``peer`` is not heard with that data directory, which entry ``index`` admitted, as it says; or None."""
+        return self._guard.refusal(peer, incarnation, index)
+
+    @property
+    def on_members(self) -> Callable[[], None] | None:
+        """Called when ``refusal`` may say something else than before, within ``receive`` or ``turn``: it must only take note."""
+        return self._guard.on_members
+
+    @on_members.setter
+    def on_members(self, on_members: Callable[[], None] | None) -> None:
+        self._guard.on_members = on_members
+
+    def replace_voter(self, name: str, incarnation: bytes) -> tuple[int, int]:
+        """Another data directory for a member; see ``Guard.replace_voter``. Returns the (term, index) of what admits it.
+
+        Raises NotLeader, Backpressure, InvalidRequest.
+        """
+        self._check()
+        return self._guard.replace_voter(name, incarnation)
+
+    def change_voters(self, voters: list[str], incarnation: bytes | None = None) -> tuple[int, int]:
         """One voter more or less; see ``Guard.change_voters``. Returns the (term, index) as ``propose`` does.
 
         Raises NotLeader, Backpressure, InvalidRequest.
         """
         self._check()
-        return self._guard.change_voters(voters)
+        return self._guard.change_voters(voters, incarnation)
 
     def transfer(self, target: str | None = None, among: Collection[str] | None = None) -> str:
         """Hand leadership over; see ``Guard.transfer``. Returns who is to lead.

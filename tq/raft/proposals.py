@@ -37,6 +37,7 @@ class Proposals:
         self._journal = journal
         self._open: deque[tuple[int, int, int]] = deque()  # term, index, bytes; in the log or waiting
         self._open_bytes = 0
+        self._untold: set[tuple[int, int]] = set()  # ends that nobody asks for
         self._outcomes: list[Outcome] = []
 
     def add(self, term: int, data: bytes, prefix: bytes) -> tuple[int, int]:
@@ -45,11 +46,19 @@ class Proposals:
             raise InvalidRequest.of("entry", data[:8], "must not begin with the byte 0xFF, which marks lists of voters")
         return self._add(term, data, prefix + data)
 
-    def add_members(self, term: int, payload: bytes) -> tuple[int, int]:
-        """A list of voters, as ``add``."""
-        return self._add(term, payload, payload)
+    def add_members(self, term: int, payload: bytes, *, is_told: bool = True) -> tuple[int, int]:
+        """A list of voters, as ``add``. is_told: its end is an outcome, for who has proposed it."""
+        return self._add(term, payload, payload, is_told)
 
-    def _add(self, term: int, data: bytes, payload: bytes) -> tuple[int, int]:
+    @property
+    def is_full(self) -> bool:
+        """``add_members`` would be refused."""
+        return (
+            len(self._open) >= limits.RAFT_PROPOSALS_MAX
+            or self._open_bytes + limits.KIB * limits.RAFT_VOTERS_MAX > limits.RAFT_PROPOSALS_BYTES_MAX
+        )
+
+    def _add(self, term: int, data: bytes, payload: bytes, is_told: bool = True) -> tuple[int, int]:
         size = len(data)
         if not 1 <= size <= limits.ENTRY_BYTES_MAX:
             raise InvalidRequest.of("entry", f"{size} bytes", f"1 to {limits.ENTRY_BYTES_MAX} bytes")
@@ -61,6 +70,8 @@ class Proposals:
         self.waiting.append(payload)
         index = self._journal.last_index + len(self.waiting)
         self._open.append((term, index, size))
+        if not is_told:
+            self._untold.add((term, index))
         self._open_bytes += size
         return term, index
 
@@ -87,4 +98,7 @@ class Proposals:
 
     def take_outcomes(self) -> list[Outcome]:
         outcomes, self._outcomes = self._outcomes, []
+        if self._untold:
+            outcomes = [outcome for outcome in outcomes if (outcome.term, outcome.index) not in self._untold]
+            self._untold &= {(term, index) for term, index, _size in self._open}
         return outcomes

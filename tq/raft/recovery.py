@@ -117,7 +117,7 @@ def _open(disk: Disk, random: Random, floor_index: int, segment_bytes: int, tail
 
 def voters_of(journal: Journal, index: int) -> Voters:
     try:
-        return Voters(index, decode(journal.payload(index)))
+        return decode(journal.payload(index), index)
     except ValueError as error:
         raise DataDamaged(damage_text(DIRECTORY, 0, f"entry {index} has no list of voters: {error}")) from error
 

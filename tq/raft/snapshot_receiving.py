@@ -9,7 +9,7 @@ from __future__ import annotations
 from tq.errors import InternalError
 from tq.raft.following import Following
 from tq.raft.journal import Journal
-from tq.raft.members import Voters
+from tq.raft.members import unpack
 from tq.raft.messages import SnapshotAck, SnapshotPart
 from tq.raft.snapshots import Incoming, SnapshotId
 
@@ -40,8 +40,8 @@ class SnapshotReceiving:
         offset = self._incoming.take(snapshot_id, part.offset, part.data)
         if offset < part.size:
             return _answer(part, offset, wall_ms, done=False)
-        if part.voters_index > 0:
-            journal.members.store(Voters(part.voters_index, part.voters))  # committed: it may be known early
+        if part.voters:
+            journal.members.store(unpack(part.voters))  # committed: it may be known early
         if not self._incoming.finish():
             return _answer(part, 0, wall_ms, done=False)
         self.waiting = part

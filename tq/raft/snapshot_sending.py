@@ -6,6 +6,7 @@ sends nothing, so that repeated answers do not multiply. The first part is empty
 
 from __future__ import annotations
 
+from tq.raft import members
 from tq.raft.members import Voters
 from tq.raft.messages import SnapshotPart
 from tq.raft.snapshots import SnapshotId, SnapshotSource
@@ -20,7 +21,7 @@ class SnapshotSending:
 
     def __init__(self, source: SnapshotSource, voters: Voters | None, now_s: float) -> None:
         self.source = source
-        self._voters = voters or Voters(0, ())
+        self._voters = b"" if voters is None else members.pack(voters)
         self.began_s = now_s
         self.restarts = 0
         self._offset: int | None = None  # not known before the first answer
@@ -47,5 +48,5 @@ class SnapshotSending:
         snapshot = self.source.id
         return SnapshotPart(
             term, wall_ms, snapshot.index, snapshot.term, snapshot.size, snapshot.digest,
-            self._voters.index, self._voters.ids, offset, data,
+            self._voters, offset, data,
         )  # fmt: skip

@@ -27,12 +27,12 @@ def entry_of(*ids: str) -> bytes:
 
 
 def test_a_list_comes_back_as_it_was_in_order():
-    assert members.decode(members.encode({"b", "a"})) == ("a", "b")
+    assert members.decode(members.encode({"b", "a"}), 7) == Voters(7, ("a", "b"))
     assert members.is_members(members.encode(["a"]))
     assert not members.is_members(b"\x01")
     for wrong in (b"\x01\xff", b"\x01\xff\x01", b"\x01\xff\x81\x01", b"\x01\xff\x81\x60"):
         with pytest.raises(ValueError):
-            members.decode(wrong)
+            members.decode(wrong, 7)
 
 
 def test_the_last_list_counts_and_the_one_before_when_it_is_cut():

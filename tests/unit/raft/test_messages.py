@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tq import limits
 from tq.errors import ProtocolError
 from tq.raft import messages
+from tq.raft.members import Voters, pack
 from tq.raft.messages import (
     Ack,
     Append,
@@ -40,8 +41,8 @@ ONE_OF_EACH = [
     Stale(5),
     TimeoutNow(5),
     Lost(5, 12),
-    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 7, ("a", "b"), 4_096, b"data"),
-    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 0, (), 4_096, b""),
+    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), pack(Voters(7, ("a", "b"))), 4_096, b"data"),
+    SnapshotPart(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), b"", 4_096, b""),
     Removed(5, 12),
     SnapshotAck(5, 1_700_000_000_000, 12, 4, 9_000, bytes(32), 4_100, False),
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from tq.errors import DataDamaged, InternalError
 from tq.raft.guard import Guard, Role
-from tq.raft.members import Voters
+from tq.raft.members import Voters, pack
 from tq.raft.messages import Append, Reject, SnapshotAck, SnapshotPart, Stale, encode
 from tq.raft.recovery import open_journal
 from tq.raft.snapshots import DIRECTORY, FileSource, Incoming, SnapshotId, digest_of, new_digest, pending_snapshot
@@ -31,7 +31,7 @@ def id_of(data: bytes = DATA, index: int = 50, term: int = 3) -> SnapshotId:
 
 
 def part(offset: int, data: bytes, snapshot: SnapshotId, *, term: int = 5) -> SnapshotPart:
-    return SnapshotPart(term, 0, snapshot.index, snapshot.term, snapshot.size, snapshot.digest, 0, (), offset, data)
+    return SnapshotPart(term, 0, snapshot.index, snapshot.term, snapshot.size, snapshot.digest, b"", offset, data)
 
 
 class Bytes:
@@ -369,7 +369,7 @@ def test_who_votes_comes_with_it_and_stays_over_a_restart():
     desk, incoming = follower()
     snapshot = id_of()
     message = part(0, DATA, snapshot)
-    desk.say("n2", SnapshotPart(*[getattr(message, name) for name in PART_FIELDS[:6]], 30, ("n1", "n2", "n7"), 0, DATA))
+    desk.say("n2", SnapshotPart(*[getattr(message, name) for name in PART_FIELDS[:6]], pack(Voters(30, ("n1", "n2", "n7"))), 0, DATA))
     assert desk.guard.voters == ("n1", "n2", "n7")
     assert desk.journal.members.current == Voters(30, ("n1", "n2", "n7"))
     incoming.installed()
