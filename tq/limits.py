@@ -137,6 +137,7 @@ RAFT_PROPOSALS_MAX: Final = 1_024  # proposed and not yet committed
 RAFT_PROPOSALS_BYTES_MAX: Final = 128 * MIB
 RAFT_ALONE_WAKE_MS: Final = 500  # a leader without others has nothing to do by time; SyncObj's own chores
 RAFT_VOTERS_MAX: Final = 7
+READY_LAG_ENTRIES_MAX: Final = 100  # a follower that lacks more of what the leader has committed is not ready
 PEER_BATCH_BYTES: Final = 1 * MIB  # of entries in one message, unless one entry is larger
 PEER_BATCH_ENTRIES_MAX: Final = 4_096
 PEER_INFLIGHT_BYTES_MAX: Final = 8 * MIB  # of entries sent to a member and not acknowledged

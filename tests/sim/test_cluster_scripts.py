@@ -14,6 +14,7 @@ import structlog
 
 from tests.unit.broker.rig import cancelled, complete, id_of, lease, task, task_id
 from tq.errors import BrokerUnavailable, NotLeader, from_wire
+from tq.limits import READY_LAG_ENTRIES_MAX
 from tq.machine.answers import SubmitOutcome
 from tq.protocol import messages as m
 from tq.sim.checkers.breach import Breach
@@ -481,6 +482,29 @@ def test_a_snapshot_tells_who_waits_and_who_listens_at_the_node_that_takes_it():
     assert reader.client.pushes[-1].last  # type: ignore[attr-defined]
     assert not reader.call(m.Subscribe, None, [3, 0]).complete
     equal_at_the_end(cluster)
+
+
+def test_a_node_is_ready_when_it_has_what_its_leader_has():
+    """It knows its leader long before: who restarts one node after the other must not believe that to be enough."""
+    cluster = SimCluster(1)
+    for host in cluster.hosts.values():
+        host.segment_bytes, host.keep_bytes = 2_000, 0
+    cluster.start_all()
+    leader, near, _other = leader_and_followers(cluster)
+    cluster.run_until(lambda: all(cluster.broker(name).is_ready for name in cluster.hosts), 2_000, "all are ready")
+    writer = Talk(cluster, leader)
+    cluster.streams.isolate(near, cluster.hosts)
+    for number in range(1, READY_LAG_ENTRIES_MAX + 20):
+        writer.submit(number)
+    cluster.run(6_000)
+    assert not cluster.broker(near).is_ready
+    cluster.hosts[near].disk.fill_after(10_000)  # no room for the snapshot: it lags on
+    cluster.streams.heal()
+    cluster.run_until(lambda: cluster.broker(near).node.leader_id == leader, 5_000, "it knows its leader")
+    for _ in range(20):
+        cluster.run(100)
+        assert not cluster.broker(near).is_ready
+    assert cluster.broker(leader).is_ready
 
 
 def test_a_node_without_room_for_a_snapshot_says_so_and_serves_what_it_has():

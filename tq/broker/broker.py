@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import structlog
 
+from tq import limits
 from tq.broker.advance_timers import AdvanceTimers
 from tq.broker.applier import Applier, LogEntry
 from tq.broker.bulk_jobs import BulkJobs
@@ -319,8 +320,12 @@ class Broker:
 
     @property
     def is_ready(self) -> bool:
-        """Clients may be sent here: a leader is known, and this node goes on."""
-        return not self.is_stopping and (self.is_serving or self.node.leader_id not in (None, self.config.node.id))
+        """Clients may be sent here: this node leads and serves, or it follows and has what its leader has, but for what
+        comes in just now. So one node of a cluster may be restarted after the other."""
+        if self.is_stopping or self.is_serving:
+            return self.is_serving and not self.is_stopping
+        told_index = self.node.told_index
+        return told_index is not None and self.applied_index >= told_index - limits.READY_LAG_ENTRIES_MAX
 
     # ---- what dispatch asks (tq.broker.dispatch.Facts) -----------------------------------------------
 

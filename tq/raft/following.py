@@ -21,12 +21,17 @@ from tq.raft.messages import Ack, Append, Reject
 
 
 class Following:
-    """One leader's term, as its follower sees it."""
+    """One leader's term, as its follower sees it.
+
+    Attributes:
+        told_index: the highest commit index that the leader named: how far others are. Nothing is committed by it.
+    """
 
     def __init__(self, journal: Journal, leader_id: str, term: int, commit_index: int, life_s: float) -> None:
         self.leader_id = leader_id
         self.term = term
         self.matched_index = commit_index
+        self.told_index = commit_index
         self.held: Append | None = None
         self._journal = journal
         self._life_s = life_s
@@ -45,6 +50,7 @@ class Following:
         fresh = message.round > self._round
         self._round = max(self._round, message.round)
         self.matched_index = max(self.matched_index, commit_index)
+        self.told_index = max(self.told_index, message.commit_index)
         if not self._has_before(message):
             self._answered_s = now_s
             return Reject(

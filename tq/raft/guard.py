@@ -630,6 +630,14 @@ class Guard:
             return min(self._leading.wakes_at_s(), self._transfer.wakes_at_s())
         return self._elections.deadline_s
 
+    @property
+    def told_index(self) -> int | None:
+        """The highest commit index that the leader of this term named; None: it is us, or none has been heard lately."""
+        following = self._following
+        if following is None or following.term != self._core.term or not self._elections.is_sticky(self._now_s):
+            return None
+        return following.told_index
+
     def close(self) -> None:
         self._core.close()
 

@@ -166,6 +166,11 @@ class Node:
         return self._guard.committed_index
 
     @property
+    def told_index(self) -> int | None:
+        """The highest commit index that the leader has named, however far this node is; None: none has been heard lately."""
+        return self._guard.told_index
+
+    @property
     def clock_offsets_ms(self) -> dict[str, int]:
         """The wall clocks of the other members less ours as it is now."""
         ours_ms = self._clock.wall_ms() - self._clock.monotonic_ms()
