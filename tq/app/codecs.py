@@ -8,8 +8,8 @@ for other formats, for encryption or compression. There is none that runs what t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from tq.app.plain import Fault
 from tq.app.typed import Carrier, Unfit, carrier_of
@@ -40,6 +40,14 @@ class Hints(dict[str, Any]):
     """Types by parameter, of a call. The same object each time, so that a codec may keep by it what it found out."""
 
 
+class _Call(NamedTuple):
+    """What is known of the calls of one function. hints: kept alive, and so is their id."""
+
+    hints: Hints
+    is_bytes: bool
+    carriers: dict[str, Carrier]  # by parameter, of those that were carried already
+
+
 class JsonCodec:
     """JSON, exact: what arrives equals what was sent, or is refused with the place of what cannot be carried.
 
@@ -48,7 +56,7 @@ class JsonCodec:
     """
 
     def __init__(self) -> None:
-        self._calls: dict[int, tuple[Hints, dict[str, Carrier]]] = {}
+        self._calls: dict[int, _Call] = {}
         self._results: dict[int, tuple[Any, Carrier]] = {}
 
     # ---- a call ------------------------------------------------------------------------------------
@@ -63,7 +71,7 @@ class JsonCodec:
             return BYTES, bytes(value)
         carrier = self._of_result(hint)
         try:
-            return JSON, _dumps(carrier.to_plain(value))
+            return JSON, _dumps(value if value.__class__ in carrier.classes else carrier.to_plain(value))
         except Unfit as error:
             raise _refused("the result", error.fault) from error
 
@@ -90,9 +98,10 @@ class JsonCodec:
             raise _refused(what, error.fault) from error
 
     def _encode_call(self, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, bytes]:
-        if _is_bytes(hints):
+        call = self._calls.get(id(hints)) or self._of_call(hints)
+        if call.is_bytes:
             return BYTES, _bytes_of(arguments, hints)
-        carriers = self._of_call(hints)
+        carriers = call.carriers
         plain = {}
         name = ""
         try:
@@ -110,35 +119,36 @@ class JsonCodec:
             raise _refused(f"argument {wrong!r}", why) from error
 
     def _decode_call(self, data: bytes, content_type: str, hints: Hints) -> dict[str, Any]:
-        if _is_bytes(hints):
+        call = self._calls.get(id(hints)) or self._of_call(hints)
+        if call.is_bytes:
             return {next(iter(hints)): data}
         if not data:
             return {}
-        _check(content_type, "payload")
+        if content_type != JSON:
+            _check(content_type, "payload")
         plain = _loads(data, "the payload")
         if plain.__class__ is not dict:
             raise InvalidRequest("the payload is no JSON object: it must be one, with a member for each argument")
-        carriers = self._of_call(hints)
+        carriers = call.carriers
         name = ""
         try:
             for name, value in plain.items():
-                if name in hints:
-                    carrier = carriers.get(name)
-                    if carrier is None:
-                        carrier = carriers[name] = carrier_of(hints[name])
-                    if value.__class__ not in carrier.classes:
-                        plain[name] = carrier.from_plain(value)
+                carrier = carriers.get(name)
+                if carrier is None:
+                    if name not in hints:
+                        continue
+                    carrier = carriers[name] = carrier_of(hints[name])
+                if value.__class__ not in carrier.classes:
+                    plain[name] = carrier.from_plain(value)
             return plain
         except Unfit as error:
             raise _refused(f"argument {name!r}", error.fault) from error
 
     # ---- what is kept ------------------------------------------------------------------------------
 
-    def _of_call(self, hints: Hints) -> dict[str, Carrier]:
-        found = self._calls.get(id(hints))
-        if found is None:
-            found = self._calls[id(hints)] = (hints, {})  # keeps it alive, and so its id
-        return found[1]
+    def _of_call(self, hints: Hints) -> _Call:
+        call = self._calls[id(hints)] = _Call(hints, _is_bytes(hints), {})
+        return call
 
     def _of_result(self, hint: Any) -> Carrier:
         found = self._results.get(id(hint))
@@ -154,19 +164,40 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def _encode_of(encoder: json.JSONEncoder) -> Callable[[Any], str]:
+    """Its ``encode``, which would build the same machine of C for each value: that takes longer than most values do."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without it
+        return encoder.encode
+    text = json.encoder.encode_basestring
+    iterate = make(None, encoder.default, text, None, ":", ",", encoder.sort_keys, encoder.skipkeys, encoder.allow_nan)
+    join = "".join
+    return lambda plain: join(iterate(plain, 0))
+
+
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
-_encode = _encoder.encode
+_encode = _encode_of(_encoder)
 _decode = _decoder.decode
+_decode_bare = _decoder.raw_decode
 
 
 def _dumps(plain: Any) -> bytes:
     return _encode(plain).encode()
 
 
+_BEGINS: Final = frozenset('{["-0123456789tfn')
+"""What JSON may begin with, but for white space."""
+
+
 def _loads(data: bytes, what: str) -> Any:
     try:
-        return _decode(data.decode())
+        text = data.decode()
+        if text[:1] in _BEGINS:  # no white space to look for in front, in half the time
+            value, end = _decode_bare(text)
+            if end == len(text):
+                return value
+        return _decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what} is no JSON: {error}") from error
 
