@@ -77,6 +77,19 @@ def test_a_row_is_seen_at_once_and_can_be_replaced_and_deleted(store: Store) -> 
     assert store.txn.count(TASKS) == 0
 
 
+def test_many_are_deleted_in_any_order_and_nothing_beside_them(store: Store) -> None:
+    fill(store, TASKS, b"a", b"b", b"c", b"d", b"e")
+    assert store.txn.delete_many(TASKS, []) == 0
+    assert store.txn.delete_many(TASKS, [b"b", b"c"]) == 2
+    assert keys(store.txn.scan(TASKS, b"", None, 9)) == [b"a", b"d", b"e"]
+    assert store.txn.delete_many(TASKS, [b"e", b"c", b"a", b"a", b"z"]) == 2
+    assert keys(store.txn.scan(TASKS, b"", None, 9)) == [b"d"]
+    assert store.txn.delete_many(TASKS, [b"d", b"x"]) == 1
+    assert store.txn.delete_many(TASKS, [b"d"]) == 0
+    with pytest.raises(BadKey):
+        store.txn.delete_many(TASKS, [b""])
+
+
 def test_an_empty_value_is_a_value(store: Store) -> None:
     store.txn.put(TASKS, b"a", b"")
     assert store.txn.get(TASKS, b"a") == b""
@@ -395,6 +408,7 @@ STEPS = st.one_of(
     st.tuples(st.just("put_many"), TABLES, st.lists(st.tuples(KEYS, st.binary(max_size=2)), max_size=6)),
     st.tuples(st.just("delete"), TABLES, KEYS),
     st.tuples(st.just("delete"), TABLES, KEYS),
+    st.tuples(st.just("delete_many"), TABLES, st.lists(KEYS, max_size=6) | st.lists(KEYS, max_size=6).map(sorted)),
     st.tuples(st.just("scan"), TABLES, BOUNDS, st.none() | BOUNDS, st.integers(0, 5)),
     st.tuples(st.just("first"), TABLES, BOUNDS, BOUNDS),
     st.tuples(st.just("get_many"), TABLES, st.lists(KEYS, max_size=5)),
@@ -430,6 +444,10 @@ def run_on(store: Store, steps: list[tuple[object, ...]]) -> None:
                     model[table].update(pairs)
                 case ("delete", Table() as table, bytes() as key):
                     assert store.txn.delete(table, key) == (model[table].pop(key, None) is not None)
+                case ("delete_many", Table() as table, list() as gone):
+                    known = len(model[table])
+                    model[table] = {key: value for key, value in model[table].items() if key not in gone}
+                    assert store.txn.delete_many(table, gone) == known - len(model[table])
                 case ("scan", Table() as table, bytes() as start, stop, int() as limit):
                     assert stop is None or isinstance(stop, bytes)
                     rows = [

@@ -143,8 +143,8 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
     puts: list[tuple[bytes, bytes]] = []
     held: list[tuple[bytes, bytes]] = []
     grants: list[Grant] = []
+    lines_left: list[bytes] = []
     moved: dict[tuple[int, int, int], int] = {}  # (queue, type, priority) -> tasks, of the plain ones
-    delete = txn.delete
     for n, id in enumerate(ids):
         raw = headers[id]
         (
@@ -157,7 +157,7 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
             fence += 1
             continue
         attempt += 1
-        delete(Table.READY, lines[n][0])
+        lines_left.append(lines[n][0])
         front = pack(
             version, _RUNNING, flags, 0, priority, queue, type_, attempt, crashes, snoozes, rows, fence, time_ms, 0, spec_bytes
         )  # fmt: skip
@@ -169,6 +169,7 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
         key = (queue, type_, priority)
         moved[key] = moved.get(key, 0) + 1
         fence += 1
+    txn.delete_many(Table.READY, lines_left)
     txn.put_many(Table.TASKS, puts)
     txn.put_many(Table.HELD, held)
     add = entry.counts.add

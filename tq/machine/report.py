@@ -36,44 +36,49 @@ _STALE: Final = int(ReportOutcome.STALE)
 
 
 def report(entry: Entry, command: Report) -> list[Item]:
-    items = command.items
+    items: list[list[Any]] = command.items
     session, draw = command.session, command.draw
     ids = [item[0] for item in items]
     kept = entry.rules.kept
     general = len(set(ids)) < len(ids) or entry.settings.finished_keep_ms > limits.RESULT_TTL_MS_DEFAULT
-    headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)  # type: ignore[arg-type]
+    headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)
     unpack, pack, pack_ended = FRONT.unpack_from, FRONT.pack, keys.pack_ended
-    dumps = cbor.dumps
+    dumps_bytes = cbor.dumps_bytes
     time_ms = entry.time_ms
     events, released = entry.events, entry.released
     puts: list[tuple[bytes, bytes]] = []
     results: list[tuple[bytes, bytes]] = []
     ended: list[tuple[bytes, bytes]] = []
+    heads: dict[str, bytes] = {}  # of results, by content type
+    held: list[bytes] = []  # keys in HELD
     done: dict[tuple[int, int], int] = {}  # (queue, priority) -> tasks
     sessions: dict[bytes, int] = {}
-    delete = entry.txn.delete
     answers: list[Item] = []
     for place, (id, fence, outcome, body) in enumerate(items):
         raw = headers.get(id)
         if raw is None or outcome != _COMPLETE:
-            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))  # type: ignore[arg-type]
+            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
         (
             version, state, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, current, started, _, size
         ) = unpack(raw)  # fmt: skip
         if state != _RUNNING or current != fence or flags & t.SPECIAL or queue in kept or version != RECORD_VERSION:
-            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))  # type: ignore[arg-type]
+            answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
         front = pack(
             version, _COMPLETED, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, fence, started, time_ms, size
         )  # fmt: skip
         holder = raw[HEADER_BYTES : HEADER_BYTES + 16]
-        puts.append((id, front + raw[FRONT_BYTES:]))  # type: ignore[arg-type]
-        results.append((id, dumps(body)))  # type: ignore[arg-type]
+        puts.append((id, front + raw[FRONT_BYTES:]))
+        content_type, result = body
+        head = heads.get(content_type)
+        if head is None:
+            head = heads[content_type] = cbor.HEAD_OF_TWO + cbor.dumps(content_type)
+        results.append((id, head + dumps_bytes(result)))
         ended.append((pack_ended(_COMPLETED, time_ms, id), b""))
-        delete(Table.HELD, holder + id)  # type: ignore[operator]
-        events.append((_COMPLETED_EVENT, id, queue, type_, fence, None))  # type: ignore[arg-type]
-        released.append((id, fence))  # type: ignore[arg-type]
+        held.append(holder + id)
+        events.append((_COMPLETED_EVENT, id, queue, type_, fence, None))
+        released.append((id, fence))
         sessions[holder] = sessions.get(holder, 0) + 1
         key = (queue, priority)
         done[key] = done.get(key, 0) + 1
@@ -84,6 +89,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
         txn.put_many(Table.TASKS, puts)
         txn.put_many(Table.RESULTS, results)
         txn.put_many(Table.ENDED, ended)
+        txn.delete_many(Table.HELD, held)
         for holder, n in sessions.items():
             entry.sessions[holder].held -= n
         add = entry.counts.add

@@ -31,6 +31,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Final, NoReturn
 
 import lmdb
@@ -63,6 +64,7 @@ from tq.world import Clock, RealDisk, RealFile
 
 ROW_OVERHEAD_BYTES: Final = 32  # of a change, for the estimate of dirty bytes
 MAP_GROWTH_BYTES_MAX: Final = lmdb_file.MAP_GROWTH_BYTES_MAX
+_value_of: Final = itemgetter(1)
 
 
 class _LmdbReads:
@@ -180,7 +182,7 @@ class LmdbTxn(_LmdbReads):
             self._cursors[table].putmulti(pairs)
         except lmdb.Error as error:
             self._fail(error, table, b"")
-        self.dirty_bytes += sum(len(value) for _, value in pairs) + len(pairs) * ROW_OVERHEAD_BYTES
+        self.dirty_bytes += sum(map(len, map(_value_of, pairs))) + len(pairs) * ROW_OVERHEAD_BYTES
 
     def delete(self, table: Table, key: bytes) -> bool:
         cursor = self._cursors[table]
@@ -192,6 +194,22 @@ class LmdbTxn(_LmdbReads):
             self._fail(error, table, key)
         self.dirty_bytes += ROW_OVERHEAD_BYTES
         return True
+
+    def delete_many(self, table: Table, keys: Iterable[bytes]) -> int:
+        cursor = self._cursors[table]
+        here, set_key, delete = cursor.key, cursor.set_key, cursor.delete
+        deleted = 0
+        key = b""
+        try:
+            for key in keys:
+                # A cursor that has deleted stands on the next row: of a run of rows only the first is searched for.
+                if here() == key != b"" or set_key(key):
+                    delete()
+                    deleted += 1
+        except lmdb.Error as error:
+            self._fail(error, table, key)
+        self.dirty_bytes += deleted * ROW_OVERHEAD_BYTES
+        return deleted
 
 
 class _LmdbReader:

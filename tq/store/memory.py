@@ -222,6 +222,9 @@ class MemoryTxn(_MemoryReads):
         self.dirty_bytes += ROW_OVERHEAD_BYTES
         return True
 
+    def delete_many(self, table: Table, keys: Iterable[bytes]) -> int:
+        return sum([self.delete(table, key) for key in keys])
+
     def _fill(self) -> None:
         assert self.puts_until_full is not None
         if self.puts_until_full == 0:

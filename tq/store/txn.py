@@ -45,3 +45,7 @@ class Txn(ReadTxn, Protocol):
     def delete(self, table: Table, key: bytes) -> bool:
         """Whether it was there."""
         ...
+
+    def delete_many(self, table: Table, keys: Iterable[bytes]) -> int:
+        """How many of ``keys`` were there. Quickest if they stand side by side, in order."""
+        ...
