@@ -9,8 +9,10 @@ Theory: a name comes back with another data directory.
   leads then sees to it, so a leader that dies in between leaves nothing half done.
 - **An answer (an acknowledgement, a vote) counts only from the directory that the list in force admits.** A question may
   come from any: who asks is believed for what it says of its log and term, never for what it promised.
-- Who is behind may not know that a directory was admitted. It must not refuse that one, which may be its leader: a
-  directory that names a later entry as its admission than is committed here is heard, and its answers do not count.
+- **Refused is only what a committed list rules out.** Who is behind may not know that a directory was admitted, and who has
+  a list that will be cut away again may believe that one counts no more; either may be the leader, and be right. So a
+  directory is heard, though its answers may not count, if the list in force admits it, or the last that is committed
+  does, or it names a later entry as its admission than is committed here.
 
 Rejected: both steps in one list (a majority of the old list, with the old directory, and one of the new list, with the new
 one, need have no node in common); to wait with the second until the new directory has caught up (the name would have no
@@ -92,8 +94,13 @@ class Voting:
 
     def refusal(self, peer: str, incarnation: bytes, index: int, committed_index: int) -> str | None:
         """Why ``peer`` is not heard at all, or None. index: of the entry that admitted it, as it says."""
-        known = self.admitted.get(peer)
+        listed = self._journal.members.at(committed_index)
+        committed = self._founders if listed is None or not listed.admitted else listed.admitted
+        known = committed.get(peer)
         if known is None or known.incarnation == incarnation or index > committed_index:
+            return None
+        in_force = self.admitted.get(peer)
+        if in_force is not None and in_force.incarnation == incarnation:
             return None
         if known.index > 0:
             return (

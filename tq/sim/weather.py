@@ -40,12 +40,14 @@ class Weather:
         self.group.keep_bytes = self._one_of((0, 0, 3_000))
         self._compacts = self.random.below(4) > 0
         self._changes = self.random.below(2) == 0
+        self._loses_disks = self.random.below(2) == 0
         self.log: list[str] = []
         self._proposed = 0
         self._acts: list[tuple[int, Callable[[], None]]] = [
             (60, self._propose), (15, self._read), (3, self._transfer), (3, self._change_voters), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
+            (2, self._lose_disk), (12, self._admit), (3, self._old_disk),
         ]  # fmt: skip
 
     def play(self, for_ms: int) -> None:
@@ -93,7 +95,7 @@ class Weather:
 
     def _change_voters(self) -> None:
         """One leaves, or comes back, or a new one joins."""
-        if not self._changes:
+        if not self._changes or self.group.unadmitted:
             return
         name = self.group.leader()
         if name is None:
@@ -125,6 +127,40 @@ class Weather:
                 except InvalidRequest:
                     continue  # it is alone
                 self._note(f"transfer from {member.name} to {target}")
+
+    # ---- disks ----------------------------------------------------------------------------------------
+
+    def _lose_disk(self) -> None:
+        """One at a time, and only if those that are left can go on without it."""
+        group = self.group
+        if not self._loses_disks or group.unadmitted:
+            return
+        group.run(2)
+        leader = group.leader()
+        if leader is None or group.members[leader].paused:
+            return
+        node = group.node(leader)
+        listed = node.journal.members.current
+        is_settled = not node.joining and (listed is None or listed.index <= node.commit_index)
+        name = self._one_of([voter for voter in group.members if voter != leader] or [leader])
+        if name != leader and is_settled and len(node.voters) > 2 and name in node.voters:
+            self._note(f"the disk of {name} is lost")
+            group.lose_disk(name)
+
+    def _admit(self) -> None:
+        for name in self.group.unadmitted:
+            if self.group.admit(name):
+                self._note(f"the new disk of {name} is admitted by entry {self.group.members[name].admitted_index}")
+
+    def _old_disk(self) -> None:
+        """One that was lost comes back, or goes again."""
+        if self.group.old:
+            member = self._one_of(self.group.old)
+            self._note(f"the old disk {member.label} {'comes back' if member.node is None else 'goes'}")
+            if member.node is None:
+                self.group.start_old(member)
+            else:
+                self.group.stop_old(member)
 
     # ---- trouble --------------------------------------------------------------------------------------
 
