@@ -90,6 +90,7 @@ TESTED_BY: dict[str, str] = {
     "tq/client/records.py": "tests/unit/client/test_models.py",
     "tq/client/session.py": "tests/unit/client/test_with_machine.py",
     "tq/client/shell.py": "tests/unit/client/test_blocking.py",
+    "tq/client/running.py": "tests/unit/client/test_blocking.py",
     "tq/client/steps.py": "tests/unit/client/test_with_machine.py",
     "tq/client/submits.py": "tests/unit/client/test_blocking.py",
     "tq/client/wire.py": "tests/unit/client/test_blocking.py",

@@ -186,7 +186,7 @@ DOORS: dict[str, list[str]] = {
     "starlette": ["tq/contrib/fastapi.py"],
     "django": ["tq/contrib/django.py"],
     "opentelemetry": ["tq/contrib/opentelemetry.py"],
-    "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py"],  # trio and asyncio alike, for users' loops
+    "anyio": ["tq/client/async_shell.py", "tq/client/asynchronous.py", "tq/app/loops.py", "tq/testing/shell.py", "tq/testing/async_shell.py"],  # trio and asyncio alike, for users' loops
     "ssl": [*PEERS_SHELL, "tq/broker/tls.py"],
     "trio": [*BROKER_SHELL, *DEV, *PEERS_SHELL, "tq/raft/driver.py", *WORKER_SHELL, "tq/worker/coroutines.py", "tq/worker/processes.py", "tq/worker/saving.py", "tq/bench/tasks.py", "tq/bench/ways.py", "tq/testing/trio_loop.py", "tq/testing/trio_order.py"],
     # threads: see docs/architecture.md
@@ -275,6 +275,7 @@ COROUTINES = [
     "tq/worker/resources.py",
     "tq/client/asynchronous.py",
     "tq/client/async_shell.py",
+    "tq/client/running.py",
     "tq/app/app.py",
     "tq/app/definition.py",
     "tq/app/handle.py",
@@ -284,6 +285,8 @@ COROUTINES = [
     "tq/testing/trio_loop.py",
     "tq/testing/asyncio_loop.py",
     "tq/testing/shell.py",
+    "tq/testing/async_shell.py",
+    "tq/testing/world.py",
     "tq/samples.py",
     "tq/bench/app_tasks.py",
     "tq/bench/tasks.py",

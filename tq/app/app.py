@@ -227,7 +227,8 @@ class App:
 
     @contextmanager
     def use(self, client: Any) -> Iterator[Any]:
-        """For tests: within the block all requests of this app go to ``client``, which has the methods of a Client."""
+        """For tests: within the block all requests of this app go to ``client``, which has the methods of a Client. Coroutines
+        use its ``async_client``, if it has one."""
         self._stand_ins.append(client)
         try:
             yield client
@@ -236,9 +237,7 @@ class App:
 
     async def ask(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """A verb of the client, awaited: by the ``AsyncClient`` of this event loop if there is one, else in a thread."""
-        if self._stand_ins and hasattr(self._stand_ins[-1], "ask"):
-            return await self._stand_ins[-1].ask(verb, *args, **kwargs)
-        client = None if self._stand_ins else self._async_clients.here()
+        client = self._async_client_here()
         if client is None:
             return await in_thread(self.client, verb, *args, **kwargs)
         return await getattr(client, verb)(*args, **kwargs)
@@ -246,10 +245,16 @@ class App:
     @property
     def async_client(self) -> AsyncClient:
         """The client of this event loop. Raises InvalidState outside of ``async with app:``."""
-        client = self._async_clients.here()
+        client = self._async_client_here()
         if client is None:
             raise InvalidState("this event loop has no client of the app: use it inside of `async with app:`")
         return client
+
+    def _async_client_here(self) -> AsyncClient | None:
+        if self._stand_ins:
+            stand_in: AsyncClient | None = getattr(self._stand_ins[-1], "async_client", None)
+            return stand_in
+        return self._async_clients.here()
 
     def close(self) -> None:
         """Close the connection. Safe to call twice; an app that is used again connects again."""

@@ -31,9 +31,9 @@ import anyio.abc
 import anyio.lowlevel
 
 from tq.client.core import CONNECT_MS, Call, ClientCore, Close, Connect, Make, Subscription, Wait
-from tq.client.steps import Ask, Await, Begin, Listen, Pause, Step, T, Verb
+from tq.client.running import AsyncRunner
 from tq.client.wire import READ_BYTES, Wire, reason
-from tq.errors import InvalidState, TqError
+from tq.errors import InvalidState
 from tq.protocol.addresses import Address
 from tq.world import Clock
 
@@ -65,7 +65,7 @@ async def open_socket(address: Address) -> socket.socket:
     raise failed
 
 
-class AsyncShell:
+class AsyncShell(AsyncRunner):
     def __init__(self, core: ClientCore, clock: Clock, open_: Open) -> None:
         self._core = core
         self._clock = clock
@@ -84,44 +84,6 @@ class AsyncShell:
 
     # ---- callers -----------------------------------------------------------------------------------
 
-    async def run(self, verb: Verb[T]) -> T:
-        """Do what a verb asks for until it returns."""
-        begun: list[Call] = []
-        try:
-            step = next(verb)
-            while True:
-                try:
-                    value = await self._do(step, begun)
-                except TqError as error:
-                    step = verb.throw(error)
-                else:
-                    step = verb.send(value)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            verb.close()
-            if begun:
-                for call in begun:
-                    self._core.give_up(call)
-                self._flush()
-
-    async def _do(self, step: Step, begun: list[Call]) -> Any:
-        match step:
-            case Ask(make, deadline_ms):
-                return await self._await(self._begin(make, deadline_ms))
-            case Begin(make, deadline_ms):
-                begun.append(self._begin(make, deadline_ms))
-                return begun[-1]
-            case Await(call):
-                return await self._await(call)
-            case Listen(subscription, deadline_ms):
-                return await self._listen(subscription, deadline_ms)
-            case Pause(wait_ms):
-                with anyio.move_on_after(wait_ms / 1000):
-                    await self._closed.wait()
-                return None
-
     def _begin(self, make: Make, deadline_ms: int | None) -> Call:
         self._enter()
         call = self._core.start(make, deadline_ms, anyio.Event())
@@ -137,6 +99,15 @@ class AsyncShell:
         except BaseException:
             self.unsubscribe(subscription)
             raise
+
+    async def _pause(self, wait_ms: int) -> None:
+        with anyio.move_on_after(wait_ms / 1000):
+            await self._closed.wait()
+
+    def _give_up(self, calls: list[Call]) -> None:
+        for call in calls:
+            self._core.give_up(call)
+        self._flush()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._core.unsubscribe(subscription)

@@ -266,18 +266,20 @@ class AsyncEvents(EventsBase):
         await self._open()
         await anyio.lowlevel.checkpoint()
         while not self._rows:
-            if self._is_closed:
-                raise StopAsyncIteration
-            if self._came.is_set():
-                self._came = anyio.Event()
-            with anyio.move_on_after(self._timeout) as scope:
-                await self._came.wait()
-            if scope.cancelled_caught:
+            if self._is_closed or not await self._comes():
                 raise StopAsyncIteration
         row = self._rows.popleft()
         if isinstance(row, TqError):
             await self.close()
         return self._event(row)
+
+    async def _comes(self) -> bool:
+        """Whether a row comes, or the end, before ``timeout`` is over."""
+        if self._came.is_set():
+            self._came = anyio.Event()
+        with anyio.move_on_after(self._timeout) as scope:
+            await self._came.wait()
+        return not scope.cancelled_caught
 
     async def close(self) -> None:
         """End the subscription. Safe to call twice."""

@@ -26,9 +26,9 @@ import threading
 from typing import Any
 
 from tq.client.core import CONNECT_MS, Call, ClientCore, Close, Connect, Make, Subscription, Wait
-from tq.client.steps import Ask, Await, Begin, Listen, Pause, Step, T, Verb
+from tq.client.running import Runner
 from tq.client.wire import READ_BYTES, Wire, reason
-from tq.errors import InvalidState, TqError
+from tq.errors import InvalidState
 from tq.protocol.addresses import Address
 from tq.world import Clock
 
@@ -42,7 +42,7 @@ class Reader(enum.Enum):
     IO_THREAD = 2
 
 
-class Shell:
+class Shell(Runner):
     def __init__(self, core: ClientCore, clock: Clock) -> None:
         self._core = core
         self._clock = clock
@@ -60,41 +60,6 @@ class Shell:
         self._is_closed = False
 
     # ---- callers -----------------------------------------------------------------------------------
-
-    def run(self, verb: Verb[T]) -> T:
-        """Do what a verb asks for until it returns."""
-        begun: list[Call] = []
-        try:
-            step = next(verb)
-            while True:
-                try:
-                    value = self._do(step, begun)
-                except TqError as error:
-                    step = verb.throw(error)
-                else:
-                    step = verb.send(value)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            verb.close()
-            if begun:
-                self._give_up(begun)
-
-    def _do(self, step: Step, begun: list[Call]) -> Any:
-        match step:
-            case Ask(make, deadline_ms):
-                return self._await(self._begin(make, deadline_ms))
-            case Begin(make, deadline_ms):
-                begun.append(self._begin(make, deadline_ms))
-                return begun[-1]
-            case Await(call):
-                return self._await(call)
-            case Listen(subscription, deadline_ms):
-                return self._listen(subscription, deadline_ms)
-            case Pause(wait_ms):
-                self._stopping.wait(wait_ms / 1000)
-                return None
 
     def _begin(self, make: Make, deadline_ms: int | None) -> Call:
         waiter = threading.Lock()
@@ -121,6 +86,9 @@ class Shell:
         except BaseException:
             self.unsubscribe(subscription)
             raise
+
+    def _pause(self, wait_ms: int) -> None:
+        self._stopping.wait(wait_ms / 1000)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         if os.getpid() != self._process:

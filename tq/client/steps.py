@@ -1,7 +1,7 @@
 """What a verb asks of the shell that runs it.
 
 A *verb* is a generator: no thread, no socket, no waiting in it. It yields steps and is sent their results; a shell
-performs them, with threads (``shell.py``) or by ``await`` (``async_shell.py``). The error of a call is raised at its
+performs them, with threads or by ``await`` (``running.py``). The error of a call is raised at its
 step. A verb that is not run to its end is closed, and its calls are given up by the shell.
 """
 

@@ -1,4 +1,5 @@
 """What is under a client of the test instead of threads and sockets: it drives the world until the answer is there.
+Coroutines drive it as well (``async_shell.py``); those of handlers sleep while it goes on.
 
 The client is the product's own, with its verbs and its core; only who moves bytes and waits is another one.
 """
@@ -7,13 +8,16 @@ from __future__ import annotations
 
 import queue as queues_
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from tq.client.blocking import Client, Events
 from tq.client.core import Call, ClientCore, Close, Connect, Make, Subscription, Wait
 from tq.client.ids import TaskId
 from tq.client.models import TaskEvent, TaskInfo
-from tq.client.steps import Ask, Await, Begin, Listen, Pause, Step, T, Verb
+from tq.client.running import Runner
+from tq.client.steps import T, Verb
 from tq.client.verbs import Verbs
 from tq.errors import TqError, WaitTimeout
 from tq.protocol import messages as m
@@ -23,11 +27,23 @@ from tq.testing.history import History
 from tq.testing.wire import Refused, Wire
 from tq.testing.world import CALM_MS, KEEP_ALIVE_MS, MONOTONIC_START_MS, World
 
+if TYPE_CHECKING:
+    from tq.client.asynchronous import AsyncClient
+
 ENDPOINT = "client"
 BRINGS_WORK = (m.SubmitTask, m.RetryTasks)
 
 
-class SimulatedShell:
+@attrs.frozen(eq=False)
+class Sleeper:
+    """A handler that is a coroutine, and waits."""
+
+    is_done: Callable[[], bool]
+    end_ms: int | None
+    wake: Callable[[], None]
+
+
+class SimulatedShell(Runner):
     """As ``tq/client/shell.py``; an actor of the world."""
 
     def __init__(self, core: ClientCore, world: World, history: History) -> None:
@@ -38,62 +54,33 @@ class SimulatedShell:
         self._wire: Wire | None = None
         self._wakes_ms: int | None = None
         self._has_brought = False
-        self._sleepers: dict[Call, Callable[[], None]] = {}  # coroutines that wait
+        self._sleepers: dict[Sleeper, None] = {}
         world.actors.append(self)
 
     # ---- callers --------------------------------------------------------------------------------------------
 
-    def run(self, verb: Verb[T], *, is_endless: bool = False) -> T:
-        """Do what a verb asks for until it returns. is_endless: it has no time-out, and ends when all is calm."""
+    def run(self, verb: Verb[T]) -> T:
+        """Do what a verb asks for until it returns."""
         with self._world.driving():
-            return self._run(verb, is_endless)
+            result = super().run(verb)
+            self.settle_brought()
+            return result
 
-    def _run(self, verb: Verb[T], is_endless: bool) -> T:
-        began_ms = self._world.now_ms
-        try:
-            step = next(verb)
-            while True:
-                try:
-                    if is_endless:
-                        self._check_calm(began_ms)
-                    value = self._do(step)
-                except TqError as error:
-                    step = verb.throw(error)
-                else:
-                    step = verb.send(value)
-        except StopIteration as stop:
-            result: T = stop.value
+    def settle_brought(self) -> None:
+        """Work was brought, it may be: let it be done, if that is what this client is for."""
         if self._has_brought:
             self._has_brought = False
             self.settle()
-        return result
 
-    def _do(self, step: Step) -> Any:
-        match step:
-            case Ask(make, deadline_ms):
-                return self._await(self._begin(make, deadline_ms))
-            case Begin(make, deadline_ms):
-                return self._begin(make, deadline_ms)
-            case Await(call):
-                return self._await(call)
-            case Listen(subscription, deadline_ms):
-                return self._listen(subscription, deadline_ms)
-            case Pause(wait_ms):
-                self._world.drive(lambda: False, wait_ms / 1000)
-                return None
-
-    # ---- coroutines on a loop of the world ------------------------------------------------------------------
-
-    async def arun(self, verb: Verb[T], loop: BatonLoop, *, is_endless: bool = False) -> T:
-        """``run`` for a handler on ``loop``: the others go on while it waits."""
+    def endless(self, verb: Verb[T]) -> Verb[T]:
+        """The verb without a time-out of its own, which ends when all is calm."""
         began_ms = self._world.now_ms
         try:
             step = next(verb)
             while True:
                 try:
-                    if is_endless:
-                        self._check_calm(began_ms)
-                    value = await self._ado(step, loop)
+                    self._check_calm(began_ms)
+                    value = yield step
                 except TqError as error:
                     step = verb.throw(error)
                 else:
@@ -102,66 +89,74 @@ class SimulatedShell:
             result: T = stop.value
             return result
 
-    async def _ado(self, step: Step, loop: BatonLoop) -> Any:
-        match step:
-            case Ask(make, deadline_ms):
-                return await self._await_on(self._begin(make, deadline_ms), loop)
-            case Await(call):
-                return await self._await_on(call, loop)
-            case Pause(wait_ms):
-                await loop.sleep(wait_ms / 1000)
-                return None
-            case _:
-                return self._do(step)
+    def _pause(self, wait_ms: int) -> None:
+        self._world.drive(lambda: False, wait_ms / 1000)
 
-    async def _await_on(self, call: Call, loop: BatonLoop) -> Any:
-        event = loop.event()
-        self._sleepers[call] = lambda: loop.post(event.set)
-        try:
-            if not call.done:
+    def _give_up(self, calls: list[Call]) -> None:
+        for call in calls:
+            self.leave(call)
+
+    # ---- coroutines -----------------------------------------------------------------------------------------
+
+    async def until(self, is_done: Callable[[], bool], end_ms: int | None) -> bool:
+        """Let the world go on, and other coroutines meanwhile, until it is done or that time has come. Whether it is done."""
+        loop = self._world.loop_here()
+        if not isinstance(loop, BatonLoop):
+            return await self._world.drive_async(is_done, end_ms, let_others_run)
+        if not is_done():  # of a handler: it sleeps, the world stands only while its loop runs
+            event = loop.event()
+            sleeper = Sleeper(is_done, end_ms, lambda: loop.post(event.set))
+            self._sleepers[sleeper] = None
+            try:
                 await event.wait()
-        finally:
-            self._sleepers.pop(call, None)
-            if not call.done:
-                self._core.give_up(call)
-                self._history.answered(call)
-        if call.error is not None:
-            raise call.error
-        return call.reply
+            finally:
+                self._sleepers.pop(sleeper, None)
+        return is_done()
 
     def _wake_sleepers(self) -> None:
-        now_ms = self._world.now_ms + MONOTONIC_START_MS
-        for call, wake in list(self._sleepers.items()):
-            if call.done or (call.deadline_ms is not None and call.deadline_ms <= now_ms):
-                del self._sleepers[call]
-                wake()
+        for sleeper in list(self._sleepers):
+            if sleeper.is_done() or (sleeper.end_ms is not None and sleeper.end_ms <= self._world.now_ms):
+                del self._sleepers[sleeper]
+                sleeper.wake()
 
     # ---- both -----------------------------------------------------------------------------------------------
 
-    def _begin(self, make: Make, deadline_ms: int | None) -> Call:
+    def begin(self, make: Make, deadline_ms: int | None) -> Call:
         asked = self._history.called(make)
         self._has_brought |= isinstance(asked.message, BRINGS_WORK)
         return self._core.start(make, deadline_ms, asked)
 
     def _await(self, call: Call) -> Any:
-        end_ms = None if call.deadline_ms is None else call.deadline_ms - MONOTONIC_START_MS
         try:
-            self._world.drive_until(lambda: call.done, end_ms)
+            self._world.drive_until(lambda: call.done, end_of(call))
+        except BaseException:
+            self._core.abandon(call)
+            raise
         finally:
-            if not call.done:
-                self._core.give_up(call)
-                self._history.answered(call)
-        if call.error is not None:
-            raise call.error
-        return call.reply
+            self.leave(call)
+        return reply_of(call)
 
-    def _listen(self, subscription: Subscription, deadline_ms: int | None) -> Any:
-        call = self._core.subscribe(subscription, deadline_ms)
+    def leave(self, call: Call) -> None:
+        """Its time is over, or who has made it went away."""
+        if not call.done:
+            self._core.give_up(call)
+            self._history.answered(call)
+
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call:
+        return self._core.subscribe(subscription, deadline_ms)
+
+    def abandon(self, call: Call) -> None:
+        self._core.abandon(call)
+
+    def _listen(self, subscription: Subscription, deadline_ms: int) -> Any:
+        call = self.subscribe(subscription, deadline_ms)
         try:
             return self._await(call)
         except BaseException:
-            self._core.unsubscribe(subscription)
+            self.unsubscribe(subscription)
             raise
+
+    _begin = begin
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._core.unsubscribe(subscription)
@@ -174,6 +169,14 @@ class SimulatedShell:
                 f"nothing has happened for {waited_ms / 1000:g} s, and nothing is going to: no handler runs, nothing is due "
                 "later. Is there a worker for this type and queue? explain() tells what the task waits for"
             )
+
+    @property
+    def now_ms(self) -> int:
+        return self._world.now_ms
+
+    @property
+    def is_calm(self) -> bool:
+        return self._world.is_calm()
 
     def next_row(self, rows: queues_.SimpleQueue[Any], timeout: float | None) -> Any:
         """The next event. Raises queue.Empty after ``timeout`` seconds, or when no more can come."""
@@ -200,13 +203,13 @@ class SimulatedShell:
         return {}  # sessions of the test itself send heartbeats when it says so
 
     def due_ms(self) -> int | None:
-        due = [call.deadline_ms for call in self._sleepers]
         now_ms = self._world.now_ms + MONOTONIC_START_MS
         wakes_ms = self._wakes_ms
         is_quiet = self._world.is_alone and self._core.is_on_its_way
+        due = [sleeper.end_ms for sleeper in self._sleepers if sleeper.end_ms is not None]
         if wakes_ms is not None and not (is_quiet and wakes_ms > now_ms + KEEP_ALIVE_MS):
-            due.append(wakes_ms)  # else it is for a sign of life, which nobody asks for here
-        return min((at_ms - MONOTONIC_START_MS for at_ms in due if at_ms is not None), default=None)
+            due.append(wakes_ms - MONOTONIC_START_MS)  # else it is for a sign of life, which nobody asks for here
+        return min(due, default=None)
 
     def pump(self) -> bool:
         core = self._core
@@ -263,6 +266,25 @@ class SimulatedShell:
         return True
 
 
+def end_of(call: Call) -> int | None:
+    """In the world's time."""
+    return None if call.deadline_ms is None else call.deadline_ms - MONOTONIC_START_MS
+
+
+def reply_of(call: Call) -> Any:
+    if call.error is not None:
+        raise call.error
+    return call.reply
+
+
+async def let_others_run(turns: int) -> None:
+    """The other coroutines of this loop."""
+    import anyio.lowlevel
+
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+
+
 def _soonest(*times_ms: int | None) -> int:
     return min(at_ms for at_ms in times_ms if at_ms is not None)
 
@@ -288,18 +310,14 @@ class SimulatedClient(Client):
         steps = self._verbs.wait(id, timeout, min_index=min_index)
         if self._chain is not None:
             steps = self._chain.around("wait", steps)
-        return self.shell.run(steps, is_endless=timeout is None)
+        return self.shell.run(self.shell.endless(steps) if timeout is None else steps)
 
-    async def ask(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """A verb from a coroutine: ``App`` asks like this. On a loop of handlers the others go on meanwhile."""
-        steps = getattr(self._verbs, verb)(*args, **kwargs)
-        if self._chain is not None:
-            steps = self._chain.around(verb, steps)
-        is_endless = verb == "wait" and (args[1] if len(args) > 1 else kwargs.get("timeout")) is None
-        loop = self._world.loop_here()
-        if isinstance(loop, BatonLoop):
-            return await self.shell.arun(steps, loop, is_endless=is_endless)
-        return self.shell.run(steps, is_endless=is_endless)
+    @property
+    def async_client(self) -> AsyncClient:
+        """The same client for coroutines, over the same connection."""
+        from tq.testing.async_shell import SimulatedAsyncClient
+
+        return SimulatedAsyncClient(self._core, self._verbs, self._chain, self._random, self.shell)
 
     def events(
         self, id: TaskId | None = None, *, after: tuple[int, int] | None = None, timeout: float | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tq import config
 from tq.client.blocking import Client
@@ -19,6 +19,9 @@ from tq.testing.history import History
 from tq.testing.shell import SimulatedClient
 from tq.testing.worker import Worker
 from tq.testing.world import World
+
+if TYPE_CHECKING:
+    from tq.client.asynchronous import AsyncClient
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE_DEFAULT: Final = 30.0
@@ -119,6 +122,17 @@ class Simulation:
         client = self._new_client(**options)
         self._stack.callback(client.close)
         return client
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """``client`` for coroutines, on trio and on asyncio. Raises InvalidState before the block."""
+        return self._simulated.async_client
+
+    def new_async_client(self, **options: Any) -> AsyncClient:
+        """``new_client`` for coroutines: ``async with broker.new_async_client() as client``."""
+        client = self._new_client(**options)
+        self._stack.callback(client.close)
+        return client.async_client
 
     def _new_client(self, **options: Any) -> SimulatedClient:
         return SimulatedClient(self._world, self._history, **options)

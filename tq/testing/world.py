@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
+
+import attrs
 
 from tq import config, limits
 from tq.broker import services
@@ -47,6 +49,7 @@ IDLE_LOOK_MS: Final = 3_600_000
 CALM_MS: Final = 60_000  # so long without anything that could happen: then nothing will
 KEEP_ALIVE_MS: Final = 1_000  # what an idle client or worker wants to do later than that is a sign of life
 ERRORS_KEPT: Final = 1_000
+STIRRED_TURNS: Final = 20
 TURN_S: Final = 5.0  # real time that a thread waits for another one that drives
 
 
@@ -97,6 +100,13 @@ class Clock:
         return self._world.start_wall_ms + self._world.now_ms
 
 
+@attrs.frozen(eq=False)
+class End:
+    """Of a wait: when it is over, whatever happened; None: never."""
+
+    at_ms: int | None
+
+
 class World(SimCluster):
     """
     Attributes:
@@ -118,6 +128,8 @@ class World(SimCluster):
         self._timer_ms: int | None = None
         self._has_bulk = False
         self._driver = 0  # thread
+        self._ends: list[End] = []  # of the coroutines that drive
+        self._stirs = 0  # times that one began or ended
         self._turn = threading.Lock()
         self._hosts_by_address = {parse_one(host.config.client_address): host for host in self.hosts.values()}
         for host in self.hosts.values():
@@ -174,25 +186,69 @@ class World(SimCluster):
         return self.drive_until(is_done, None if seconds is None else self.now_ms + max(0, round(seconds * 1000)))
 
     def drive_until(self, is_done: Callable[[], bool], end_ms: int | None) -> bool:
+        with self._told():
+            return self._drive(is_done, end_ms)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """``driving``; a breach says when it was."""
         try:
             with self.driving():
-                return self._drive(is_done, end_ms)
+                yield
         except Breach as breach:
             breach.add_note(f"seed {self.seed}, {self.now_ms} ms after the start")
             raise
 
     def _drive(self, is_done: Callable[[], bool], end_ms: int | None) -> bool:
+        while not self._is_done_now(is_done):
+            if end_ms is not None and self.now_ms >= end_ms:
+                return False
+            self._advance(end_ms)
+        return True
+
+    def _is_done_now(self, is_done: Callable[[], bool]) -> bool:
+        """All that happens without time passing, until ``is_done``."""
         while True:
             self._settle()
             self.plain.raise_stopped(threading.get_ident())
             if is_done():
                 return True
             # Only what is waited for lets others run on top: a chain of tasks must not become a tower of calls.
-            if self._run_handler():
-                continue
-            if end_ms is not None and self.now_ms >= end_ms:
+            if not self._run_handler():
                 return False
-            self._advance(end_ms)
+
+    async def drive_async(
+        self, is_done: Callable[[], bool], end_ms: int | None, others: Callable[[int], Awaitable[object]]
+    ) -> bool:
+        """``drive_until`` for a coroutine of the test, among others: ``others`` lets those run, for so many turns of their loop,
+        before time passes. After a wait has begun or ended they get many, for what they do behind it.
+
+        Any number may drive at once; time does not pass the first of their ends."""
+        end = End(end_ms)
+        self._ends.append(end)
+        self._stirs += 1
+        seen = 0
+        try:
+            while True:
+                with self._told():
+                    if self._is_done_now(is_done):
+                        return True
+                await others(1)
+                while seen != self._stirs:
+                    seen = self._stirs
+                    await others(STIRRED_TURNS)
+                with self._told():
+                    if self._is_done_now(is_done):
+                        return True
+                    if end_ms is not None and self.now_ms >= end_ms:
+                        return False
+                    ends = [other.at_ms for other in self._ends if other.at_ms is not None]
+                    first_ms = min(ends, default=None)
+                    if first_ms is None or first_ms > self.now_ms:  # else that one is about to see it
+                        self._advance(first_ms)
+        finally:
+            self._ends.remove(end)
+            self._stirs += 1
 
     def run(self, for_ms: int) -> None:
         with self.driving():
