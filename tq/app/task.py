@@ -16,7 +16,7 @@ from tq.app.handle import TaskHandle
 from tq.app.options import SUBMITTED, Options, check_names, fields, merged
 from tq.client.ids import TaskId, to_bytes
 from tq.client.models import Submitted, TaskInfo
-from tq.client.specs import TaskSpec, encode
+from tq.client.specs import Mould, TaskSpec, encode
 from tq.errors import BatchRefused, InvalidRequest, PayloadTooLarge
 from tq.spec import parse
 
@@ -38,6 +38,7 @@ class BoundTask(Generic[P, R]):
         self._options = options
         self._fields = fields(options)
         self._unique = options.get("unique")
+        self._mould: tuple[str, Mould] | None = None  # of submit_many, and for which content type
 
     @property
     def name(self) -> str:
@@ -121,14 +122,28 @@ class BoundTask(Generic[P, R]):
         unique = self._unique(*args, **kwargs) if callable(self._unique) else self._unique
         return TaskSpec(self.definition.name, payload, content_type=content_type, unique=unique, **self._fields)
 
+    def _spec_of_many(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskSpec:
+        """As ``_spec``. What the calls have in common is put into bytes once."""
+        if self._unique is not None:
+            return self._spec(args, kwargs)
+        content_type, payload = self.definition.encode_call(args, kwargs)
+        known = self._mould
+        if known is None or known[0] != content_type:
+            try:
+                mould = Mould(TaskSpec(self.definition.name, content_type=content_type, **self._fields))
+            except InvalidRequest:  # an option is wrong: each call is told so by the client
+                return self._spec(args, kwargs)
+            known = self._mould = (content_type, mould)
+        return known[1].spec(payload)
+
     def _specs(self, calls: Iterable[Call]) -> list[TaskSpec]:
         specs = []
         for number, call in enumerate(calls):
             try:
                 if isinstance(call, Mapping):
-                    specs.append(self._spec((), dict(call)))
+                    specs.append(self._spec_of_many((), dict(call)))
                 elif isinstance(call, (tuple, list)):
-                    specs.append(self._spec(tuple(call), {}))
+                    specs.append(self._spec_of_many(tuple(call), {}))
                 else:
                     raise InvalidRequest.of("a call", call, "must be a tuple or a mapping of arguments")
             except InvalidRequest as error:

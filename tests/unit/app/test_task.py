@@ -167,6 +167,31 @@ def test_an_atomic_batch(app: App) -> None:
         task.options(priority=999).submit_many([("a",), ("b",)], atomic=True)
 
 
+def test_many_are_what_each_would_be_alone(app: App) -> None:
+    class Odd:
+        """Its content type is another one for each value."""
+
+        def encode(self, value: Any, hint: Any) -> tuple[str, bytes]:
+            return f"x/{value['to']}", value["to"].encode()
+
+        def decode(self, data: bytes, content_type: str, hint: Any) -> Any:
+            return data
+
+    plain, odd = app.task(send), app.task(name="odd", codec=Odd())(send)
+    calls: list[Any] = [("a",), {"to": "b", "body": "c"}, ("d", "e")]
+    for task in (plain, odd):
+        bound = task.options(queue="q", timeout=5, tags=["x"], headers={"h": "v"}, retry=Retry(3))
+        for many, call in zip(bound.submit_many(calls), calls, strict=True):
+            alone = bound.submit(**call) if isinstance(call, dict) else bound.submit(*call)
+            one, other = many.status(), alone.status()
+            for name in ("type", "queue", "payload", "content_type", "timeout", "tags", "headers", "retry"):
+                if hasattr(one, name):
+                    assert getattr(one, name) == getattr(other, name), name
+    with pytest.raises(BatchRefused) as refused:
+        plain.options(delay="soon").submit_many(calls)
+    assert [item.outcome for item in refused.value.items] == ["invalid"] * 3
+
+
 def test_typed_arguments_and_results(app: App, worker: Worker) -> None:
     @app.task
     def cheapest(items: list[Item], floor: Item | None = None) -> Item:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from tq import cbor
 from tq import spec as wire
-from tq.client.specs import CONTENT_TYPE_DEFAULT, Priority, Retry, TaskSpec, Unique, encode
+from tq.client.specs import CONTENT_TYPE_DEFAULT, Mould, Priority, Retry, TaskSpec, Unique, encode
 from tq.errors import InvalidRequest
 from tq.spec import Spec, parse
 
@@ -102,3 +103,39 @@ def test_json_alone_is_written_as_any_other_option(size: int) -> None:
         encode(TaskSpec("t", priority=True, content_type="application/json"), bytes(16))
     with pytest.raises(InvalidRequest, match="queue"):
         encode(TaskSpec("t", queue=b"q", content_type="application/json"), bytes(16))  # type: ignore[arg-type]
+
+
+# ---- moulds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", [b"", b"p", b"p" * 24, b"p" * 300, b"p" * 70_000, bytearray(b"b")], ids=len)
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"type": "t" * 30}, {"queue": "q"}, {"priority": 3}, {"content_type": wire.JSON},
+     {"content_type": wire.JSON, "timeout": 5, "tags": ("a",), "headers": {"h": "v"}, "retry": Retry(3)}],
+    ids=",".join,
+)  # fmt: skip
+def test_a_mould_makes_the_same_tasks_with_the_same_bytes(fields: dict[str, Any], payload: bytes) -> None:
+    fields = {"type": "t", **fields}
+    plain = TaskSpec(**fields, payload=payload)
+    mould = Mould(TaskSpec(**fields))
+    made = mould.spec(payload)
+    assert made == plain
+    assert repr(made) == repr(plain)
+    other = bytes(range(16))
+    assert (encode(made, ID), encode(made, other)) == (encode(plain, ID), encode(plain, other))
+    assert encode(mould.spec(b"other"), ID) == encode(attrs.evolve(plain, payload=b"other"), ID)
+
+
+def test_a_task_from_a_mould_may_be_changed() -> None:
+    made = Mould(TaskSpec("t", content_type=wire.JSON)).spec(b"p")
+    changed = attrs.evolve(made, queue="other")
+    assert parse(encode(changed, ID)).queue == "other"
+    assert changed == TaskSpec("t", b"p", queue="other", content_type=wire.JSON)
+
+
+def test_a_mould_of_what_has_no_bytes_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="delay"):
+        Mould(TaskSpec("t", delay="x"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="payload"):
+        encode(Mould(TaskSpec("t")).spec("text"), ID)  # type: ignore[arg-type]
