@@ -62,6 +62,9 @@ MUTANTS = (
     mutant("vote requests leave before the own vote is synced", ("elections.py", "if self.vote_is_synced(term, peer if isinstance(message, Vote) else self._own_id)", "if not isinstance(message, Vote) or self.vote_is_synced(term, peer)")),
     mutant("anybody can make a node campaign", ("candidacy.py", "if core.role == adapter.FOLLOWER and self._known_leader() == peer:", "if core.role == adapter.FOLLOWER:")),
     mutant("a transfer does not pass stickiness", ("candidacy.py", "            case TimeoutNow():\n                if core.role == adapter.FOLLOWER and self._known_leader() == peer:\n                    self.campaign(now_s, transfer=True)", "            case TimeoutNow():\n                if core.role == adapter.FOLLOWER and self._known_leader() == peer:\n                    self.campaign(now_s, transfer=False)")),
+    mutant("the end of any process is that of the leader", ("guard.py", "if self._core.role == adapter.FOLLOWER and self._known_leader() == peer:\n            self._candidacy", "if self._core.role == adapter.FOLLOWER:\n            self._candidacy")),
+    mutant("who lost the leader's process still protects it", ("elections.py", "        self._is_gone = True\n        self.forget_leader()\n", "        self._is_gone = True\n")),
+    mutant("those left ask all at once", ("elections.py", " + place * slot_s", "")),
     mutant("no check-quorum", ("guard.py", "self._fallback_s = election_ms[1] / 1000", "self._fallback_s = election_ms[1]")),
     # ---- a follower ---------------------------------------------------------------------------------------
     mutant("acknowledged before it is synced", ("following.py", "return min(self.matched_index, journal.durable_index) if journal", "return self.matched_index if journal")),

@@ -176,6 +176,35 @@ def test_a_change_of_leader_is_a_short_pause(how):
     equal_at_the_end(cluster)
 
 
+@pytest.mark.parametrize(("election_ms", "heartbeat_ms"), [(ELECTION_MS, HEARTBEAT_MS), ((600, 1_200), 150)])
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_leader_whose_process_ends_is_replaced_before_any_timer(seed, election_ms, heartbeat_ms):
+    cluster = SimCluster(seed)
+    for host in cluster.hosts.values():
+        host.election_ms, host.heartbeat_ms = election_ms, heartbeat_ms
+    cluster.start_all()
+    cluster.elect()
+    cluster.run(1_500)  # a connection that served for so long is made anew at once
+    leader, near, _other = leader_and_followers(cluster)
+    term = cluster.broker(leader).node.term
+    assert fail(cluster, leader, "kill") < election_ms[0] / 3
+    assert cluster.broker(near).node.term == term + 1
+    equal_at_the_end(cluster)
+
+
+def test_connections_that_break_again_and_again_change_no_leader():
+    """All at once, as a router does that forgets them; each is made anew."""
+    cluster = started()
+    leader, _near, _other = leader_and_followers(cluster)
+    term = cluster.broker(leader).node.term
+    for _ in range(20):
+        cluster.run(1_100)
+        for wire in cluster.streams.wires():
+            cluster.streams.reset(cluster.now_ms, wire)
+    assert {cluster.broker(name).node.term for name in cluster.hosts} == {term}
+    equal_at_the_end(cluster)
+
+
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_follower_that_stops_brings_back_the_answers_of_the_leader(seed):
     """Else they would be told that nobody knows whether it was done."""

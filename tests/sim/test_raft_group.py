@@ -58,6 +58,53 @@ def test_a_change_of_leader_takes_about_an_election():
         assert took_ms < 2 * ELECTION_MS[1]
 
 
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_a_leader_whose_process_ends_is_replaced_at_once(size):
+    for seed in range(20):
+        group = started(size, seed)
+        group.commit(b"x")
+        group.kill(group.elect())
+        took_ms = group.run_until(lambda group=group: group.leader() is not None, 5_000, "a new leader")  # type: ignore[misc]
+        assert took_ms < ELECTION_MS[0] / 3, seed
+        assert len(group.leaders.by_term) == 2, seed
+
+
+def test_who_is_told_of_an_end_that_is_none_deposes_nobody():
+    """Again and again, at one of them: the others hear the leader."""
+    group = started()
+    leader = group.elect()
+    for _ in range(100):
+        group.tell_gone(others(group, leader)[0], leader)
+        group.run(30)
+    assert (group.leader(), len(group.leaders.by_term)) == (leader, 1)
+    group.finish()
+
+
+def test_who_is_cut_off_and_told_of_an_end_that_is_none_deposes_nobody():
+    group = started()
+    leader = group.elect()
+    away = others(group, leader)[0]
+    group.network.cut(leader, away)
+    for _ in range(20):
+        group.tell_gone(away, leader)
+        group.run(200)
+    assert (group.leader(), len(group.leaders.by_term)) == (leader, 1)
+    group.finish()
+
+
+def test_untruths_all_around_cost_elections_and_nothing_else():
+    """Terms begun are few, too: a word is good for one round of turns."""
+    group = started()
+    for number in range(100):
+        leader = group.elect()
+        for other in others(group, leader):
+            group.tell_gone(other, leader)
+        group.commit(b"%d" % number)
+        group.run(20)
+    assert max(group.leaders.by_term) <= 101
+    group.finish()
+
+
 def test_an_idle_group_keeps_its_leader():
     group = started(5)
     group.run(20_000)

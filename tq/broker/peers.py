@@ -48,6 +48,7 @@ class Peers:
             judge=self._judge,
             on_message=self._on_message,
             on_change=self._on_change,
+            on_gone=self._on_gone,
             clock=clock,
             random=random,
             server_tls=server_tls,
@@ -129,6 +130,12 @@ class Peers:
         (self._reachable.add if is_reachable else self._reachable.discard)(peer)
         if self._broker is not None:
             self._broker.on_peer(peer, is_reachable)
+
+    def _on_gone(self, peer: str) -> None:
+        if self._node is not None:
+            self._node.peer_gone(peer)
+            if self._node.wake is not None:
+                self._node.wake()
 
     def _send_raft(self, peer: str, message: bytes) -> None:
         self._transport.send(peer, CHANNEL_RAFT, message)

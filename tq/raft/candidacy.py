@@ -29,7 +29,7 @@ class Candidacy:
         send: queues a message.
 
     Attributes:
-        leader_missed: the timer ran out, and no leader was heard since.
+        leader_missed: the timer ran out or the leader's process ended, and no leader was heard since.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Candidacy:
         match message:
             case PreVote():
                 granted = message.term >= core.term and not self.is_sticky(now_s) and self._is_current(message)
+                if granted:
+                    self._elections.gave_prevote(now_s)
                 self._send(peer, PreVoteReply(core.term, message.round, granted))
             case PreVoteReply():
                 if not message.granted or core.role == adapter.LEADER:
@@ -86,6 +88,16 @@ class Candidacy:
         question = PreVote(self._core().term, round_, journal.last_index, journal.last_term)
         for peer in self._voting.peers:
             self._send(peer, question)
+
+    def leader_gone(self, now_s: float) -> None:
+        """The process of the leader that this node follows ended."""
+        self.leader_missed = True
+        leader, voters = self._known_leader(), self._voting.voters
+        places = [voter for voter in voters if voter != leader]
+        if self._node_id in places:
+            self._elections.leader_gone(places.index(self._node_id), len(places), now_s)
+        else:
+            self._elections.forget_leader()
 
     def campaign(self, now_s: float, *, transfer: bool) -> None:
         """``transfer``: the leader asked for it, so nobody is to protect that one."""

@@ -1,6 +1,6 @@
 """What keeps SyncObj honest: it stands between SyncObj and the wire, the journal, the clock and the applier.
 
-It does no I/O. In: ``receive``, ``tick``, ``propose``, ``read_index``, ``synced``. Out: messages, whether a sync is wanted
+It does no I/O. In: ``receive``, ``peer_gone``, ``tick``, ``propose``, ``read_index``, ``synced``. Out: messages, whether a sync is wanted
 (the journal's ``needs_sync``), how far entries are committed *and* durable here, role changes, ends of proposals and reads.
 
 Rules
@@ -351,6 +351,13 @@ class Guard:
                 " data directory is an old copy. The node stops. Leave it stopped, the others go on without it; see"
                 ' docs/operations.md, "A damaged file"'
             )
+
+    def peer_gone(self, peer: str, now_s: float) -> None:
+        """The process of ``peer`` ended, as its machine says. A hint: see elections.py."""
+        self._now_s = now_s
+        if self._core.role == adapter.FOLLOWER and self._known_leader() == peer:
+            self._candidacy.leader_gone(now_s)
+        self._take_over()
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """Have the next tick append ``payload``. Returns the (term, index) it will have if it is committed.

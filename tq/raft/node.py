@@ -297,6 +297,12 @@ class Node:
             raise StorageFailed(f"a snapshot that arrives could not be kept ({error.strerror or error})") from error
         self._in_turn = False
 
+    def peer_gone(self, peer: str) -> None:
+        """The process of ``peer`` ended: nobody listens at its address, and all connections with it are over. A hint, that
+        shortens an election; ``turn`` must follow. Do not call it for a connection that merely broke."""
+        self._check()
+        self._guard.peer_gone(peer, self._clock.monotonic_s())
+
     @property
     def voters(self) -> tuple[str, ...]:
         """Who votes, as the log has it, committed or not."""

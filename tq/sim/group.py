@@ -96,7 +96,7 @@ class Member:
         self.applied: list[Entry] = []
         self.checkpointed = 0
         self.paused = False
-        self.mailbox: list[tuple[str, bytes]] = []
+        self.mailbox: list[tuple[str, bytes | None]] = []  # None: the process of the sender ended
         self.sync_ms: tuple[int, int] | None = None
         self.late: LateSync | None = None
         self.sync_due_ms: int | None = None
@@ -136,6 +136,7 @@ class SimGroup(TimeLoop):
         super().__init__()
         self.seed = seed
         self.random = SeededRandom(seed)
+        self._ends: list[tuple[int, str, str]] = []  # when, who is told, whose process ended
         self.network = SimNetwork(self.random.fork())
         self.members = {f"n{number}": Member(f"n{number}", self.random.fork()) for number in range(1, size + 1)}
         self.leaders = RaftLeaders()
@@ -279,8 +280,18 @@ class SimGroup(TimeLoop):
             member.mailbox.append((source.name, message))
 
     def kill(self, name: str) -> None:
-        """The process dies; the machine and what was written live on."""
-        self._kill_member(self.members[name])
+        """The process dies; the machine and what was written live on. The machine tells whom it reaches."""
+        member = self.members[name]
+        self._kill_member(member)
+        for other in self.live():
+            if not self.network.is_cut(member.address, other.address) and not self.network.is_cut(
+                other.address, member.address
+            ):
+                self.tell_gone(other.name, name, self.network.delay_ms[1] + 1 + self.random.below(3))
+
+    def tell_gone(self, to: str, peer: str, in_ms: int = 0) -> None:
+        """Have ``to`` believe that the process of ``peer`` ended, be it true or not."""
+        self._ends.append((self.now_ms + in_ms, to, peer))
 
     def _kill_member(self, member: Member) -> None:
         self._end(member)
@@ -382,6 +393,7 @@ class SimGroup(TimeLoop):
         arrival = self.network.next_due_ms()
         if arrival is not None:
             due.append(arrival)
+        due += [at_ms for at_ms, _to, _peer in self._ends]
         return min(due, default=None)
 
     def _pass_time(self, for_ms: int) -> None:
@@ -392,6 +404,13 @@ class SimGroup(TimeLoop):
         """Do all that is due now."""
         for to, sender, message in self.network.take_due(self.now_ms):
             self._deliver(to, sender, message)
+        ends, self._ends = self._ends, []
+        for end in ends:
+            at_ms, to, peer = end
+            if at_ms > self.now_ms:
+                self._ends.append(end)
+            elif self.members[to].node is not None:
+                self.members[to].mailbox.append((peer, None))
         for member in self._everybody():
             if member.node is not None and not member.paused:
                 self._serve(member)
@@ -415,7 +434,10 @@ class SimGroup(TimeLoop):
         assert node is not None
         mailbox, member.mailbox = member.mailbox, []
         for sender, message in mailbox:
-            self._receive(node, sender, message)
+            if message is None:
+                node.peer_gone(sender)
+            else:
+                self._receive(node, sender, message)
             self._watch(member, node)
         node.send = lambda to, message: self._send(member, to, message)
         for _ in range(TURNS_AT_ONCE):

@@ -140,7 +140,7 @@ class Host:
         )  # fmt: skip
         self.peers = SimPeers(
             self._others, self.identity, self.clock, self.random.fork(), self._streams, self._true_ms,
-            self._on_message, self._on_change, lambda: None,
+            self._on_message, self._on_change, self._on_gone, lambda: None,
         )  # fmt: skip
         self._streams.listening.add(self.name)
         self.wake_ms = self.look_ms = self._peers_due_ms = self._true_ms()
@@ -323,6 +323,11 @@ class Host:
     def _on_change(self, peer: str, is_reachable: bool) -> None:
         if self.broker is not None:
             self.broker.on_peer(peer, is_reachable)
+
+    def _on_gone(self, peer: str) -> None:
+        if self.node is not None:
+            self.node.peer_gone(peer)
+            self._ring()
 
     def _chance(self, permille: int) -> int:
         return int(permille > 0 and self.random.below(1000) < permille)

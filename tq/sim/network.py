@@ -66,6 +66,9 @@ class SimNetwork:
         """Nothing passes from ``sender`` to ``to``; the other way still does."""
         self._cuts.add((sender, to))
 
+    def is_cut(self, sender: str, to: str) -> bool:
+        return (sender, to) in self._cuts
+
     def isolate(self, name: str, others: Iterable[str]) -> None:
         for other in others:
             if other != name:

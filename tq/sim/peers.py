@@ -25,6 +25,7 @@ SEND_BYTES = 64 << 10
 
 OnMessage = Callable[[str, int, bytes], None]
 OnChange = Callable[[str, bool], None]
+OnGone = Callable[[str], None]
 
 
 @attrs.define(eq=False)
@@ -36,6 +37,7 @@ class Dialed:
     link: Link | None = None
     is_usable: bool = False
     starts_again: bool = False
+    is_refused: bool = False  # the last try found nobody who listens there
 
 
 @attrs.define(eq=False)
@@ -53,7 +55,8 @@ class SimPeers:
 
     def __init__(
         self, others: Sequence[str], identity: Identity, clock: Clock, random: Random, streams: SimStreams,
-        true_ms: Callable[[], int], on_message: OnMessage, on_change: OnChange, changed: Callable[[], None],
+        true_ms: Callable[[], int], on_message: OnMessage, on_change: OnChange, on_gone: OnGone,
+        changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self.name = identity.ident().node_id
         self.refusals: list[str] = []
@@ -64,6 +67,7 @@ class SimPeers:
         self._true_ms = true_ms
         self._on_message = on_message
         self._on_change = on_change
+        self._on_gone = on_gone
         self._changed = changed
         self._dialed = {peer: Dialed(peer, Redial(clock, random)) for peer in others}
         self._by_wire: dict[Wire, Dialed] = {}
@@ -106,6 +110,7 @@ class SimPeers:
                 if now_ms >= dialed.redial.due_ms:
                     dialed.began_ms = now_ms
                     dialed.redial.begins()
+                    dialed.is_refused = False
                     dialed.wire = self._streams.connect(self._true_ms(), self.name, dialed.peer)
                     self._by_wire[dialed.wire] = dialed
             elif dialed.link is None:
@@ -157,7 +162,9 @@ class SimPeers:
             return
         link = dialed.link
         if arrival.sign is not Sign.DATA or link is None:
+            dialed.is_refused = arrival.sign is Sign.REFUSE and link is None
             self._end_dialed(dialed)
+            self._tell_gone(dialed.peer)
             return
         try:
             link.receive(arrival.data)
@@ -204,8 +211,17 @@ class SimPeers:
             self._streams.send(self._true_ms(), wire, self.name, last)
 
     def _end_accepted(self, wire: Wire) -> None:
-        del self._accepted[wire]
+        accepted = self._accepted.pop(wire)
         self._streams.close(self._true_ms(), wire, self.name)
+        if accepted.is_known and accepted.link.peer is not None:
+            self._tell_gone(accepted.link.peer.node_id)
+
+    def _tell_gone(self, peer: str) -> None:
+        """As ``PeerTransport._tell_gone``."""
+        dialed = self._dialed.get(peer)
+        senders = {accepted.link.peer.node_id for accepted in self._accepted.values() if accepted.link.peer is not None}
+        if dialed is not None and dialed.is_refused and peer not in senders:
+            self._on_gone(peer)
 
     def _end_dialed(self, dialed: Dialed) -> None:
         assert dialed.wire is not None

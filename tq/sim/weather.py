@@ -47,7 +47,7 @@ class Weather:
             (60, self._propose), (15, self._read), (3, self._transfer), (3, self._change_voters), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
-            (2, self._lose_disk), (12, self._admit), (3, self._old_disk),
+            (2, self._lose_disk), (12, self._admit), (3, self._old_disk), (2, self._tell_untruth),
         ]  # fmt: skip
 
     def play(self, for_ms: int) -> None:
@@ -226,3 +226,11 @@ class Weather:
 
     def _lose_messages(self) -> None:
         self.group.network.drop_all()
+
+    def _tell_untruth(self) -> None:
+        """A process is said to have ended, and lives perhaps."""
+        peer = self._any().name
+        self._note(f"all are told that {peer} ended")
+        for member in self.group.live():
+            if member.name != peer and self.random.below(3):
+                self.group.tell_gone(member.name, peer)

@@ -6,8 +6,10 @@ import pytest
 
 from tq.errors import NotLeader
 from tq.raft import adapter
+from tq.raft.elections import Elections
 from tq.raft.guard import Role
 from tq.raft.messages import PreVote, PreVoteReply, RequestVote, Stale, TimeoutNow, Vote
+from tq.sim.random import SeededRandom
 
 from .desk import Desk, ack, append
 
@@ -263,6 +265,105 @@ def test_only_its_leader_can_make_it_campaign_at_once(desk):
     assert (desk.raw_role, desk.guard.term) == (adapter.CANDIDATE, 2)
     desk.sync()
     assert desk.sent_of(RequestVote) == [(peer, RequestVote(2, 2, 1, True)) for peer in desk.others]
+
+
+# ---- a leader whose process ended ------------------------------------------------------------------------
+
+
+def following(size: int = 3, leader: str = "n2") -> Desk:
+    desk = Desk(size=size)
+    desk.follow(1, leader=leader)
+    desk.sync()
+    desk.sent()
+    return desk
+
+
+def asks_in_ms(desk: Desk) -> int:
+    return round((desk.guard.wakes_at_s - desk.now_s) * 1000)
+
+
+@pytest.mark.parametrize(("size", "leader", "in_ms"), [(3, "n2", 30), (3, "n3", 30), (7, "n7", 30)])
+def test_the_first_of_those_left_asks_after_the_lead(size, leader, in_ms):
+    desk = following(size, leader)
+    desk.guard.peer_gone(leader, desk.now_s)
+    assert (asks_in_ms(desk), desk.guard.leader_id) == (in_ms, None)
+    desk.wait(in_ms / 1000)
+    assert [peer for peer, _ in desk.sent_of(PreVote)] == desk.others
+
+
+def test_each_has_a_slot_of_its_own_and_another_one_when_all_had_theirs():
+    slots = []
+    for place in range(4):
+        elections = Elections(5, SeededRandom(1), (600, 1_200), 10.0)
+        elections.leader_gone(place, 4, 10.0)
+        slots.append([])
+        while elections.deadline_s < 10.6:
+            slots[-1].append(round((elections.deadline_s - 10.0) * 1000))
+            elections.ask_prevotes("n1", elections.deadline_s)
+    assert slots == [[30, 330], [105, 405], [180, 480], [255, 555]]
+
+
+def test_after_the_shorter_time_out_the_drawn_timer_goes_on():
+    desk = following()
+    desk.guard.peer_gone("n2", desk.now_s)
+    begun_s = desk.now_s
+    while desk.now_s < begun_s + 0.6:
+        desk.now_s = desk.guard.wakes_at_s
+        desk.tick()
+    assert desk.guard.wakes_at_s - desk.now_s >= 0.6
+    desk.guard.peer_gone("n2", desk.now_s)  # it is told with each try to reach it
+    assert desk.guard.wakes_at_s - desk.now_s >= 0.6
+    assert desk.guard.terms_begun == 0
+
+
+def test_stickiness_is_over_with_the_process_of_the_leader():
+    desk = following()
+    desk.say("n3", PreVote(1, 1, 50, 1))
+    assert not desk.answer(PreVoteReply).granted
+    desk.guard.peer_gone("n2", desk.now_s)
+    desk.say("n3", PreVote(1, 2, 50, 1))
+    assert desk.answer(PreVoteReply).granted
+    desk.say("n3", RequestVote(2, 50, 1, False))
+    desk.sync()
+    assert desk.sent() == [("n3", Vote(2))]
+
+
+def test_who_grants_a_prevote_lets_its_own_turn_pass():
+    desk = following()
+    desk.guard.peer_gone("n2", desk.now_s)
+    desk.say("n3", PreVote(1, 1, 50, 1))
+    assert asks_in_ms(desk) == 150
+    desk.say("n3", RequestVote(2, 50, 1, False))
+    assert asks_in_ms(desk) >= 600
+
+
+def test_what_is_heard_of_the_leader_takes_it_back():
+    desk = following()
+    desk.guard.peer_gone("n2", desk.now_s)
+    desk.say("n2", append(1, 2, 1))
+    assert (asks_in_ms(desk) >= 600, desk.guard.leader_id) == (True, "n2")
+    desk.sent()
+    desk.say("n3", PreVote(1, 1, 50, 1))
+    assert not desk.answer(PreVoteReply).granted
+    desk.guard.peer_gone("n2", desk.now_s)
+    assert asks_in_ms(desk) == 30, "it may end once more"
+
+
+def test_the_end_of_another_process_means_nothing():
+    desk = following()
+    due_s = desk.guard.wakes_at_s
+    desk.guard.peer_gone("n3", desk.now_s)
+    assert (desk.guard.wakes_at_s, desk.guard.leader_id) == (due_s, "n2")
+    desk.say("n3", PreVote(1, 1, 50, 1))
+    assert not desk.answer(PreVoteReply).granted
+
+
+def test_a_leader_goes_on_without_the_others():
+    desk = Desk()
+    term = desk.lead()
+    for peer in desk.others:
+        desk.guard.peer_gone(peer, desk.now_s)
+    assert (desk.raw_role, desk.guard.term) == (adapter.LEADER, term)
 
 
 # ---- check-quorum ---------------------------------------------------------------------------------------

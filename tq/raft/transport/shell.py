@@ -33,6 +33,8 @@ OnMessage = Callable[[str, int, bytes], None]
 """(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
 OnChange = Callable[[str, bool], None]
 """(peer, whether messages can be sent to it now)."""
+OnGone = Callable[[str], None]
+"""(peer): its process ended. Nobody listens at its address, and all that came from it has been given out."""
 
 
 class Dialed:
@@ -50,6 +52,7 @@ class Dialed:
         self.unsent = b""
         self.ready = trio.Event()
         self.reason = "not tried yet"  # why it cannot
+        self.is_refused = False  # the last try found nobody who listens there
         self.scope: trio.CancelScope | None = None  # of the present connection, or the try to get one
 
     def send_now(self, link: Link) -> None:
@@ -85,6 +88,7 @@ class PeerTransport:
         judge: Judge,
         on_message: OnMessage,
         on_change: OnChange,
+        on_gone: OnGone,
         clock: Clock,
         random: Random,
         server_tls: SSLContext | None = None,
@@ -97,6 +101,7 @@ class PeerTransport:
         self._judge = judge
         self._on_message = on_message
         self._on_change = on_change
+        self._on_gone = on_gone
         self._clock = clock
         self._random = random
         self._server_tls = server_tls
@@ -154,7 +159,7 @@ class PeerTransport:
     async def _dial(self, peer: str) -> None:
         dialed = self._dialed[peer]
         while True:
-            told = dialed.reason
+            told, dialed.is_refused = dialed.reason, False
             try:
                 with trio.fail_after(limits.PEER_HANDSHAKE_MS / 1000):
                     stream = await connect(self._peers[peer], self._client_tls)
@@ -166,6 +171,8 @@ class PeerTransport:
                 dialed.reason = f"no connection within {limits.PEER_HANDSHAKE_MS} ms"
             except OSError as error:
                 dialed.reason = error.strerror or str(error)
+                dialed.is_refused = isinstance(error, ConnectionRefusedError)
+                self._tell_gone(peer)
             if dialed.reason != told:
                 self._log.warning("cannot reach a peer", peer=peer, reason=dialed.reason)
             dialed.redial.ended()
@@ -273,6 +280,14 @@ class PeerTransport:
                 self._strangers -= 1
             elif link.peer is not None and self._accepted.get(link.peer.node_id) is scope:
                 del self._accepted[link.peer.node_id]
+                self._tell_gone(link.peer.node_id)
+
+    def _tell_gone(self, peer: str) -> None:
+        """If its machine answers that nobody listens there, and nothing more can come from it. That is told again with
+        each try."""
+        dialed = self._dialed.get(peer)
+        if dialed is not None and dialed.is_refused and peer not in self._accepted:
+            self._on_gone(peer)
 
     def _called(self, peer: str) -> None:
         """It is there: do not wait to dial it."""

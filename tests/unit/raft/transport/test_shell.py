@@ -42,6 +42,7 @@ class Peer:
         self.port = self.listener.getsockname()[1]
         self.messages: list[tuple[str, int, bytes]] = []
         self.changes: list[tuple[str, bool]] = []
+        self.gone: list[str] = []
         self.moved = trio.Event()
         self.transport: PeerTransport | None = None
 
@@ -55,10 +56,15 @@ class Peer:
             self.changes.append((peer, reachable))
             self._move()
 
+        def gone(peer: str) -> None:
+            self.gone.append(peer)
+            self._move()
+
         transport = PeerTransport(
             me=lambda: Ident(b"c" * 16, self.name, b"i" * 16, ""),
             peers={peer: ("127.0.0.1", port) for peer, port in peers.items()},
             secret=self.secret, judge=self.judge, on_message=message, on_change=change,
+            on_gone=gone,
             clock=RealClock(), random=RealRandom(),
         )  # fmt: skip
         self.transport = transport
@@ -141,6 +147,48 @@ async def test_a_refusal_while_something_is_being_sent_ends_the_connection_witho
         await trio.testing.wait_all_tasks_blocked()
         await to_two._farewell(link, near, "you may not come back")
         nursery.cancel_scope.cancel()
+
+
+async def test_a_process_that_ended_is_told_of(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with one.running(n2=two.port) as to_two:
+        async with two.running(n1=one.port) as to_one:
+            await one.until(lambda: to_two.can_send("n2"))
+            await two.until(lambda: to_one.can_send("n1"))
+            two.close()  # as the kernel does, in one go
+        await one.until(lambda: bool(one.gone))
+    assert set(one.gone) == {"n2"}
+
+
+async def test_who_refuses_calls_and_still_talks_has_not_ended(pair: tuple[Peer, Peer]) -> None:
+    """What it sends is heard, or to be read yet."""
+    one, two = pair
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        async with one.running(n2=nobody.getsockname()[1]) as to_two:
+            async with two.running(n1=one.port) as to_one:
+                await two.until(lambda: to_one.can_send("n1"))
+                await one.until(lambda: bool(one.gone) or "refused" in str(to_two.statistics()["n2"]["reason"]))
+                one.gone.clear()  # of the time before the call
+                for number in range(5):
+                    to_two.introduce_again()
+                    to_one.send("n1", CHANNEL_RAFT, b"%d" % number)
+                    await one.until(lambda number=number: len(one.messages) == number + 1)
+                assert one.gone == []
+            await one.until(lambda: bool(one.gone))
+    assert set(one.gone) == {"n2"}
+
+
+async def test_a_connection_that_breaks_is_no_end_of_the_process(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with one.running(n2=two.port) as to_two, two.running(n1=one.port) as to_one:
+        await two.until(lambda: to_one.can_send("n1"))
+        for number in range(1, 5):
+            await one.until(lambda number=number: one.changes.count(("n2", True)) == number)
+            for scope in [*two.transport._accepted.values()]:
+                scope.cancel()
+        await one.until(lambda: to_two.can_send("n2"))
+    assert one.gone == two.gone == []
 
 
 async def test_a_peer_that_comes_back_is_reached_again(pair: tuple[Peer, Peer]) -> None:
