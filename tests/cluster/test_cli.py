@@ -107,7 +107,7 @@ def test_status_in_every_form(run: Any, client: Client) -> None:
     missing = run("status", str(uuid.uuid4()))
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "there is no task" in missing.stderr
-    assert run("status", "nonsense").returncode == 1
+    assert run("status", "nonsense").returncode == 2
 
 
 def test_status_watched_to_the_end(run: Any) -> None:

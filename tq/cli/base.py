@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import functools
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -188,9 +189,13 @@ def exit_code(error: errors.TqError) -> int:
     return FAILED
 
 
+_ID = re.compile(r"\b([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})\b")
+"""As brokers write it into their messages; here it is printed as everywhere else."""
+
+
 def explain(error: errors.TqError) -> str:
     """The message, and what to do next where we know it."""
-    text = error.message
+    text = _ID.sub(r"\1-\2-\3-\4-\5", error.message)
     if isinstance(error, errors.BatchRefused):
         text += "".join(f"\n  {item.id} {item.outcome}" for item in error.items[:10])
     if isinstance(error, errors.BrokerUnavailable) and not error.detail.get("sent"):

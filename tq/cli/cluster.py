@@ -121,7 +121,7 @@ def transfer(
     node: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NODE]",
+            metavar="NODE",
             help="Who shall lead [default: who has most of the log].",
             autocompletion=known.completes(known.nodes),
         ),

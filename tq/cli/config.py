@@ -29,7 +29,7 @@ def add(app: typer.Typer) -> None:
 
 
 @told
-def check(config: File = None) -> None:
+def check(config: File = None, output: Output = Format.TABLE) -> None:
     """Say whether a broker would start with it; exit code 2 and all that is wrong if not.
 
     Example: tq config check --config n1.toml
@@ -37,7 +37,10 @@ def check(config: File = None) -> None:
     from tq.config import load
 
     load(config, os.environ)
-    typer.echo("the configuration is usable")
+    if output is Format.TABLE:
+        typer.echo("the configuration is usable")
+    else:
+        show.document({"usable": True}, output)
 
 
 @told

@@ -23,7 +23,7 @@ def add(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     module: Annotated[
-        str, typer.Argument(metavar="[MODULE[:APP]]", help="Where the tasks are; without it, the samples of tq.")
+        str, typer.Argument(metavar="MODULE[:APP]", help="Where the tasks are; without it, the samples of tq.")
     ] = "tq.samples",
     data: Annotated[
         Path | None,

@@ -33,7 +33,7 @@ def add(app: typer.Typer) -> None:
 @told
 def events(
     context: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this task.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only of this task.")] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option("--kind", "-k", metavar="KIND", help="Only of this kind; may be repeated.", autocompletion=_kinds),

@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 STATE_NAMES = ("waiting", "scheduled", "pending", "running", "completed", "cancelled", "expired", "skipped", "dead")
 ID_DIGITS = 32
-PREFIX = re.compile(r"[0-9a-f]{4,}")
+PREFIX_DIGITS_MIN = 4
+PREFIX = re.compile(rf"[0-9a-f]{{{PREFIX_DIGITS_MIN},}}")
 AMBIGUOUS_SHOWN_MAX = 5
 GROUP_NAMES = ("queued", "live", "ended", "failed")
 
@@ -33,9 +34,9 @@ def _states(begun: str) -> list[str]:
     return [name for name in (*STATE_NAMES, *GROUP_NAMES) if name.startswith(begun)]
 
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks, or their first digits.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of tasks, or their first digits.")]
 SomeIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks, or their first digits; or give a filter.")
+    list[str] | None, typer.Argument(metavar="ID", help="Ids of tasks, or their first digits; or give a filter.")
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the task, or its first digits.")]
 States = Annotated[
@@ -100,9 +101,15 @@ class Given:
     older_than: OlderThan = None
 
     def fields(self, world: World) -> dict[str, Any]:
-        """As the client takes it. Raises BadParameter: a time is none."""
+        """As the client takes it. Raises BadParameter: a time or a state is none."""
         now = world.now()
         states = [name.strip() for text in self.state or [] for name in text.split(",") if name.strip()]
+        for name in states:
+            if name not in (*STATE_NAMES, *GROUP_NAMES):
+                raise typer.BadParameter(
+                    f"{name!r} is no state: {', '.join(STATE_NAMES)}; or a group: {', '.join(GROUP_NAMES)}",
+                    param_hint="--state",
+                )
         values = {
             "state": states[0] if len(states) == 1 else states or None,
             "type": self.type,
@@ -166,10 +173,12 @@ def full_ids(client: Any, texts: list[str]) -> list[str]:
 def full_id(client: Any, text: str) -> str:
     """The id that begins so, if there is one alone. Raises NotFound, InvalidRequest.
 
-    A whole id is not looked up; what is no id at all is left to the client to refuse.
+    A whole id is not looked up. Raises BadParameter: it is no id at all.
     """
     digits = text.replace("-", "").lower()
-    if len(digits) >= ID_DIGITS or not PREFIX.fullmatch(digits):
+    if not PREFIX.fullmatch(digits) or len(digits) > ID_DIGITS:
+        raise typer.BadParameter(f"{text!r} is no id: write a UUID, or its first digits, at least {PREFIX_DIGITS_MIN}")
+    if len(digits) == ID_DIGITS:
         return text
     found = client.list(id_prefix=text, limit=AMBIGUOUS_SHOWN_MAX + 1).tasks
     if len(found) == 1:

@@ -24,7 +24,7 @@ from tq.cli import (
     worker,
     workers,
 )
-from tq.cli.base import World
+from tq.cli.base import INTERRUPTED, World
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach the cluster, 4 not allowed."
 
@@ -69,4 +69,7 @@ def new_app() -> typer.Typer:
 
 
 def main() -> None:
-    new_app()(prog_name="tq")
+    try:
+        new_app()(prog_name="tq")
+    except KeyboardInterrupt:  # while a shell waited for a completion, or before a command began
+        raise SystemExit(INTERRUPTED) from None

@@ -76,7 +76,9 @@ def _section(name: str, command: Any) -> str:
 
 
 def _argument(param: Any) -> str:
-    return str(param.metavar or param.name.upper())
+    name = str(param.metavar or param.name.upper())
+    many = "..." if param.nargs != 1 else ""
+    return f"{name}{many}" if param.required else f"[{name}]{many}"
 
 
 def _option(param: Any) -> str:

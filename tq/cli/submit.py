@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tq import limits
 from tq.cli import known, show, times
 from tq.cli.base import (
     FAILED,
@@ -47,7 +48,10 @@ def submit(
         typer.Option("--queue", "-q", help="Where it waits.", autocompletion=known.completes(known.queues)),
     ] = known.DEFAULT_QUEUE,
     priority: Annotated[
-        int | None, typer.Option("--priority", metavar="N", help="0 (last) to 255 (first) [default: 150].")
+        int | None,
+        typer.Option(
+            "--priority", metavar="N", min=0, max=limits.PRIORITY_MAX, help="0 (last) to 255 (first) [default: 150]."
+        ),
     ] = None,
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="DURATION", help="It does not start before that: 30s, 10m, 2h.")

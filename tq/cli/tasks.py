@@ -264,7 +264,7 @@ def _place(text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is no cursor: take the one that a list has printed", param_hint="--cursor"

@@ -11,13 +11,25 @@ from tests.unit.cli.fake import ID, NOW, FakeClient, run, task
 from tq.client.models import Changed, Job
 from tq.errors import InvalidState
 
+OTHER = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c91"
+
 
 def test_a_refused_change_exits_with_1() -> None:
-    client = FakeClient(retry_many=[Changed(ID, "pending"), Changed("x", "completed", InvalidState("it is completed"))])
-    result = run(client, "retry", ID, "x")
+    client = FakeClient(
+        retry_many=[Changed(ID, "pending"), Changed(OTHER, "completed", InvalidState("it is completed"))]
+    )
+    result = run(client, "retry", ID, OTHER)
     assert result.exit_code == 1
-    assert "x: it is completed" in result.stderr
+    assert f"{OTHER}: it is completed" in result.stderr
     assert result.stdout.splitlines() == ["id\tstate", f"{ID}\tpending"]
+
+
+def test_with_an_id_that_is_none_nothing_is_changed() -> None:
+    client = FakeClient()
+    result = run(client, "retry", ID, "nonsense")
+    assert result.exit_code == 2
+    assert "'nonsense' is no id: write a UUID, or its first digits, at least 4" in result.stderr
+    assert client.asked == []
 
 
 @pytest.mark.parametrize("verb", ["retry", "purge"])

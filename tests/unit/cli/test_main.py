@@ -94,6 +94,45 @@ def test_a_slip_is_answered_with_what_is_near(typed: list[str], meant: str) -> N
     assert meant in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["list", "--state", "ded"], "'ded' is no state: waiting, scheduled"),
+        (["list", "--cursor", "!!"], "is no cursor"),
+        (["submit", "--type", "x", "--priority", "300"], "--priority"),
+        (["status", "xyz"], "'xyz' is no id"),
+        (["explain", "012"], "at least 4"),
+        (["cancel", "0" * 33], "is no id"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_wrong_use_and_asks_nothing(typed: list[str], said: str) -> None:
+    client = FakeClient()
+    result = run(client, *typed)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert client.asked == []
+
+
+def test_ids_are_printed_in_one_form() -> None:
+    from tests.unit.cli.fake import ID
+    from tq.errors import NotFound
+
+    client = FakeClient(get=NotFound(f"there is no task {ID.replace('-', '')}"))
+    assert run(client, "status", ID).stderr == f"tq: there is no task {ID}\n"
+
+
+def test_ctrl_c_before_a_command_has_begun_leaves_no_traceback() -> None:
+    code = (
+        "from tq.cli import main\n"
+        "def interrupted(**_how):\n"
+        "    raise KeyboardInterrupt\n"
+        "main.new_app = lambda: interrupted\n"
+        "main.main()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (130, "")
+
+
 def test_a_wrong_address_exits_with_2() -> None:
     result = program("list", "--brokers", "nowhere:port")
     assert result.returncode == 2
@@ -147,6 +186,8 @@ def test_config_check(tmp_path: Path) -> None:
     file.write_text('[node]\nid = "n7"\n')
     assert program("config", "check", "--config", str(file)).returncode == 0
     assert program("broker", "--config", str(tmp_path / "missing.toml")).returncode == 2
+    checked = run(FakeClient(), "config", "check", "--config", str(file), "-o", "json")
+    assert json.loads(checked.stdout) == {"usable": True}
 
 
 # ---- messages --------------------------------------------------------------------------------------

@@ -251,8 +251,8 @@ def test_digits_that_name_several_tasks_or_none_are_refused() -> None:
     assert "no task whose id begins with 0192" in run(FakeClient(list=Page([], None)), "status", "0192").stderr
 
 
-@pytest.mark.parametrize("text", [ID, ID.replace("-", ""), "nonsense", "012"])
-def test_whole_ids_and_what_is_none_are_left_to_the_client(text: str) -> None:
+@pytest.mark.parametrize("text", [ID, ID.replace("-", ""), ID.upper()])
+def test_whole_ids_are_left_to_the_client(text: str) -> None:
     client = FakeClient()
     run(client, "status", text)
     assert client.asked[0][:2] == ("get", (text,))
