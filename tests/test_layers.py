@@ -115,6 +115,8 @@ DOORS: dict[str, list[str]] = {
     # files, the process
     "os": ["tq/world.py", "tq/dev/child.py", *BENCH],
     "os.killpg": DEV,
+    "os.register_at_fork": ["tq/client/forks.py"],
+    "weakref.WeakSet": ["tq/client/forks.py"],  # told one by one, in no order that matters
     "fcntl": ["tq/world.py"],
     "fcntl.fcntl": ["tq/store/lmdb_copy.py"],
     "fcntl.F_SETPIPE_SZ": ["tq/store/lmdb_copy.py"],

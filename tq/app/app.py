@@ -29,6 +29,7 @@ from tq.app.names import name_of
 from tq.app.options import DECLARED, RUNS, TaskOptions, check_names, gives_up
 from tq.app.task import AsyncTask, Task
 from tq.client.blocking import TIMEOUT_DEFAULT, Client, brokers_default
+from tq.client.forks import told_of_forks
 from tq.client.ids import TaskId, to_bytes
 from tq.client.middleware import ClientMiddleware
 from tq.client.models import Submitted, TaskInfo
@@ -104,6 +105,7 @@ class App:
         self._owner = 0  # process of the client
         self._stand_ins: list[Any] = []
         self._async_clients = AsyncClients()
+        told_of_forks(self)
 
     def __repr__(self) -> str:
         return f"<App {self._brokers or brokers_default()} with {len(self._tasks)} tasks>"
@@ -216,6 +218,11 @@ class App:
                 self._client = self._connect()
                 self._owner = os.getpid()
             return self._client
+
+    def begin_anew(self) -> None:
+        """In the child of a fork: a thread that is not here may have held the lock, and loops and clients are the parent's."""
+        self._lock = threading.Lock()
+        self._async_clients = AsyncClients()
 
     def _connect(self) -> Client:
         self._check_environment()

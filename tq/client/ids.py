@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 
+from tq.client.forks import told_of_forks
 from tq.errors import InvalidRequest
 from tq.world import Clock, Random
 
@@ -31,6 +32,12 @@ class IdMaker:
         self._lock = threading.Lock()
         self._ms = -1
         self._head = 0  # all but the tail: time, version, 12 random bits, variant
+        self._tail = _TAIL_MAX
+        told_of_forks(self)
+
+    def begin_anew(self) -> None:
+        """In the child of a fork: the ids to come are the parent's."""
+        self._lock = threading.Lock()
         self._tail = _TAIL_MAX
 
     def take(self, count: int) -> range:

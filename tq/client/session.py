@@ -17,6 +17,7 @@ from typing import Any, Final
 from tq import limits
 from tq.client import records
 from tq.client.asking import Asking
+from tq.client.forks import told_of_forks
 from tq.client.ids import to_bytes, to_text
 from tq.client.models import Beat, CancelRequest, Grant, Outcome, state_name
 from tq.client.specs import CONTENT_TYPE_DEFAULT, as_bytes, to_ms
@@ -67,6 +68,11 @@ class SessionVerbs:
         self._is_closed = False
         self._checkpoints = 0  # number of the last one
         self._lock = threading.Lock()  # of held
+        told_of_forks(self)
+
+    def begin_anew(self) -> None:
+        """In the child of a fork, where the client will refuse what it is asked."""
+        self._lock = threading.Lock()
 
     # ---- life --------------------------------------------------------------------------------------
 

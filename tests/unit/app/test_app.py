@@ -98,6 +98,44 @@ def test_a_child_has_a_client_of_its_own(app: App) -> None:
     assert len(app.client.list().tasks) == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_waits_for_no_lock_of_its_parent(app: App) -> None:
+    """Another thread is inside of the app's client, and of its ids, when the process forks."""
+    task = app.task(one)
+    task.submit()
+    ids = app.client._verbs.ids
+    inside, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with app._lock, ids._lock:
+            inside.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(20)
+    parents = app.client
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(20)
+            if task.submit().outcome != "created":
+                code = 2
+            else:
+                try:
+                    parents.submit("t")
+                except InvalidState:
+                    code = 0
+        finally:
+            os._exit(code)
+    over.set()
+    holder.join(20)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(app.client.list().tasks) == 2
+
+
 def test_middleware_of_the_client(app: App) -> None:
     seen: list[str] = []
 
