@@ -20,7 +20,7 @@ from typing import Any, overload
 
 from pysyncobj import syncobj as library
 from pysyncobj.config import SyncObjConf
-from pysyncobj.node import Node as Member
+from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from tq import limits
@@ -36,7 +36,7 @@ _NEVER_S = 1e9  # its own time-outs must not fire: the guard starts elections
 _CLOCK_OFFSET_S = 1.0  # it sets a deadline to 0 and asks whether it lies before now
 _SEND_PERIOD_S = 1e-6  # it sends once a period; every tick shall send
 _SEND_PERIOD_ALONE_S = 1e-3
-_TICK_STEP_S = 2e-6  # so two ticks at the same time are told apart by more than a period
+_TICK_STEP_S = 2e-6  # so two ticks that send at the same time are told apart by more than a period
 _LAST_APPLIED = "_SyncObj__raftLastApplied"
 
 
@@ -56,8 +56,21 @@ def _check_library() -> None:
 _check_library()
 
 
-OnAppend = Callable[[str, int, int, "Entries"], bool]
-"""(member, index and term of the entry before, entries): whether more may be sent to that member now."""
+class Member(Node):  # type: ignore[misc]
+    """As the library's own. It looks them up in sets and dictionaries without end, so the hash is made once."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self._hash = hash(id)
+
+    __eq__ = Node.__eq__
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+OnAppend = Callable[[str, int, int, int], bool]
+"""(member, index and term of the entry before, how many entries): whether more may be sent to that member now."""
 
 
 class Core:
@@ -119,9 +132,14 @@ class Core:
     def _on_state(self, _old: int, new: int) -> None:
         self.role = new
 
-    def tick(self, now_s: float) -> None:
-        """Commit, apply (nothing), send to members that lack something, append what is queued."""
-        self._now_s = self._ticked_s = max(now_s, self._ticked_s + _TICK_STEP_S)
+    def tick(self, now_s: float, *, sends: bool = True) -> None:
+        """Commit, apply (nothing), send to members that lack something, append what is queued; in this order.
+
+        sends: if not, SyncObj takes it for the time when it last sent, and skips that part.
+        """
+        if sends:
+            self._ticked_s = max(now_s, self._ticked_s + _TICK_STEP_S)
+        self._now_s = self._ticked_s
         clock = library.monotonicTime
         library.monotonicTime = self._clock
         try:
@@ -164,7 +182,10 @@ class Core:
             self._syncobj.removeNodeFromCluster(self._member(remove))
 
     def _member(self, peer: str) -> Member:
-        return self._members.setdefault(peer, Member(peer))
+        member = self._members.get(peer)
+        if member is None:
+            member = self._members[peer] = Member(peer)
+        return member
 
     @property
     def peers(self) -> list[str]:
@@ -263,8 +284,8 @@ class _Transport(Transport):  # type: ignore[misc]
             return True
         if "prevLogIdx" not in message:
             raise InternalError(f"SyncObj wanted to send a snapshot to {node.id}; that is the guard's")
-        entries = message["entries"]
-        if not self._on_append(node.id, message["prevLogIdx"], message["prevLogTerm"], entries):
+        count = len(message["entries"])
+        if not self._on_append(node.id, message["prevLogIdx"], message["prevLogTerm"], count):
             self._onNodeDisconnected(node)  # ends SyncObj's loop over what that member lacks
         return True
 
@@ -282,12 +303,16 @@ class SyncObjLog:
     @overload
     def __getitem__(self, item: int) -> Entry: ...
     @overload
-    def __getitem__(self, item: slice) -> Entries: ...
-    def __getitem__(self, item: int | slice) -> Entry | Entries:
+    def __getitem__(self, item: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | Sequence[Entry]:
         journal = self._journal
+        if item == 0:
+            return NO_OP, journal.base_index, journal.base_term
         if isinstance(item, slice):
             start, stop, _step = item.indices(len(self))
             first, count = journal.base_index + start, max(0, stop - start)
+            if count <= 1:
+                return [_entry(journal, first)] if count else []
             return Entries(journal, first, count if item.stop is not None else _batch(journal, first, count))
         index = journal.base_index + item if item >= 0 else journal.last_index + 1 + item
         return _entry(journal, index)
@@ -376,8 +401,7 @@ class StoredEntry:
         if item == 2:
             return self._journal.term_at(self._index)
         if item == 0:
-            base = self._journal.base_index
-            return NO_OP if self._index == base else StoredPayload(self._journal, self._index)
+            return StoredPayload(self._journal, self._index)
         raise IndexError(item)
 
 
@@ -412,4 +436,6 @@ class Entries(Sequence[Entry]):
 
 
 def _entry(journal: Journal, index: int) -> Entry:
+    if index == journal.base_index:
+        return NO_OP, index, journal.base_term
     return journal.in_memory(index) or StoredEntry(journal, index)

@@ -33,7 +33,7 @@ import attrs
 from tq import limits
 from tq.errors import DataDamaged, InternalError, InvalidRequest, NotLeader
 from tq.raft import adapter, members, messages
-from tq.raft.adapter import Core, Entries
+from tq.raft.adapter import Core
 from tq.raft.candidacy import Candidacy
 from tq.raft.elections import Elections
 from tq.raft.following import Following
@@ -131,6 +131,7 @@ class Guard:
         self._tick_wanted = False
         self._gone: tuple[str, int] | None = None  # who is being removed, and the entry that says so
         self._open_list_index = self._voting.listed_index  # of a list that is not committed, as far as was noticed
+        self._check_due_s = 0.0  # when SyncObj must look at the time again, while it leads
         self._ticked_commit = 0  # SyncObj's commit index when a follower let it tick
         self._changes: list[RoleChange] = []
         self.role = Role.FOLLOWER
@@ -458,9 +459,10 @@ class Guard:
             raise InternalError("a group of one may not tick before its log is synced")
         self._now_s = now_s
         if self._core.role == adapter.LEADER:
-            if self._alone or self.wants_tick or now_s >= self.wakes_at_s:
+            is_wanted = self.wants_tick
+            if is_wanted or self._alone or now_s >= self.wakes_at_s:
                 self._tick_wanted = False
-                self._lead()
+                self._lead(is_wanted)
         elif self._alone:
             self._elections.begin(self.node_id, now_s)
             self._core.campaign(now_s)
@@ -481,36 +483,52 @@ class Guard:
         self._ticked_commit = self._core.commit_index
         self._core.tick(self._now_s)
 
-    def _lead(self) -> None:
-        core, journal = self._core, self._journal
+    def _lead(self, is_wanted: bool) -> None:
+        """SyncObj sends first and appends then, so what waits takes two ticks. A tick that may send looks at each cursor:
+        not without need. Its check of the quorum wants the time, now and then, and before anything is appended."""
+        core, journal, now_s = self._core, self._journal, self._now_s
         if self._leading is not None:
-            self._leading.set_time(self._now_s, self.wall_ms)
+            self._leading.set_time(now_s, self.wall_ms)
+        if not self._alone and (now_s >= self._check_due_s or self._leading is None):
+            self._check_due_s = now_s + self._heartbeat_s / 2
+            is_wanted, expected = False, journal.last_index
+            core.tick(now_s)
+            if not self._still_leads(expected):
+                return
         if self._voting.joining:
             self._give_vote()
         waiting = self._proposals.take_waiting()
         expected = journal.last_index + len(waiting)
-        for payload in waiting:
-            if members.is_members(payload):
-                self._queue_change(payload)
-            else:
-                core.queue(payload)
-        core.tick(self._now_s)
-        if core.role != adapter.LEADER:
-            return
-        if journal.last_index != expected:
-            raise InternalError(f"SyncObj appended up to {journal.last_index}, not {expected}")
-        self._adopt_voters()
-        if self._alone:
-            return
         if waiting:
-            core.tick(self._now_s)  # it sends first and appends then: once more, to send what it appended
-        if self._leading is None:
+            for payload in waiting:
+                if members.is_members(payload):
+                    self._queue_change(payload)
+                else:
+                    core.queue(payload)
+            core.tick(now_s, sends=self._alone)
+            if not self._still_leads(expected):
+                return
+            self._adopt_voters()
+            if self._alone:
+                return
+        if is_wanted or waiting or self._alone:
+            core.tick(now_s, sends=self._leading is None or self._leading.lacks_entries)
+            if not self._still_leads(expected):
+                return
+        if self._alone or self._leading is None:
             return
-        target = self._transfer.go_on(core, self._now_s)
+        target = self._transfer.go_on(core, now_s)
         if target is not None:
             self._out.append((target, TimeoutNow(core.term)))
-        self._leading.heartbeats(self._now_s)
-        self._leading.send_snapshots(self._now_s)
+        self._leading.heartbeats(now_s)
+        self._leading.send_snapshots(now_s)
+
+    def _still_leads(self, expected_index: int) -> bool:
+        if self._core.role != adapter.LEADER:
+            return False
+        if self._journal.last_index != expected_index:
+            raise InternalError(f"SyncObj appended up to {self._journal.last_index}, not {expected_index}")
+        return True
 
     def _queue_change(self, payload: bytes) -> None:
         added, gone = self._voting.step_of(payload)
@@ -650,7 +668,7 @@ class Guard:
 
     # ---- inside -----------------------------------------------------------------------------------
 
-    def _on_append(self, peer: str, prev_index: int, prev_term: int, entries: Entries) -> bool:
+    def _on_append(self, peer: str, prev_index: int, prev_term: int, count: int) -> bool:
         """SyncObj sends; it may have become leader in this very call."""
         leading, core = self._leading, self._core
         if leading is None or leading.term != core.term:
@@ -660,7 +678,7 @@ class Guard:
             )  # fmt: skip
             leading.set_time(self._now_s, self.wall_ms)
             self._elections.end()
-        return leading.append(peer, prev_index, prev_term, len(entries))
+        return leading.append(peer, prev_index, prev_term, count)
 
     def _send(self, peer: str, message: Message) -> None:
         self._out.append((peer, message))

@@ -94,6 +94,7 @@ class Journal:
     """Use ``recovery.open_journal``. Indices count from the base entry, which has no payload of ours.
 
     Attributes:
+        base_index, base_term: of the entry before the first; it has no payload of ours.
         last_index, last_term: of the log, synced or not.
         durable_index: all up to it is synced.
         commit_index: the highest that ``set_commit`` or a stored record named; stored with later records, never
@@ -123,6 +124,7 @@ class Journal:
         self._job: SyncJob | None = None
         self.failure: str | None = None
         self.members = Members(disk, None, [])
+        self.base_index, self.base_term = runs[0]
         self.last_index = self.durable_index = segments[-1].last_index
         self.last_term = runs[-1][1]
         self.commit_index = commit_index
@@ -130,14 +132,6 @@ class Journal:
         self.vote = self.durable_vote = terms.current.vote
 
     # ---- what stands in it ------------------------------------------------------------------------
-
-    @property
-    def base_index(self) -> int:
-        return self._segments[0].header.base_index
-
-    @property
-    def base_term(self) -> int:
-        return self._segments[0].header.base_term
 
     def term_at(self, index: int) -> int:
         """Of the base entry or any after it."""
@@ -413,6 +407,8 @@ class Journal:
             del self._segments[0]
             removed += 1
         if removed:
+            header = self._segments[0].header
+            self.base_index, self.base_term = header.base_index, header.base_term
             self._forget_below_base()
         return removed
 
@@ -452,8 +448,8 @@ class Journal:
         self._tail.clear()
         self._tail_bytes, self._tail_first = 0, index + 1
         self._pending = []
-        self.last_index = self.durable_index = self.commit_index = index
-        self.last_term = term
+        self.base_index = self.last_index = self.durable_index = self.commit_index = index
+        self.base_term = self.last_term = term
 
     def close(self) -> None:
         """Close the files. What is not synced stays so: nobody was told of it."""

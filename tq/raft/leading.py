@@ -139,6 +139,12 @@ class Leading:
         )  # what must be read goes a message at a time, or we would stand still
         return not progress.paused
 
+    @property
+    def lacks_entries(self) -> bool:
+        """Whether there is something to send to a member that may be sent to."""
+        last_index = self._journal.last_index
+        return any(progress.next_index <= last_index and not progress.paused for progress in self.progress.values())
+
     def heartbeats(self, now_s: float) -> None:
         """Send those that are due."""
         commit_index = self._core.commit_index

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from importlib.metadata import version
 from pathlib import Path
 
 import pysyncobj.syncobj
 import pytest
 from pysyncobj import SyncObj
+from pysyncobj.node import Node as Member
 
 from tq.errors import InternalError, StorageFailed
 from tq.raft import adapter
@@ -117,6 +119,39 @@ def test_all_that_is_queued_is_appended_in_one_tick():
         core.queue(NO_OP + b"x" * 100)
     core.tick(0.1)
     assert journal.last_index == 3002
+
+
+def test_a_tick_that_may_not_send_appends_and_the_next_one_sends():
+    sent: list[tuple[str, int]] = []
+
+    def on_append(peer: str, prev_index: int, _prev_term: int, count: int) -> bool:
+        sent.append((peer, prev_index + count))
+        return True
+
+    journal = journal_on(SimDisk())
+    core = Core(
+        "n1", ["n2"], journal, applied_index=journal.commit_index, now_s=0.0, fallback_s=1.2, on_append=on_append
+    )
+    core.campaign(0.0)
+    core.feed_vote("n2", 0.1)
+    sent.clear()
+    for number in range(3):
+        core.queue(NO_OP + b"x")
+        core.tick(0.2 + number, sends=False)
+        assert (journal.last_index, sent) == (3 + number, [])
+        core.tick(0.2 + number)
+        assert sent == [("n2", 3 + number)]
+        core.feed_ack("n2", 3 + number, 0.3 + number)
+        sent.clear()
+
+
+def test_a_member_is_the_same_however_often_it_is_made():
+    """SyncObj pickles one that is added."""
+    member = adapter.Member("n2")
+    again = pickle.loads(pickle.dumps(member))
+    assert again is not member
+    assert {member} == {again} == {Member("n2")}
+    assert adapter.Member("n3") not in {member}
 
 
 # ---- the log as SyncObj sees it --------------------------------------------------------------------------
