@@ -15,6 +15,7 @@ import trio
 from tq.broker import tls
 from tq.broker.broker import Broker
 from tq.config import Config, parse_address
+from tq.errors import ProtocolError
 from tq.raft.identity import Identity
 from tq.raft.node import Node
 from tq.raft.transport.frames import CHANNEL_RAFT
@@ -47,6 +48,7 @@ class Peers:
             secret=secret,
             judge=self._judge,
             on_message=self._on_message,
+            on_read=self._on_read,
             on_change=self._on_change,
             on_gone=self._on_gone,
             clock=clock,
@@ -120,11 +122,19 @@ class Peers:
         if self._node is None or self._broker is None:
             return
         if channel == CHANNEL_RAFT:
-            self._node.receive(peer, message)
-            if self._node.wake is not None and self._node.needs_turn:
-                self._node.wake()
+            try:
+                self._node.receive(peer, message)
+            except ProtocolError:
+                self._on_read()  # of what came before it
+                raise
         else:
             self._broker.on_peer_message(peer, channel, message)
+
+    def _on_read(self) -> None:
+        """All that one read brought is with the node."""
+        node = self._node
+        if node is not None and node.run_now is not None and node.needs_turn:
+            node.run_now()
 
     def _on_change(self, peer: str, is_reachable: bool) -> None:
         (self._reachable.add if is_reachable else self._reachable.discard)(peer)

@@ -94,6 +94,8 @@ class Node:
     Attributes:
         send: called with (member, message) within ``turn``. Set by whoever carries messages, or left None.
         wake: called, from any thread, when ``turn`` should run. Set by whoever drives the node.
+        run_now: lets ``turn`` and what belongs to it run at once, on the thread that decides; for who has called
+            ``receive``. Set by whoever drives the node, or left None.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Node:
         self._job: SyncJob | None = None
         self._wake: Callable[[], None] | None = None
         self.send: Send | None = None
+        self.run_now: Callable[[], None] | None = None
         self._in_turn = False
         self._closed = False
 

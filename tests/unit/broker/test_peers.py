@@ -27,16 +27,20 @@ class Here:
         self.config = config
         self.raft: list[tuple[str, bytes]] = []
         self.broker: list[tuple[str, int, bytes]] = []
+        self.passes: list[int] = []  # how many messages each of them found
         self.changes: list[tuple[str, bool]] = []
         ids = [entry.id for entry in config.cluster.peers]
         self.identity = Identity(SimDisk(), RealRandom(), node_id=id, peers=ids, has_journal=False)
         self.peers = Peers(config, self.identity, b"s" * 32, RealClock(), RealRandom())
-        self.node: Any = SimpleNamespace(receive=self.receive, send=None, wake=None)
+        self.node: Any = SimpleNamespace(receive=self.receive, send=None, needs_turn=True, run_now=self.run_now)
 
     def receive(self, peer: str, message: bytes) -> None:
         if message == b"nonsense":
             raise ProtocolError("no message of ours")
         self.raft.append((peer, message))
+
+    def run_now(self) -> None:
+        self.passes.append(len(self.raft))
 
     def attach(self) -> None:
         broker: Any = SimpleNamespace(
@@ -92,10 +96,15 @@ async def test_three_form_a_cluster_and_talk(three: list[Here], nursery: trio.Nu
         return ("n1", message) in n2.raft and ("n1", CHANNEL_FORWARD, message) in n2.broker
 
     await until(lambda: said(b"hello"))
+    await until(lambda: n2.passes[-1] == len(n2.raft))
     assert n3.raft == n3.broker == []
     assert n1.peers.statistics()["n2"]["reachable"]
     n1.node.send("n2", b"nonsense")
     await until(lambda: ("n2", False) in n1.changes)  # the connection is given up, and made again
+    passes = len(n2.passes)
+    with pytest.raises(ProtocolError):
+        n2.peers._on_message("n1", CHANNEL_RAFT, b"nonsense")
+    assert len(n2.passes) == passes + 1, "what came before it waits for a pass"
     await until(lambda: said(b"again"))
 
 

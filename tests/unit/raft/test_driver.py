@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tq import limits
-from tq.errors import StorageFailed
+from tq.errors import InternalError, StorageFailed
 from tq.raft import driver
 from tq.raft.node import Entry, Node
 from tq.raft.reads import ReadEnd
@@ -101,6 +101,36 @@ async def test_a_wake_is_taken_at_once(broker, autojump_clock, nursery):
     await settle()
     assert broker.log[-1] == b"x"
     assert trio.current_time() == began
+
+
+async def test_a_pass_can_run_now(broker, autojump_clock, nursery):
+    """For who has given it what others said: no other task runs before the entry is handed out."""
+    start(nursery, broker)
+    await settle()
+    broker.waiting = [b"x"]
+    assert broker.node.run_now is not None
+    broker.node.run_now()
+    assert broker.log[-1] == b"x"
+    turns = broker.turns
+    await trio.sleep(10)
+    assert 10 <= broker.turns - turns <= 10_000 / limits.RAFT_ALONE_WAKE_MS + 2
+
+
+async def test_a_pass_that_fails_now_ends_it_whoever_swallows_that(broker, autojump_clock):
+    def apply(entry: Entry) -> None:
+        if entry.data == b"poison":
+            raise OSError("a bug")
+
+    broker.on_entry = apply
+    with pytest.RaisesGroup(pytest.RaisesExc(InternalError, match="a pass of Raft failed")):
+        async with trio.open_nursery() as nursery:
+            start(nursery, broker)
+            await settle()
+            broker.waiting = [b"poison", b"later"]
+            assert broker.node.run_now is not None
+            with pytest.raises(OSError, match="a bug"):
+                broker.node.run_now()
+    assert broker.log == [b"", b"", True]
 
 
 async def test_a_read_ends_behind_what_was_committed_before_it(broker, autojump_clock, nursery):

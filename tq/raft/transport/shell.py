@@ -31,6 +31,8 @@ TELL_MS = 1_000
 
 OnMessage = Callable[[str, int, bytes], None]
 """(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
+OnRead = Callable[[], None]
+"""Called after the messages of one read."""
 OnChange = Callable[[str, bool], None]
 """(peer, whether messages can be sent to it now)."""
 OnGone = Callable[[str], None]
@@ -89,6 +91,7 @@ class PeerTransport:
         on_message: OnMessage,
         on_change: OnChange,
         on_gone: OnGone,
+        on_read: OnRead = lambda: None,
         clock: Clock,
         random: Random,
         server_tls: SSLContext | None = None,
@@ -102,6 +105,7 @@ class PeerTransport:
         self._on_message = on_message
         self._on_change = on_change
         self._on_gone = on_gone
+        self._on_read = on_read
         self._clock = clock
         self._random = random
         self._server_tls = server_tls
@@ -263,6 +267,7 @@ class PeerTransport:
                     older.cancel()
                 self._accepted[link.peer.node_id] = scope
                 self._called(link.peer.node_id)
+            self._on_read()
 
         def message(channel: int, body: bytes) -> None:
             assert link.peer is not None
