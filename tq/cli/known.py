@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from tq import limits
 from tq.cli.base import World
 from tq.errors import TqError
 
@@ -62,6 +63,12 @@ def doubt(client: Any, queue: str) -> str:
     near = difflib.get_close_matches(queue, sorted(known), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"queue {queue!r} has no tasks, no settings and no worker{hint}"
+
+
+def check_name(option: str, text: str) -> None:
+    """Of a queue or a type that may be new. Raises BadParameter, naming the option."""
+    if not 1 <= len(text) <= limits.NAME_CHARS_MAX:
+        raise typer.BadParameter(f"{text[:20]!r}: write 1 to {limits.NAME_CHARS_MAX} characters", param_hint=option)
 
 
 # ---- completion ----------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ def pause(
 
     Example: tq queues pause mail --reason "provider is down"
     """
+    known.check_name("QUEUE", queue)
     with connect(context, brokers, timeout, verbose) as client:
         doubt = known.doubt(client, queue)
         done = client.pause(queue, reason=reason)
@@ -162,6 +163,7 @@ def resume(
 
     Example: tq queues resume mail
     """
+    known.check_name("QUEUE", queue)
     with connect(context, brokers, timeout, verbose) as client:
         before = next((found for found in client.queues() if found.name == queue), None)
         was_paused = before is not None and before.settings.paused is not None
@@ -250,6 +252,7 @@ def set_queue(
         settings["retry"] = None if count is None else Retry(max_attempts=count)
     if not settings:
         raise typer.BadParameter("say what to set, as in --max-length 10000; tq queues shows what is set")
+    known.check_name("QUEUE", queue)
     with connect(context, brokers, timeout, verbose) as client:
         doubt = known.doubt(client, queue)
         done = client.set_queue(queue, **settings)

@@ -119,6 +119,8 @@ def submit(
         id=id,
         retry=None if max_attempts is None else Retry(max_attempts=max_attempts),
     )
+    known.check_name("--type", type)
+    known.check_name("--queue", queue)
     wait_s = times.seconds("--wait-timeout", wait_timeout)
     data = _payload(payload)
     headers = dict(_header(text) for text in header or [])
