@@ -162,7 +162,7 @@ def test_what_stands_elsewhere_is_there() -> None:
 
 # ---- how tests are written -----------------------------------------------------------------------------------
 
-REAL_TIME = ["tests/cluster/*", "tests/torture/*", "tests/powerloss/*"]  # real processes
+REAL_TIME = ["tests/cluster/*", "tests/soak/*", "tests/torture/*", "tests/powerloss/*"]  # real processes
 REAL_THREADS = [
     "tests/unit/client/test_blocking.py",  # polls, with an end, until a thread of the client got there
     "tests/unit/worker/process_handlers.py",  # runs in a child, where it plays a handler that is busy
