@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -39,8 +40,6 @@ import cbor2
 from tq.limits import CBOR_DEPTH_MAX, ENTRY_DEPTH_MAX
 
 dumps = cbor2.dumps
-HEAD_OF_TWO = b"\x82"
-"""Of an array of two."""
 
 
 def dumps_bytes(data: bytes) -> bytes:
@@ -49,6 +48,22 @@ def dumps_bytes(data: bytes) -> bytes:
     return _BYTES_HEADS[size] + data if size < 256 else dumps(data)
 
 
+def dumps_whole(number: int) -> bytes:
+    """``dumps`` of a whole number below 2**64. A large one takes a fifth of the time."""
+    if number > 0xFFFF_FFFF:
+        return _pack_u64(0x1B, number)
+    return _pack_u32(0x1A, number) if number > 0xFFFF else dumps(number)
+
+
+def head_of_array(count: int) -> bytes:
+    """What stands before ``count`` items, below 2**16 of them."""
+    if count < 24:
+        return bytes((0x80 | count,))
+    return bytes((0x98, count)) if count < 256 else b"\x99" + count.to_bytes(2, "big")
+
+
+_pack_u32 = struct.Struct(">BI").pack
+_pack_u64 = struct.Struct(">BQ").pack
 _BYTES_HEADS = [dumps(bytes(size))[: 1 if size < 24 else 2] for size in range(256)]
 
 

@@ -199,8 +199,12 @@ def test_each_of_many_is_read_as_alone(datas: list[bytes]) -> None:
         assert repr(cbor.loads_each(datas)) == repr(expected)  # NaN is not equal to itself
 
 
-def test_a_byte_string_by_hand_is_as_the_library_writes_it() -> None:
+def test_what_is_written_by_hand_is_as_the_library_writes_it() -> None:
     for size in [*range(300), 65_535, 65_536]:
         data = b"x" * size
         assert cbor.dumps_bytes(data) == cbor.dumps(data)
-    assert cbor.HEAD_OF_TWO + cbor.dumps("t") + cbor.dumps_bytes(b"r") == cbor.dumps(["t", b"r"])
+    for bits in range(64):
+        for number in ((1 << bits) - 1, 1 << bits, (1 << bits) + 1):
+            assert cbor.dumps_whole(number) == cbor.dumps(number)
+    for count in [*range(300), 65_535]:
+        assert cbor.head_of_array(count) + b"\xf6" * count == cbor.dumps([None] * count)

@@ -12,8 +12,10 @@ from the store and gives each one full term.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 import attrs
 import structlog
@@ -38,6 +40,7 @@ from tq.broker.log_time import LogTime
 from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
+from tq.broker.replacing import Done, Replacing
 from tq.broker.requests import answer_requests
 from tq.broker.services import Service
 from tq.broker.snapshots import Snapshots
@@ -58,6 +61,8 @@ from tq.world import Clock, Disk, Random
 
 LEADERLESS_MS = 1_000
 """So long without a leader, longer than most elections, a node keeps what it has relayed to the last one."""
+
+_KIND_AND_QUEUE: Final = itemgetter(0, 2)  # of an event
 
 
 @attrs.define
@@ -143,6 +148,9 @@ class Broker:
         self._hand_over = HandOver(
             node, clock, self.clock_watch, lambda: self._reachable, self._wake, self._log
         )  # fmt: skip
+        self._replacing = Replacing(
+            node, config.node.id, cluster_id, lambda: self._reachable, self._wake, self._log
+        )  # fmt: skip
         self._leader_seen: str | None = None
         self._leader_seen_ms = 0
         self.cluster_id = cluster_id
@@ -210,6 +218,7 @@ class Broker:
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
         """Apply, answer, and send what was answered."""
         self.applier.apply(entries)
+        self._replacing.run_once()
         self.flush()
 
     def on_role(self, is_leader: bool) -> None:
@@ -256,6 +265,7 @@ class Broker:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
         self.relay.tell_again()
+        self._replacing.run_once()
         if self._leader_seen is None and self.clock.monotonic_ms() - self._leader_seen_ms >= LEADERLESS_MS:
             self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
         self.disk_watch.run_once()
@@ -401,6 +411,10 @@ class Broker:
             return {"leader": me, "to": None}
         return {"leader": me, "to": self._hand_over.begin_to(to)}
 
+    def replace(self, node: object, incarnation: object, done: Done) -> None:
+        """Another data directory for a node; see ``Replacing.ask``."""
+        self._replacing.ask(node, incarnation, done)
+
     # ---- inside ------------------------------------------------------------------------------------
 
     def _clock_changed(self, before: ClockState) -> None:
@@ -490,12 +504,8 @@ class Broker:
             self.dispatch.session_ended(session)
 
     def _count(self, applied: Applied) -> None:
-        counts: dict[tuple[int, int], int] = {}
-        for kind, _id, queue, _type, _fence, _extra in applied.events:
-            key = (queue, kind)
-            counts[key] = counts.get(key, 0) + 1
         totals = self.counters.events
-        for (queue, kind), count in counts.items():
+        for (kind, queue), count in Counter(map(_KIND_AND_QUEUE, applied.events)).items():
             if kind in QUEUE_EVENTS:
                 continue  # of no task
             name = (self._queue_name(queue), EventKind(kind).name.lower())

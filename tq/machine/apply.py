@@ -69,7 +69,13 @@ _SETTINGS_DEFAULT: Final = Settings()
 def encode_entry(time_ms: int, commands: Iterable[Command]) -> bytes:
     """The bytes of a log entry. ``time_ms``: log time, by the leader."""
     commands = list(commands)
-    return cbor.dumps([format_of(commands), time_ms, [encode(command) for command in commands]])
+    return b"".join(
+        (
+            cbor.dumps([format_of(commands), time_ms, None])[:-1],
+            cbor.head_of_array(len(commands)),
+            *map(encode, commands),
+        )
+    )
 
 
 class Machine:

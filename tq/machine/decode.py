@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from tq import limits
+from tq import cbor, limits
 from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
 from tq.machine.commands import (
     FORMAT,
@@ -62,10 +62,49 @@ def decode(array: Any, format_: int = FORMAT) -> Command | TqError:
     return command
 
 
-def encode(command: Command) -> list[Any]:
+def encode(command: Command) -> bytes:
     """The array of a command; the opposite of ``decode``."""
     cls = command.__class__
-    return [int(cls.OP), *[getattr(command, field) for field in _FIELDS[cls]]]
+    if cls is Report:
+        return _report_bytes(command)  # type: ignore[arg-type]
+    return cbor.dumps([int(cls.OP), *[getattr(command, field) for field in _FIELDS[cls]]])
+
+
+def _report_bytes(command: Report) -> bytes:
+    """By hand, to the same bytes in half the time: the library takes longer for these small arrays than for anything else in
+    an entry, and there is one a task."""
+    heads: dict[str, bytes] = {}  # of results, by content type
+    whole, data = cbor.dumps_whole, cbor.dumps_bytes
+    parts = [
+        cbor.head_of_array(4),
+        cbor.dumps(int(Report.OP)),
+        data(command.session),
+        cbor.head_of_array(len(command.items)),
+    ]
+    items: list[list[Any]] = command.items
+    for item in items:
+        id, fence, outcome, body = item
+        if (
+            outcome != _COMPLETE
+            or fence.__class__ is not int
+            or len(id) != limits.ID_BYTES
+            or body.__class__ is not list
+            or len(body) != 2
+            or body[1].__class__ is not bytes
+        ):
+            parts.append(cbor.dumps(item))  # whoever applies it judges
+            continue
+        content_type, result = body
+        head = heads.get(content_type)
+        if head is None:
+            head = heads[content_type] = cbor.dumps(_COMPLETE) + cbor.head_of_array(2) + cbor.dumps(content_type)
+        parts += (_HEAD_OF_ITEM, id, whole(fence), head, data(result))
+    parts.append(cbor.dumps(command.draw))
+    return b"".join(parts)
+
+
+_COMPLETE: Final = int(Outcome.COMPLETE)
+_HEAD_OF_ITEM: Final = cbor.dumps([bytes(limits.ID_BYTES), None, None, None])[:2]  # and of its id
 
 
 # ---- kinds --------------------------------------------------------------------------------------------
@@ -219,14 +258,13 @@ for _cls, _checks in _CHECKS.items():
 
 def _report_refused(command: Report) -> TqError | None:
     """A batch with one wrong item is refused as a whole: the worker's core made it, and would make it again."""
-    complete = int(Outcome.COMPLETE)
     for item in command.items:
         id, fence, outcome, body = item
         if id.__class__ is not bytes or len(id) != limits.ID_BYTES:
             return InvalidRequest.of("items.id", id, _ID_BOUND)
         if fence.__class__ is not int or not 0 <= fence <= _U63_MAX:
             return InvalidRequest.of("items.fence", fence, "must be a whole number from 0")
-        if outcome == complete and outcome.__class__ is int:
+        if outcome == _COMPLETE and outcome.__class__ is int:
             if (
                 body.__class__ is not list
                 or len(body) != 2

@@ -73,7 +73,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
         content_type, result = body
         head = heads.get(content_type)
         if head is None:
-            head = heads[content_type] = cbor.HEAD_OF_TWO + cbor.dumps(content_type)
+            head = heads[content_type] = cbor.head_of_array(2) + cbor.dumps(content_type)
         results.append((id, head + dumps_bytes(result)))
         ended.append((pack_ended(_COMPLETED, time_ms, id), b""))
         held.append(holder + id)

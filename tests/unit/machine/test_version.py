@@ -43,7 +43,7 @@ def test_in_an_old_entry_new_commands_do_not_exist() -> None:
     d = Driver()
     before = d.digest()
     d.index += 1
-    (answer,) = d.machine.apply(d.index, cbor.dumps([1, d.now_ms, [encode(QUEUE_SET)]])).answers
+    (answer,) = d.machine.apply(d.index, cbor.dumps([1, d.now_ms, [cbor.loads(encode(QUEUE_SET))]])).answers
     assert isinstance(answer, Unsupported)
     assert d.digest() == before
 
