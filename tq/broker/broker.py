@@ -40,7 +40,6 @@ from tq.broker.log_time import LogTime
 from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
-from tq.broker.replacing import Done, Replacing
 from tq.broker.requests import answer_requests
 from tq.broker.services import Service
 from tq.broker.snapshots import Snapshots
@@ -148,9 +147,6 @@ class Broker:
         self._hand_over = HandOver(
             node, clock, self.clock_watch, lambda: self._reachable, self._wake, self._log
         )  # fmt: skip
-        self._replacing = Replacing(
-            node, config.node.id, cluster_id, lambda: self._reachable, self._wake, self._log
-        )  # fmt: skip
         self._leader_seen: str | None = None
         self._leader_seen_ms = 0
         self.cluster_id = cluster_id
@@ -218,7 +214,6 @@ class Broker:
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
         """Apply, answer, and send what was answered."""
         self.applier.apply(entries)
-        self._replacing.run_once()
         self.flush()
 
     def on_role(self, is_leader: bool) -> None:
@@ -265,7 +260,6 @@ class Broker:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
         self.relay.tell_again()
-        self._replacing.run_once()
         if self._leader_seen is None and self.clock.monotonic_ms() - self._leader_seen_ms >= LEADERLESS_MS:
             self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
         self.disk_watch.run_once()
@@ -410,10 +404,6 @@ class Broker:
         if to == me or leader not in (None, me):
             return {"leader": me, "to": None}
         return {"leader": me, "to": self._hand_over.begin_to(to)}
-
-    def replace(self, node: object, incarnation: object, done: Done) -> None:
-        """Another data directory for a node; see ``Replacing.ask``."""
-        self._replacing.ask(node, incarnation, done)
 
     # ---- inside ------------------------------------------------------------------------------------
 
