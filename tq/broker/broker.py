@@ -3,7 +3,8 @@ the one it is given, so the simulator runs the very same object.
 
 The shell (``run.py``) calls, on the one thread that decides:
     ``before_turn`` → ``node.turn`` → ``on_committed`` whenever something may have changed (``raft/driver.py``),
-    ``on_role`` when leadership changes, ``look`` every ``services.PERIOD_MS``, ``request`` for each request.
+    ``on_role`` when leadership changes, ``look`` every ``services.PERIOD_MS`` or as ``look_wait_ms`` says,
+    ``request`` for each request.
 
 Leadership: a new leader proposes an entry of its own term, which also forms the cluster if it is the first. When
 that entry is applied here, it knows all that was decided before: then it serves. It takes the leases and sessions
@@ -41,7 +42,7 @@ from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
 from tq.broker.requests import answer_requests
-from tq.broker.services import Service
+from tq.broker.services import PERIOD_MS, REST_MS, Service
 from tq.broker.snapshots import Snapshots
 from tq.broker.status import Status
 from tq.broker.waits import Waits
@@ -121,7 +122,8 @@ class Broker:
             store, lambda: Machine(store.txn, self._settings), node.read, clock.monotonic_s, self._on_applied
         )  # fmt: skip
         self.log_time = LogTime(clock, queries.log_time_ms(store.txn), lambda: node.clock_offsets_ms.values())
-        self.deadlines = Deadlines(clock)
+        self.stir: Callable[[], None] = _nothing  # set by who waits longer for the next look
+        self.deadlines = Deadlines(clock, lambda: self.stir())
         self.relay = Relay(
             random,
             lambda peer, message: send(peer, CHANNEL_FORWARD, message),
@@ -175,14 +177,16 @@ class Broker:
             Heartbeats(config.leases.lease_ms, config.leases.heartbeat_ms, config.leases.session_ms),
             random,
         )
+        self._timers = AdvanceTimers(
+            lambda kind: queries.next_due_ms(store.txn, kind, self.applier.machine.settings),
+            self.log_time.now_ms,
+            random,
+            self.proposer.propose,
+            lambda: self.applier.applied_index,
+        )
         self._services: list[Service] = [
             ExpireLeases(self.leases, self.proposer.propose),
-            AdvanceTimers(
-                lambda kind: queries.next_due_ms(store.txn, kind, self.applier.machine.settings),
-                self.log_time.now_ms,
-                random,
-                self.proposer.propose,
-            ),
+            self._timers,
             BulkJobs(lambda: queries.jobs_unfinished(store.txn), self.proposer.propose),
         ]
         self.status = Status(self, store)
@@ -213,10 +217,12 @@ class Broker:
 
     def on_committed(self, entries: Sequence[LogEntry]) -> None:
         """Apply, answer, and send what was answered."""
+        self.stir()
         self.applier.apply(entries)
         self.flush()
 
     def on_role(self, is_leader: bool) -> None:
+        self.stir()
         if is_leader:
             self._log.info("leads", term=self.node.term)
             # An entry of this term, so that all before it is known to be committed; the first forms the cluster.
@@ -274,6 +280,26 @@ class Broker:
             self.checkpoint()
         self.snapshots.look()
         self.flush()
+
+    def look_wait_ms(self) -> float:
+        """Until the next look, if nothing stirs before. With nothing to do by time, a wake is what an idle node costs."""
+        is_at_rest = (
+            self.applier.applied_index == self._store.checkpointed_index
+            and not len(self.leases)
+            and self.proposer.is_idle
+            and self.relay.is_idle
+            and not self.is_stopping
+            and not self.snapshots.is_busy
+        )
+        if not is_at_rest:
+            return PERIOD_MS
+        wait_ms: float = REST_MS
+        deadline_ms = self.deadlines.wait_ms()
+        if deadline_ms is not None:
+            wait_ms = min(wait_ms, deadline_ms)
+        if self.is_serving:
+            wait_ms = min(wait_ms, self._timers.wait_ms())
+        return max(PERIOD_MS, wait_ms)
 
     def checkpoint(self) -> None:
         if self.applier.checkpoint():
@@ -533,6 +559,10 @@ class Broker:
 
     def _type_name(self, number: int) -> str:
         return self.applier.machine.type_name(number)
+
+
+def _nothing() -> None:
+    """Nobody waits to be told."""
 
 
 def _ignore(_answer: object, _index: int) -> None:

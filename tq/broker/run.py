@@ -212,7 +212,14 @@ def _open_disk(data_dir: str) -> RealDisk:
 
 async def _look(broker: Broker) -> None:
     while True:
-        await trio.sleep(services.PERIOD_MS / 1000)
+        wait_ms = broker.look_wait_ms()
+        if wait_ms > services.PERIOD_MS:
+            stirred = trio.Event()
+            broker.stir = stirred.set
+            with trio.move_on_after(wait_ms / 1000):
+                await stirred.wait()
+        if wait_ms <= services.PERIOD_MS or stirred.is_set():
+            await trio.sleep(services.PERIOD_MS / 1000)
         broker.look()
 
 

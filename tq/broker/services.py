@@ -12,6 +12,8 @@ from tq.machine.commands import Command
 
 PERIOD_MS = 50
 """How often the services look. Timers are late by up to this."""
+REST_MS = 250
+"""The same while nothing happens and no timer is due before."""
 
 
 class Propose(Protocol):

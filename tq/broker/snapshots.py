@@ -47,6 +47,19 @@ class Snapshots:
             else:
                 self._log.warning("does not take the snapshot that it needs, and tries again", reason=refusal)
 
+    @property
+    def is_busy(self) -> bool:
+        """One is made, kept for others, awaited or installed here, or refused."""
+        node = self._node
+        return (
+            self._making.is_making
+            or self._making.offered is not None
+            or node.wants_snapshot
+            or node.snapshot_arriving is not None
+            or node.installation is not None
+            or self._refusal is not None
+        )
+
     def compactable(self, index: int) -> int:
         """Up to where the log may be compacted, of ``index`` at most."""
         held_index = self._making.hold_index

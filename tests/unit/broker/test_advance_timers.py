@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -22,7 +23,15 @@ class Rig:
         self.now_ms = 1_000
         self.proposed: list[tuple[Any, Any]] = []
         self.refuse = False
-        self.service = AdvanceTimers(self.due.get, lambda: self.now_ms, SeededRandom(1), self._propose)
+        self.applied_index = 1
+        self.looks = 0
+        self.service = AdvanceTimers(
+            self._next_due_ms, lambda: self.now_ms, SeededRandom(1), self._propose, lambda: self.applied_index
+        )
+
+    def _next_due_ms(self, kind: Timer) -> int | None:
+        self.looks += 1
+        return self.due.get(kind)
 
     def _propose(self, command, operations, size, done):
         if self.refuse:
@@ -40,10 +49,34 @@ def rig() -> Rig:
 
 def test_only_what_is_due(rig):
     rig.due = {Timer.DUE: 1_000, Timer.DEADLINE: 1_001}
-    rig.service._next_due_ms = rig.due.get
     rig.service.run_once()
     assert rig.kinds() == [Timer.DUE]
     assert rig.proposed[0][0].limit == limits.ADVANCE_SLICE_TASKS
+
+
+def test_the_store_is_looked_at_when_something_was_applied_or_is_due(rig):
+    rig.due = {Timer.DUE: 1_500, Timer.DEADLINE: 2_000}
+    assert rig.service.wait_ms() == 0
+    rig.service.run_once()
+    assert (rig.looks, rig.service.wait_ms()) == (len(Timer), 500)
+    rig.now_ms = 1_499
+    rig.service.run_once()
+    assert (rig.looks, rig.service.wait_ms()) == (len(Timer), 1)
+    rig.due[Timer.EXPIRES] = 1_400
+    rig.applied_index += 1
+    assert rig.service.wait_ms() == 0
+    rig.service.run_once()
+    assert rig.kinds() == [Timer.EXPIRES]
+    rig.proposed[0][1](BrokerUnavailable("lost"), 0)
+    del rig.due[Timer.EXPIRES]
+    rig.now_ms = 1_500
+    rig.service.run_once()
+    assert rig.kinds() == [Timer.EXPIRES, Timer.DUE]
+
+
+def test_with_nothing_to_come_it_waits_for_an_entry(rig):
+    rig.service.run_once()
+    assert rig.service.wait_ms() == math.inf
 
 
 def test_one_of_a_kind_is_under_way(rig):

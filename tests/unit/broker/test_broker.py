@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq import limits
+from tq.broker.services import PERIOD_MS, REST_MS
 from tq.errors import StorageFailed
 from tq.protocol import messages as m
 from tq.protocol.codec import encode
@@ -23,6 +24,38 @@ def test_a_task_goes_through():
     (grant,) = peer.claim(session, 1)
     assert peer.report(session, complete(grant)) == [0]
     assert peer.state(task_id(1)) == "completed"
+
+
+def test_it_looks_less_often_while_nothing_is_to_be_done():
+    world = World()
+    peer = world.connect()
+    broker = world.broker
+    stirs = []
+    broker.stir = lambda: stirs.append(broker.applied_index)
+    world.advance_ms(1_000)
+    assert broker.look_wait_ms() == REST_MS
+    assert not stirs
+    peer.submit(task(1, delay_ms=1_100))
+    assert stirs
+    assert broker.look_wait_ms() == PERIOD_MS, "a checkpoint is due"
+    world.advance_ms(1_000)
+    assert PERIOD_MS <= broker.look_wait_ms() <= 100, "its timer is not late for that"
+    world.advance_ms(1_000)
+    assert broker.look_wait_ms() == REST_MS
+    session = peer.register()
+    (grant,) = peer.claim(session, 1)
+    world.advance_ms(1_000)
+    assert broker.look_wait_ms() == PERIOD_MS, "a lease may run out"
+    peer.report(session, complete(grant))
+    world.advance_ms(1_000)
+    assert broker.look_wait_ms() == REST_MS
+    peer.submit(task(2))
+    world.advance_ms(1_000)
+    stirs.clear()
+    peer.ask(m.WaitTask, task_id(2), 100)
+    world.settle()
+    assert stirs, "it ends at a time that was not known before"
+    assert broker.look_wait_ms() <= 100
 
 
 # ---- durable before visible ---------------------------------------------------------------------------

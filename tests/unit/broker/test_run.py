@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import trio
 from tq import config, world
 from tq.broker import run
 from tq.broker.run import serve
+from tq.broker.services import PERIOD_MS, REST_MS
 from tq.errors import StorageFailed
 from tq.protocol import messages as m
 
@@ -207,3 +209,23 @@ def test_a_damaged_store(settings, capsys):
 async def _once(settings: config.Config) -> None:
     async with running(settings) as client:
         await client.call(m.SubmitTask, [task(1)])
+
+
+async def test_a_look_waits_long_while_nothing_happens_and_comes_soon_after_something_did(autojump_clock, nursery):
+    looks: list[float] = []
+    broker: Any = SimpleNamespace(
+        look=lambda: looks.append(trio.current_time()), look_wait_ms=lambda: REST_MS, stir=lambda: None
+    )
+    began_s = trio.current_time()
+    nursery.start_soon(run._look, broker)
+    await trio.sleep(0.6)
+    assert looks == pytest.approx([began_s + 0.25, began_s + 0.5])
+    broker.stir()
+    broker.stir()
+    await trio.sleep(0.1)
+    assert looks[2:] == pytest.approx([began_s + 0.65])
+    broker.look_wait_ms = lambda: PERIOD_MS
+    await trio.sleep(0.22)
+    assert len(looks) == 4, "it waits as it was told before"
+    await trio.sleep(0.5)
+    assert len(looks) == 14
