@@ -128,7 +128,7 @@ def test_list_filters(run: Any, client: Client, queue: str) -> None:
     assert [row["id"] for row in yaml.safe_load(limited.stdout)] == ids[:2]
     assert "the first 2" in limited.stderr
     assert json.loads(run("list", "-q", queue, "--state", "dead", "-o", "json").stdout) == []
-    assert run("list", "--state", "limbo").returncode == 1
+    assert run("list", "--state", "limbo").returncode == 2
 
 
 # ---- cancel, retry, purge --------------------------------------------------------------------------

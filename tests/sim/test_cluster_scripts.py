@@ -513,6 +513,28 @@ def test_a_snapshot_tells_who_waits_and_who_listens_at_the_node_that_takes_it():
     equal_at_the_end(cluster)
 
 
+def test_who_listens_at_a_node_that_catches_up_hears_what_is_new():
+    """What happened while the node was away is no news, though the node itself sees it only now."""
+    cluster = SimCluster(1)
+    cluster.start_all()
+    leader, near, _other = leader_and_followers(cluster)
+    writer = Talk(cluster, leader)
+    cluster.streams.isolate(near, cluster.hosts)
+    for number in range(1, 30):
+        writer.submit(number, payload=bytes(100_000))
+    cluster.run(6_000)
+    cluster.streams.heal()
+    behind = cluster.broker(near)
+    cluster.run_until(lambda: (behind.node.told_index or 0) > behind.applied_index, 5_000, "it hears how far others are")
+    listener = Talk(cluster, near)
+    assert behind.applied_index < writer.last_index, "it has caught up already: nothing is tried here"
+    listener.call(m.Subscribe)
+    index = writer.submit(30).index
+    listener.call(m.GetTask, task_id(30), 0, index)
+    heard = {bytes(row[3]) for push in listener.client.pushes for row in push.events}
+    assert heard == {task_id(30)}
+
+
 def test_a_node_is_ready_when_it_has_what_its_leader_has():
     """It knows its leader long before: who restarts one node after the other must not believe that to be enough."""
     cluster = SimCluster(1)

@@ -354,8 +354,8 @@ class Broker:
         comes in just now. So one node of a cluster may be restarted after the other."""
         if self.is_stopping or self.is_serving:
             return self.is_serving and not self.is_stopping
-        told_index = self.node.told_index
-        return told_index is not None and self.applied_index >= told_index - limits.READY_LAG_ENTRIES_MAX
+        is_heard = self.node.told_index is not None
+        return is_heard and self.applied_index >= self.told_index - limits.READY_LAG_ENTRIES_MAX
 
     # ---- what dispatch asks (tq.broker.dispatch.Facts) -----------------------------------------------
 
@@ -366,6 +366,10 @@ class Broker:
     @property
     def applied_index(self) -> int:
         return self.applier.applied_index
+
+    @property
+    def told_index(self) -> int:
+        return max(self.node.commit_index, self.node.told_index or 0)
 
     @property
     def leader_address(self) -> str | None:

@@ -18,7 +18,7 @@ import attrs
 from tq import limits
 from tq.broker.claims import Claims
 from tq.broker.connection import Connection
-from tq.broker.events import CONNECTION_SUBSCRIPTIONS_MAX, Events
+from tq.broker.events import CONNECTION_SUBSCRIPTIONS_MAX, ORDINAL_MAX, Events
 from tq.broker.leases import Leases
 from tq.broker.waits import Waits
 from tq.errors import (
@@ -70,6 +70,11 @@ class Facts(Protocol):
     def txn(self) -> ReadTxn: ...
     @property
     def applied_index(self) -> int: ...
+    @property
+    def told_index(self) -> int:
+        """Committed as far as this node has heard, applied here or not."""
+        ...
+
     @property
     def is_serving(self) -> bool: ...
     @property
@@ -600,7 +605,11 @@ class Dispatch:
             raise Backpressure(f"a connection has at most {CONNECTION_SUBSCRIPTIONS_MAX} subscriptions")
         if message.after is not None and len(message.after) != 2:
             raise InvalidRequest.of("after", message.after, "an index and an ordinal")
-        is_complete = self._events.subscribe(connection, message.rid, message.id, message.after)
+        now_index = self._facts.told_index
+        after = message.after
+        if after is None and now_index > self._facts.applied_index:
+            after = [now_index, ORDINAL_MAX]  # what this node catches up with is not news
+        is_complete = self._events.subscribe(connection, message.rid, message.id, after)
         connection.send(m.SubscribeReply(message.rid, self._facts.applied_index, is_complete))
         if message.after is not None:
             self._events.replay(connection, message.rid, message.after)
