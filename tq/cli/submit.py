@@ -24,6 +24,9 @@ from tq.cli.base import (
     told,
     world,
 )
+from tq.errors import WaitTimeout
+
+PATIENCE_S = 3.0
 
 
 def add(app: typer.Typer) -> None:
@@ -131,7 +134,7 @@ def submit(
         if wait or wait_s is not None:
             if verbose:
                 say(f"submitted {done.id}, waiting for its end")
-            _ended(context, output, client.wait(done.id, wait_s))
+            _ended(context, output, _wait(client, done.id, wait_s))
         elif output is Format.TABLE:
             typer.echo(done.id)
         else:
@@ -154,6 +157,25 @@ def _header(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise typer.BadParameter(f"{text!r}: write NAME=VALUE", param_hint="--header")
     return name, value
+
+
+def _wait(client: Any, id: str, wait_s: float | None) -> Any:
+    """Who waits for longer than a moment is told what for: it may be for a worker that nobody has started.
+
+    Raises WaitTimeout.
+    """
+    if wait_s is not None and wait_s <= PATIENCE_S:
+        return client.wait(id, wait_s)
+    try:
+        return client.wait(id, PATIENCE_S)
+    except WaitTimeout:
+        say(client.explain(id).why)
+    if wait_s is None:
+        return client.wait(id, None)
+    try:
+        return client.wait(id, wait_s - PATIENCE_S)
+    except WaitTimeout as error:
+        raise WaitTimeout(f"task {id} has not ended within {wait_s:g} s; it goes on") from error
 
 
 def _ended(context: typer.Context, output: Format, info: Any) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.fake import ID, NOW, RAW, FakeClient, run, task
-from tq.client.models import Submitted
+from tests.unit.cli.fake import FACTS, ID, NOW, RAW, FakeClient, run, task
+from tq.client.models import Explanation, Submitted
 from tq.client.specs import Retry
 from tq.errors import (
     ERRORS,
@@ -67,7 +67,24 @@ def test_wait_prints_the_result_alone() -> None:
     client = FakeClient()
     result = run(client, "submit", "-t", "echo", "--wait", "--wait-timeout", "9")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "done", "")
-    assert client.asked[1] == ("wait", (ID, 9.0), {})
+    assert client.asked[1] == ("wait", (ID, 3.0), {})
+    client = FakeClient()
+    run(client, "submit", "-t", "echo", "--wait-timeout", "2")
+    assert client.asked[1] == ("wait", (ID, 2.0), {})
+
+
+def test_who_waits_for_long_is_told_why() -> None:
+    def wait(_id: str, timeout: float | None) -> object:
+        if timeout == 3.0:
+            raise WaitTimeout("not yet")
+        return task(state="completed", result=b"done")
+
+    client = FakeClient(wait=wait, explain=Explanation("pending: no worker is connected", FACTS))
+    result = run(client, "submit", "-t", "echo", "--wait")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "done", "pending: no worker is connected\n")
+    assert client.asked[-1] == ("wait", (ID, None), {})
+    run(client, "submit", "-t", "echo", "--wait-timeout", "9")
+    assert client.asked[-1] == ("wait", (ID, 6.0), {})
 
 
 def test_wait_for_a_task_that_dies_exits_with_1_and_says_why() -> None:
