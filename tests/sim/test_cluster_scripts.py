@@ -192,6 +192,39 @@ def test_a_leader_whose_process_ends_is_replaced_before_any_timer(seed, election
     equal_at_the_end(cluster)
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_what_comes_while_nobody_leads_is_held_and_done(seed):
+    """No client is sent away to wait: the request is answered when the new leader serves."""
+    cluster = started(seed)
+    cluster.run(1_500)
+    leader, near, other = leader_and_followers(cluster)
+    talks = [Talk(cluster, near), Talk(cluster, other)]
+    cluster.kill(leader)
+    cluster.run_until(lambda: cluster.broker(near).node.leader_id is None, 1_000, "it knows that nobody leads")
+    asked = [talk.ask(m.SubmitTask, [task(number)]) for number, talk in enumerate(talks)]
+    for talk, rid in zip(talks, asked, strict=True):
+        assert talk.answer(rid, ELECTION_MS[0]).items == [0]
+    equal_at_the_end(cluster)
+
+
+def test_what_is_held_is_refused_when_no_leader_comes():
+    cluster = started()
+    cluster.run(1_500)
+    leader, near, other = leader_and_followers(cluster)
+    talk = Talk(cluster, near)
+    cluster.kill(leader)
+    cluster.kill(other)
+    cluster.run_until(lambda: cluster.broker(near).node.leader_id is None, 1_000, "it knows that nobody leads")
+    rid = talk.ask(m.SubmitTask, [task(1)])
+    with pytest.raises(NotLeader):
+        talk.answer(rid, 1_100)
+    began_ms = cluster.now_ms
+    with pytest.raises(NotLeader):
+        talk.submit(1)
+    assert cluster.now_ms - began_ms < 20, "by now it does not hope any more"
+    equal_at_the_end(cluster)
+
+
 def test_connections_that_break_again_and_again_change_no_leader():
     """All at once, as a router does that forgets them; each is made anew."""
     cluster = started()

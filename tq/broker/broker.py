@@ -36,6 +36,7 @@ from tq.broker.expire_leases import ExpireLeases
 from tq.broker.gather import Gather
 from tq.broker.hand_over import HandOver
 from tq.broker.histogram import Histogram
+from tq.broker.holding import HOLD_MS, Holding
 from tq.broker.leases import Leases
 from tq.broker.log_time import LogTime
 from tq.broker.long_work import InlineWork, LongWork
@@ -59,8 +60,9 @@ from tq.store.store import Store
 from tq.store.txn import ReadTxn
 from tq.world import Clock, Disk, Random
 
-LEADERLESS_MS = 1_000
-"""So long without a leader, longer than most elections, a node keeps what it has relayed to the last one."""
+LEADERLESS_MS = HOLD_MS
+"""So long without a leader, longer than most elections, a node keeps what it has relayed to the last one, and holds what
+needs the next one."""
 
 _KIND_AND_QUEUE: Final = itemgetter(0, 2)  # of an event
 
@@ -150,7 +152,9 @@ class Broker:
             node, clock, self.clock_watch, lambda: self._reachable, self._wake, self._log
         )  # fmt: skip
         self._leader_seen: str | None = None
-        self._leader_seen_ms = 0
+        self._leader_seen_ms = clock.monotonic_ms() - LEADERLESS_MS
+        self._way_lost_ms = self._leader_seen_ms  # when the way to the leader was lost last
+        self._holding = Holding(clock, lambda connection, message: self.dispatch.request(connection, message))
         self.cluster_id = cluster_id
         self._reads: dict[int, Callable[[int | None], None]] = {}  # by ticket
         self.proposer = Proposer(node, self.log_time, self._wake)
@@ -211,6 +215,8 @@ class Broker:
             self._leader_seen, self._leader_seen_ms = leader, self.clock.monotonic_ms()
             if leader is not None:
                 self.relay.leader_is(leader)
+                if leader != self.config.node.id:  # else when it serves
+                    self._holding.release()
                 self.flush()
         self.snapshots.before_turn()
         self.proposer.before_turn()
@@ -251,7 +257,11 @@ class Broker:
         (self._reachable.add if is_reachable else self._reachable.discard)(peer)
         if is_reachable:
             self.relay.tell_again()
+            self._holding.release()
+            self.flush()
         else:
+            if peer == self.node.leader_id:
+                self._way_lost_ms = self.clock.monotonic_ms()
             self.relay.peer_lost(peer)
             self.flush()
 
@@ -266,7 +276,8 @@ class Broker:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
         self.relay.tell_again()
-        if self._leader_seen is None and self.clock.monotonic_ms() - self._leader_seen_ms >= LEADERLESS_MS:
+        self._holding.look()
+        if self.node.leader_id is None and self._is_leaderless:
             self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
         self.disk_watch.run_once()
         self.clock_watch.run_once()
@@ -289,6 +300,7 @@ class Broker:
             and self.proposer.is_idle
             and self.relay.is_idle
             and not self.is_stopping
+            and not self._holding
             and not self.snapshots.is_busy
         )
         if not is_at_rest:
@@ -335,6 +347,7 @@ class Broker:
             connection.send(m.GoAway("the broker is stopping", self.leader_address))
         self.claims.stop()
         self.waits.clear()
+        self._holding.release()  # to be refused
         self.flush()
 
     @property
@@ -390,9 +403,25 @@ class Broker:
 
     def forward(self, connection: Connection, message: m.Message) -> None:
         leader = self.node.leader_id
+        if self.node.leads_term and not self.is_stopping:
+            self._holding.hold(connection, message)  # it serves soon
+            return
+        if not connection.is_relayed and leader not in self._reachable and not self._is_leaderless:
+            self._holding.hold(connection, message)
+            return
         if connection.is_relayed or leader is None or leader == self.config.node.id:
             raise NotLeader("this node does not lead the cluster", retry_after=0.1, leader=self.leader_address)
+        if self._holding:
+            self._holding.release()  # what came before goes first
         self.relay.forward(leader, connection, message)
+
+    @property
+    def _is_leaderless(self) -> bool:
+        """For longer than most elections take no leader is heard, or none can be reached: cut off, it may be."""
+        if self.node.leader_id is None and self._leader_seen is not None:
+            return False  # just now
+        since_ms = self._leader_seen_ms if self.node.leader_id is None else self._way_lost_ms
+        return self.clock.monotonic_ms() - since_ms >= LEADERLESS_MS
 
     def read_index(self, done: Callable[[int | None], None]) -> None:
         if not self.config.cluster.peers:
@@ -462,6 +491,7 @@ class Broker:
             if grace_ms is not None:
                 self.leases.cancelling(fence, grace_ms)
         self.is_serving = True
+        self._holding.release()
         self._log.info("serves", index=index, sessions=len(self.leases.sessions), leases=len(self.leases))
 
     def _heard_status(self, peer: str, status: dict[str, Any]) -> None:

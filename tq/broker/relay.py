@@ -198,7 +198,9 @@ class Relay:
     def _lose(self, out: Outgoing, why: str) -> None:
         self._forget(out)
         self._tell(out.leader, CLOSED, out.id)
-        error = BrokerUnavailable(f"whether this was done is unknown: {why}; send it again with the same ids")
+        error = BrokerUnavailable(
+            f"whether this was done is unknown: {why}; send it again with the same ids", retry_after=0
+        )
         for rid in sorted(out.in_flight):
             out.connection.send_error(rid, error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq import limits
+from tq.broker.holding import HOLD_MS
 from tq.broker.services import PERIOD_MS, REST_MS
 from tq.errors import StorageFailed
 from tq.protocol import messages as m
@@ -190,8 +191,12 @@ def test_nothing_but_reads_before_it_serves():
     world.broker.is_serving = False
     rid = peer.ask(m.SubmitTask, [task(2)])
     world.settle()
-    assert isinstance(peer.answers[rid], m.ErrorReply)
     assert peer.call(m.GetTask, task_id(1))
+    assert rid not in peer.answers, "it leads, so it serves soon"
+    world.clock.advance_ms(HOLD_MS)
+    world.broker.look()
+    world.settle()
+    assert isinstance(peer.answers[rid], m.ErrorReply)
 
 
 def test_log_time_goes_on_over_a_restart_with_the_clock_set_back():
