@@ -248,11 +248,11 @@ class Core:
 
     @property
     def term(self) -> int:
-        return int(self._syncobj.raftCurrentTerm)
+        return self._syncobj.raftCurrentTerm  # type: ignore[no-any-return]
 
     @property
     def commit_index(self) -> int:
-        return int(self._syncobj.raftCommitIndex)
+        return self._syncobj.raftCommitIndex  # type: ignore[no-any-return]
 
     @property
     def leader_id(self) -> str | None:

@@ -571,6 +571,8 @@ class Guard:
         if not self._out:
             return []
         out, self._out = self._out, []
+        if len(out) == 1:
+            return [(out[0][0], messages.encode(out[0][1]))]
         out.sort(key=lambda sent: sent[0])  # SyncObj walks a set: its order differs from process to process
         encoded: dict[int, bytes] = {}  # a question to all is written once
         for _, message in out:

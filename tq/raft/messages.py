@@ -10,6 +10,7 @@ An entry travels with its first byte, the 1 that keeps SyncObj from looking into
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from operator import attrgetter
 from typing import Any, Final
 
@@ -201,6 +202,15 @@ class _Kind:
     make: Callable[..., Message]
     fields: Callable[[Any], Any]
     checks: tuple[tuple[str, Callable[[object], bool]], ...]
+    numbers: int  # so many of its fields, from the first on, are numbers
+
+    def is_right(self, values: list[object]) -> bool:
+        """As the checks say, without a call for each number."""
+        behind = self.numbers + 1
+        for value in values[1:behind]:
+            if type(value) is not int or not 0 <= value <= INT_MAX:
+                return False
+        return all(check(values[at]) for at, (_, check) in enumerate(self.checks[self.numbers :], behind))
 
 
 def _kind(number: int, cls: type[Any]) -> _Kind:
@@ -208,7 +218,8 @@ def _kind(number: int, cls: type[Any]) -> _Kind:
     checks = tuple((name, _CHECKS[kind]) for name, kind in names)
     getter = attrgetter(*(name for name, _ in names))
     fields = getter if len(names) > 1 else (lambda message: (getter(message),))
-    return _Kind(number, cls, fields, checks)
+    numbers = len(list(takewhile(lambda name: name[1] == "int", names)))
+    return _Kind(number, cls, fields, checks, numbers)
 
 
 _NUMBERS: Final[dict[type[Any], int]] = {
@@ -244,9 +255,10 @@ def decode(data: bytes) -> Message:
     name = kind.make.__name__
     if len(values) != len(kind.checks) + 1:
         raise ProtocolError(f"{name} has {len(values) - 1} fields, not {len(kind.checks)}")
-    for (field, check), value in zip(kind.checks, values[1:], strict=True):
-        if not check(value):
-            raise ProtocolError(f"{name}: {field} is out of bounds or of the wrong kind")
+    if not kind.is_right(values):
+        fields = zip(kind.checks, values[1:], strict=True)
+        wrong = next(field for (field, check), value in fields if not check(value))
+        raise ProtocolError(f"{name}: {wrong} is out of bounds or of the wrong kind")
     if kind.make is Append:
         flat = values[-1]
         values[-1] = tuple((flat[at], flat[at + 1]) for at in range(0, len(flat), 2))

@@ -419,6 +419,8 @@ class Node:
         """The next committed entries: at least one if there is any, then as many as fit ``limit_bytes``."""
         self._check()
         entries: list[Entry] = []
+        if self._taken_index >= self._guard.committed_index:
+            return entries
         size = 0
         if self.installation is not None or FIRST_BASE_INDEX < self._journal.base_index > self._taken_index:
             return entries  # a snapshot has what is next, one that is here or a later one that takes its place
