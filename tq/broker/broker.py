@@ -42,6 +42,7 @@ from tq.broker.log_time import LogTime
 from tq.broker.long_work import InlineWork, LongWork
 from tq.broker.proposer import Proposer
 from tq.broker.relay import Relay, RelayedSocket
+from tq.broker.replacing import Done, Replacing
 from tq.broker.requests import answer_requests
 from tq.broker.services import PERIOD_MS, REST_MS, Service
 from tq.broker.snapshots import Snapshots
@@ -151,6 +152,9 @@ class Broker:
         self._hand_over = HandOver(
             node, clock, self.clock_watch, lambda: self._reachable, self._wake, self._log
         )  # fmt: skip
+        self._replacing = Replacing(
+            node, config.node.id, cluster_id, lambda: self._reachable, self._wake, self._log
+        )  # fmt: skip
         self._leader_seen: str | None = None
         self._leader_seen_ms = clock.monotonic_ms() - LEADERLESS_MS
         self._way_lost_ms = self._leader_seen_ms  # when the way to the leader was lost last
@@ -225,6 +229,7 @@ class Broker:
         """Apply, answer, and send what was answered."""
         self.stir()
         self.applier.apply(entries)
+        self._replacing.run_once()
         self.flush()
 
     def on_role(self, is_leader: bool) -> None:
@@ -276,6 +281,7 @@ class Broker:
         """What is due by time: deadlines, services of the leader, a checkpoint, the disk."""
         self.deadlines.run()
         self.relay.tell_again()
+        self._replacing.run_once()
         self._holding.look()
         if self.node.leader_id is None and self._is_leaderless:
             self.relay.leader_is(None)  # cut off, it may be: the clients can go elsewhere
@@ -463,6 +469,10 @@ class Broker:
         if to == me or leader not in (None, me):
             return {"leader": me, "to": None}
         return {"leader": me, "to": self._hand_over.begin_to(to)}
+
+    def replace(self, node: object, incarnation: object, done: Done) -> None:
+        """Another data directory for a node; see ``Replacing.ask``."""
+        self._replacing.ask(node, incarnation, done)
 
     # ---- inside ------------------------------------------------------------------------------------
 

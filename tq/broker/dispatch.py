@@ -101,6 +101,10 @@ class Facts(Protocol):
         """Let another node lead. Raises InvalidRequest, Backpressure."""
         ...
 
+    def replace(self, node: object, incarnation: object, done: Callable[[dict[str, Any] | TqError], None]) -> None:
+        """Another data directory for a node. Raises InvalidRequest, Backpressure."""
+        ...
+
     def log_time_ms(self) -> int: ...
     def monotonic_s(self) -> float: ...
     def submitted(self, began_s: float) -> None:
@@ -593,12 +597,24 @@ class Dispatch:
 
     def _change_cluster(self, connection: Connection, message: m.ChangeCluster) -> None:
         self._need_leader()
+        if message.change == "replace":
+            self._replace(connection, message)
+            return
         if message.change != "transfer":
             raise Unsupported(f'this broker knows no change "{message.change[:80]}" of a cluster')
         names = [message.arguments.get("from"), message.arguments.get("to")]
         if not all(name is None or isinstance(name, str) for name in names):
             raise InvalidRequest.of("arguments", message.arguments, '{"from": a node or nil, "to": a node or nil}')
         connection.send(m.ChangeClusterReply(message.rid, self._facts.transfer(*names)))
+
+    def _replace(self, connection: Connection, message: m.ChangeCluster) -> None:
+        def done(answer: dict[str, Any] | TqError) -> None:
+            if isinstance(answer, TqError):
+                connection.send_error(message.rid, answer)
+            else:
+                connection.send(m.ChangeClusterReply(message.rid, answer))
+
+        self._facts.replace(message.arguments.get("node"), message.arguments.get("incarnation"), done)
 
     def _subscribe(self, connection: Connection, message: m.Subscribe) -> None:
         if self._events.count(connection) >= CONNECTION_SUBSCRIPTIONS_MAX:

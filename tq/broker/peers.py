@@ -73,6 +73,9 @@ class Peers:
         self._node = node
         self._broker = broker
         node.send = self._send_raft
+        node.on_members = self._members_changed
+        self._identity.refusal = node.refusal
+        self._members_changed()
         broker.peer_statistics = self.statistics
         for peer in self._reachable:
             broker.on_peer(peer, True)
@@ -80,6 +83,7 @@ class Peers:
     def detach(self) -> None:
         self._node = None
         self._broker = None
+        self._identity.refusal = None
 
     def send(self, peer: str, channel: int, message: bytes) -> bool:
         return self._transport.send(peer, channel, message)
@@ -118,17 +122,21 @@ class Peers:
             if node_id in self._refused or len(self._refused) < REFUSED_MAX:
                 self._refused[node_id] = refusal
 
-    def _on_message(self, peer: str, channel: int, message: bytes) -> None:
+    def _members_changed(self) -> None:
+        """Other data directories may count than before."""
+        self._transport.drop(lambda ident: self._identity.is_ruled_out(ident))
+
+    def _on_message(self, ident: Ident, channel: int, message: bytes) -> None:
         if self._node is None or self._broker is None:
             return
         if channel == CHANNEL_RAFT:
             try:
-                self._node.receive(peer, message)
+                self._node.receive(ident.node_id, message, ident.incarnation)
             except ProtocolError:
                 self._on_read()  # of what came before it
                 raise
         else:
-            self._broker.on_peer_message(peer, channel, message)
+            self._broker.on_peer_message(ident.node_id, channel, message)
 
     def _on_read(self) -> None:
         """All that one read brought is with the node."""

@@ -66,7 +66,7 @@ async def serve(config: Config) -> None:
     """
     clock, random = RealClock(), RealRandom()
     with ExitStack() as stack:
-        disk = _open_disk(config.node.data_dir)
+        disk = open_disk(config.node.data_dir)
         stack.callback(disk.unlock)
         ids = [entry.id for entry in config.cluster.peers]
         has_journal = disk.exists(JOURNAL_DIRECTORY)
@@ -174,6 +174,8 @@ class Process:
             heartbeat_ms=HEARTBEAT_MS[config.cluster.profile],
             segment_bytes=config.storage.segment_bytes,
             keep_bytes=config.storage.log_keep_bytes,
+            joins=self.identity.joins,
+            founders=self.identity.members,
         )
 
     def _new_broker(self, store: LmdbStore, node: Node) -> Broker:
@@ -196,7 +198,7 @@ async def _finish_installation(disk: RealDisk, store: LmdbStore) -> None:
         pending.close()
 
 
-def _open_disk(data_dir: str) -> RealDisk:
+def open_disk(data_dir: str) -> RealDisk:
     """The data directory, locked for this process."""
     try:
         disk = RealDisk(data_dir)

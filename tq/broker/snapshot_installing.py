@@ -57,8 +57,8 @@ class Filling:
             at += len(data)
         if digest.digest() != source.id.digest:
             raise DataDamaged(
-                f"{source.path}: the snapshot is not whole any more. The node stops; empty its data directory and join it"
-                " anew"
+                f"{source.path}: the snapshot is not whole any more. The node stops; look at its disk, then run"
+                " tq cluster rebuild"
             )
 
     def drop(self) -> None:

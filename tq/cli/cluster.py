@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tq.cli import known, show, times
+from tq.cli import known, rebuild, show, times
 from tq.cli.base import (
     FAILED,
     Brokers,
@@ -45,7 +45,8 @@ def add(app: typer.Typer) -> None:
     group = typer.Typer(help="Act on the nodes of a cluster.", no_args_is_help=True, rich_markup_mode=None)
     group.command("wait-ready")(wait_ready)
     group.command("transfer")(transfer)
-    app.add_typer(group, name="cluster", short_help="Wait for the nodes of a cluster, or move leadership.")
+    group.command("rebuild")(rebuild.rebuild)
+    app.add_typer(group, name="cluster", short_help="Wait for the nodes of a cluster, move leadership, rebuild a node.")
 
 
 @told

@@ -116,6 +116,7 @@ class AsyncClient(ClientBase, Runs[Verbs]):
     stats = verb(Verbs.stats)
     cluster_status = verb(Verbs.cluster_status)
     transfer_leadership = verb(Verbs.transfer_leadership)
+    replace_node = verb(Verbs.replace_node)
 
     async def list_all(
         self, *, limit: int | None = None, oldest_first: bool = False, **filter: Unpack[Filters]

@@ -327,6 +327,21 @@ class Verbs(Submits, QueueVerbs):
                 raise BrokerUnavailable(f"{named} did not take over within {TRANSFER_MS} ms; see tq cluster-status")
             yield Pause(TRANSFER_POLL_MS)
 
+    def replace_node(
+        self, node: str, incarnation: bytes | None, *, timeout: float | None = None
+    ) -> Verb[dict[str, Any]]:
+        """Have the cluster admit another data directory for a node that lost its own; it must not run. None: ask only whether
+        that could be done now. See docs/operations.md. Returns {} then, else cluster, index and members, for the directory.
+
+        Raises:
+            InvalidRequest: it cannot be done now; the message says why.
+        """
+        arguments = {"node": node, "incarnation": incarnation}
+        reply = yield from self.ask(
+            lambda rid: m.ChangeCluster(rid, "replace", arguments), m.ChangeClusterReply, timeout
+        )
+        return reply.answer
+
 
 class Pages:
     """All tasks of a filter, page by page, at most ``limit``."""

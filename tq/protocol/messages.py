@@ -505,7 +505,10 @@ class ClusterStatusReply(Message):
 class ChangeCluster(Message):
     """change "transfer", {"from": who leads as far as is known, or nil, "to": who shall lead, or nil}: another node leads.
 
-    It is begun when this is answered, and done when CLUSTER_STATUS names another leader. It may be sent again: where another
+    change "replace", {"node": which, "incarnation": of its new data directory, or nil}: that counts for the node from now on; nil
+    asks whether that could be done. It is done when this is answered, and may be sent again.
+
+    A transfer is begun when this is answered, and done when CLUSTER_STATUS names another leader. It may be sent again: where another
     node than ``from`` leads it is done."""
 
     TYPE = 0x15
@@ -516,7 +519,8 @@ class ChangeCluster(Message):
 
 @attrs.frozen
 class ChangeClusterReply(Message):
-    """{"leader": who leads now, "to": who shall lead next, or nil: nothing is left to be done}."""
+    """{"leader": who leads now, "to": who shall lead next, or nil: nothing is left to be done}, or of a replacement
+    {"cluster": its id, "index": of the entry that admits the directory, "members": incarnations by node}."""
 
     TYPE = 0x95
     rid: Rid

@@ -58,6 +58,7 @@ from tq.raft.messages import (
 )
 from tq.raft.proposals import Outcome, ProposalEnd, Proposals
 from tq.raft.reads import ReadEnd, Reads
+from tq.raft.segments import REBUILD
 from tq.raft.snapshot_receiving import SnapshotReceiving
 from tq.raft.snapshots import Incoming, SnapshotSource
 from tq.raft.transfer import Transfer
@@ -349,8 +350,8 @@ class Guard:
             raise DataDamaged(
                 f"this node acknowledged the log up to entry {message.index} to {peer}, leader of term {message.term},"
                 f" and has it up to {following.matched_index} only: its disk reports syncs that it does not do, or the"
-                " data directory is an old copy. The node stops. Leave it stopped, the others go on without it; see"
-                ' docs/operations.md, "A damaged file"'
+                " data directory is an old copy. The node stops, the others go on without it. If the disk is good again, run"
+                f' {REBUILD}; see docs/operations.md, "A damaged file"'
             )
 
     def peer_gone(self, peer: str, now_s: float) -> None:

@@ -81,9 +81,13 @@ def segment_path(base_index: int) -> str:
     return f"{DIRECTORY}/{base_index:020d}{SEGMENT_SUFFIX}"
 
 
+REBUILD = "tq cluster rebuild"
+"""What gets a node of several back that lost its data; docs/operations.md has it."""
+
+
 def damage_text(path: str, offset: int, what: str) -> str:
     return (
         f"{path}, offset {offset}: {what}. The node does not start, because it might have promised what is lost."
-        " If it is alone, restore a backup. If it is one of several, leave it stopped: the others go on without it;"
-        ' do not start it on an older copy of its directory, and see docs/operations.md, "A damaged file"'
+        " If it is alone, restore a backup. If it is one of several, the others go on without it: never start it on an older copy"
+        f' of its directory, run {REBUILD}; see docs/operations.md, "A damaged file"'
     )

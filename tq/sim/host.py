@@ -20,6 +20,7 @@ from tq.raft.node import Entry, Node
 from tq.raft.segments import DIRECTORY as JOURNAL_DIRECTORY
 from tq.raft.sync import InlineSync, SyncStrategy
 from tq.raft.transport.frames import CHANNEL_RAFT
+from tq.raft.transport.link import Ident
 from tq.sim.client import KERNEL_BYTES, SimClient
 from tq.sim.clock import VirtualClock
 from tq.sim.disk import SimDisk
@@ -97,7 +98,7 @@ class Host:
         self._true_ms = true_ms
         self._passed = 0
         self._mailbox: list[Arrival] = []
-        self._late: list[tuple[int, str, bytes]] = []  # due, peer, message
+        self._late: list[tuple[int, Ident, bytes]] = []  # due, who sent it, message
         self._sync: SyncStrategy | None = None
         self._passes: Passes | None = None
         self._is_rung = False
@@ -158,6 +159,7 @@ class Host:
             random=self.random.fork(), sync=self._sync, applied_index=self.store.checkpointed_index,
             election_ms=self.election_ms, heartbeat_ms=self.heartbeat_ms, segment_bytes=self.segment_bytes,
             tail_bytes_max=self.segment_bytes // 2, keep_bytes=self.keep_bytes, part_bytes=self.part_bytes,
+            joins=self.identity.joins, founders=self.identity.members,
         )  # fmt: skip
         broker = Broker(
             self.config, self.store, node, self.disk, self.clock, self.random.fork(), self.identity.cluster_id,
@@ -165,6 +167,9 @@ class Host:
         )  # fmt: skip
         peers = self.peers
         node.send = self._send_raft
+        self.identity.refusal = node.refusal
+        node.on_members = self._members_changed
+        self._members_changed()
         node.wake = self._ring
         self.node, self.broker = node, broker
         self.on_broker(self, broker)
@@ -287,7 +292,13 @@ class Host:
 
     # ---- peers ----------------------------------------------------------------------------------------
 
-    def _on_message(self, peer: str, channel: int, message: bytes) -> None:
+    def _members_changed(self) -> None:
+        assert self.identity is not None
+        assert self.peers is not None
+        self.peers.drop(self.identity.is_ruled_out)
+
+    def _on_message(self, ident: Ident, channel: int, message: bytes) -> None:
+        peer = ident.node_id
         if self.node is None or self.broker is None:
             return
         if channel != CHANNEL_RAFT:
@@ -298,21 +309,24 @@ class Host:
         for _ in range(copies):
             if self._chance(trouble.late):
                 due_ms = self._true_ms() + 1 + self.random.below(trouble.late_ms)
-                self._late.append((due_ms, peer, message))
+                self._late.append((due_ms, ident, message))
             else:
-                self._receive(peer, message)
+                self._receive(ident, message)
 
     def _take_late(self, now_ms: int) -> None:
         if not self._late:
             return
         due = [item for item in self._late if item[0] <= now_ms]
         self._late = [item for item in self._late if item[0] > now_ms]
-        for _due, peer, message in due:
-            self._receive(peer, message)
+        for _due, ident, message in due:
+            if self.identity is not None and not self.identity.is_ruled_out(
+                ident
+            ):  # a connection that is over says nothing
+                self._receive(ident, message)
 
-    def _receive(self, peer: str, message: bytes) -> None:
+    def _receive(self, ident: Ident, message: bytes) -> None:
         assert self.node is not None
-        self.node.receive(peer, message)
+        self.node.receive(ident.node_id, message, ident.incarnation)
         if self.node.needs_turn:
             self._ring()
 

@@ -23,7 +23,7 @@ from tq.world import Clock, Random
 SECRET = b"the secret of a simulated cluster"
 SEND_BYTES = 64 << 10
 
-OnMessage = Callable[[str, int, bytes], None]
+OnMessage = Callable[[Ident, int, bytes], None]
 OnChange = Callable[[str, bool], None]
 OnGone = Callable[[str], None]
 
@@ -81,6 +81,16 @@ class SimPeers:
         if dialed is None or dialed.link is None or not dialed.is_usable:
             return False
         return dialed.link.outbox.push(channel, message)
+
+    def drop(self, is_refused: Callable[[Ident], bool]) -> None:
+        """As ``PeerTransport.drop``."""
+        for link in [dialed.link for dialed in self._dialed.values()] + [
+            found.link for found in self._accepted.values()
+        ]:
+            if link is not None and link.peer is not None and is_refused(link.peer):
+                link.is_over = True
+        for dialed in self._dialed.values():
+            dialed.starts_again |= dialed.link is not None and dialed.link.is_over
 
     @property
     def reachable(self) -> list[str]:
@@ -188,7 +198,8 @@ class SimPeers:
         try:
             for channel, body in link.receive(arrival.data):
                 assert link.peer is not None
-                self._on_message(link.peer.node_id, channel, body)
+                if not link.is_over:
+                    self._on_message(link.peer, channel, body)
         except ProtocolError as error:
             self._farewell(wire, link, error.message)
             self._end_accepted(wire)

@@ -111,7 +111,8 @@ def lengthen(file: RealFile, path: str) -> None:
 def damaged(path: str, what: str) -> DataDamaged:
     return DataDamaged(
         f"{path}: {what}. Check a copy of its directory with `python -m lmdb verify DIRECTORY`. If the journal beside it"
-        " begins with entry 1, moving this directory away and starting makes it anew; else restore a backup. See"
+        " begins with entry 1, moving this directory away and starting makes it anew. Else, if the node is one of several, run tq cluster rebuild; if"
+        " it is alone, restore a backup. See"
         ' docs/operations.md, "A damaged file"'
     )
 

@@ -32,9 +32,12 @@ class Here:
         ids = [entry.id for entry in config.cluster.peers]
         self.identity = Identity(SimDisk(), RealRandom(), node_id=id, peers=ids, has_journal=False)
         self.peers = Peers(config, self.identity, b"s" * 32, RealClock(), RealRandom())
-        self.node: Any = SimpleNamespace(receive=self.receive, send=None, needs_turn=True, run_now=self.run_now)
+        self.node: Any = SimpleNamespace(
+            receive=self.receive, refusal=lambda *_: None, send=None, needs_turn=True, run_now=self.run_now
+        )
 
-    def receive(self, peer: str, message: bytes) -> None:
+    def receive(self, peer: str, message: bytes, incarnation: bytes) -> None:
+        assert incarnation == self.identity.members[peer]
         if message == b"nonsense":
             raise ProtocolError("no message of ours")
         self.raft.append((peer, message))
@@ -103,7 +106,7 @@ async def test_three_form_a_cluster_and_talk(three: list[Here], nursery: trio.Nu
     await until(lambda: ("n2", False) in n1.changes)  # the connection is given up, and made again
     passes = len(n2.passes)
     with pytest.raises(ProtocolError):
-        n2.peers._on_message("n1", CHANNEL_RAFT, b"nonsense")
+        n2.peers._on_message(n1.identity.ident(), CHANNEL_RAFT, b"nonsense")
     assert len(n2.passes) == passes + 1, "what came before it waits for a pass"
     await until(lambda: said(b"again"))
 

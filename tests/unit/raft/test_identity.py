@@ -164,6 +164,30 @@ def test_a_lost_or_damaged_file_stops_the_node() -> None:
         group.open("n1", has_journal=True)
 
 
+def test_who_names_a_later_admission_is_heard_and_the_log_decides_when_there_is_one() -> None:
+    group = Group()
+    for one, other in PAIRS * 3:
+        group.meet(one, other)
+    n1 = group.nodes["n1"]
+    founder = group.nodes["n2"].ident()
+    lost = attrs.evolve(founder, incarnation=b"x" * 16)
+    rebuilt = attrs.evolve(lost, admitted_index=9)
+    assert (n1.judge(founder), n1.judge(rebuilt)) == (None, None)
+    assert "run tq cluster rebuild" in (n1.judge(lost) or "")
+    asked: list[tuple[str, bytes, int]] = []
+
+    def refusal(name: str, incarnation: bytes, index: int) -> str | None:
+        asked.append((name, incarnation, index))
+        return "rebuilt" if incarnation == founder.incarnation else None
+
+    n1.refusal = refusal
+    assert (n1.judge(founder), n1.judge(rebuilt)) == ("rebuilt", None)
+    assert asked[1] == ("n2", b"x" * 16, 9)
+    assert n1.is_ruled_out(founder)
+    assert not n1.is_ruled_out(rebuilt)
+    assert "another cluster" in (n1.judge(attrs.evolve(rebuilt, cluster_id=b"o" * 16)) or "")
+
+
 def test_a_disk_that_fails_stops_the_node_before_it_says_who_it_is() -> None:
     disk = SimDisk()
     disk.fail_sync()

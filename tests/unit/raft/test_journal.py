@@ -312,7 +312,8 @@ def test_damage_of_a_synced_record_stops_the_node_and_says_where(which, at):
         journal_on(disk)
     text = caught.value.message
     assert text.startswith(f"{path}, offset {HEADER_BYTES + which * RECORD}: entry {2 + which} was synced")
-    assert "If it is alone, restore a backup. If it is one of several, leave it stopped" in text
+    assert "If it is alone, restore a backup. If it is one of several, the others go on without it" in text
+    assert "run tq cluster rebuild" in text
 
 
 def test_damage_of_the_last_record_is_seen_when_the_store_has_applied_it():

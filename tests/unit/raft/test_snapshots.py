@@ -369,7 +369,12 @@ def test_who_votes_comes_with_it_and_stays_over_a_restart():
     desk, incoming = follower()
     snapshot = id_of()
     message = part(0, DATA, snapshot)
-    desk.say("n2", SnapshotPart(*[getattr(message, name) for name in PART_FIELDS[:6]], pack(Voters(30, ("n1", "n2", "n7"))), 0, DATA))
+    desk.say(
+        "n2",
+        SnapshotPart(
+            *[getattr(message, name) for name in PART_FIELDS[:6]], pack(Voters(30, ("n1", "n2", "n7"))), 0, DATA
+        ),
+    )
     assert desk.guard.voters == ("n1", "n2", "n7")
     assert desk.journal.members.current == Voters(30, ("n1", "n2", "n7"))
     incoming.installed()

@@ -31,16 +31,18 @@ class Ident:
     """Who a node says it is, and to whom it believes to speak.
 
     cluster_id: 16 bytes, or None: it belongs to none yet. incarnation: 16 bytes, of its data directory, or None: it has
-    none yet.
+    none yet. admitted_index: of the entry of the log that admitted this directory; 0: it helped to form the cluster.
     """
 
     cluster_id: bytes | None
     node_id: str
     incarnation: bytes | None
     to_id: str
+    admitted_index: int = 0
 
     def encode(self) -> bytes:
-        return cbor.dumps([self.cluster_id, self.node_id, self.incarnation, self.to_id])
+        fields: list[object] = [self.cluster_id, self.node_id, self.incarnation, self.to_id]
+        return cbor.dumps([*fields, self.admitted_index] if self.admitted_index else fields)
 
     @staticmethod
     def decode(data: bytes) -> Ident:
@@ -50,15 +52,19 @@ class Ident:
         except ValueError as error:
             raise ProtocolError(f"a peer's IDENT is no CBOR: {error}") from error
         match fields:
-            case [cluster_id, str(node_id), incarnation, str(to_id)] if (
-                _is_id(cluster_id) and _is_id(incarnation) and _is_name(node_id) and _is_name(to_id)
+            case [cluster_id, str(node_id), incarnation, str(to_id), *rest] if (
+                _is_id(cluster_id) and _is_id(incarnation) and _is_name(node_id) and _is_name(to_id) and _is_index(rest)
             ):
-                return Ident(cluster_id, node_id, incarnation, to_id)
-        raise ProtocolError("a peer's IDENT is not [cluster_id, node_id, incarnation, to_id]")
+                return Ident(cluster_id, node_id, incarnation, to_id, *rest)
+        raise ProtocolError("a peer's IDENT is not [cluster_id, node_id, incarnation, to_id] and perhaps an index")
 
 
 def _is_id(value: object) -> bool:
     return value is None or (isinstance(value, bytes) and len(value) == limits.ID_BYTES)
+
+
+def _is_index(rest: list[object]) -> bool:
+    return not rest or (len(rest) == 1 and type(rest[0]) is int and 0 < rest[0] < 1 << 63)
 
 
 def _is_name(value: str) -> bool:
@@ -94,7 +100,10 @@ class Link:
     # ---- bytes ------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """``(channel, message)`` of what became whole. Raises ProtocolError; the connection is then over."""
+        """``(channel, message)`` of what became whole. Raises ProtocolError; the connection is then over. One that is over
+        gives nothing out."""
+        if self.is_over:
+            return []
         self._heard_ms = self._clock.monotonic_ms()
         self._pinged_ms = None
         try:

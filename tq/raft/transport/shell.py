@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from ssl import SSLContext, SSLError
 
+import attrs
 import structlog
 import trio
 
@@ -29,8 +30,8 @@ NO_DESCRIPTORS_PAUSE_S = 0.1
 FAREWELL_S = 0.5
 TELL_MS = 1_000
 
-OnMessage = Callable[[str, int, bytes], None]
-"""(peer, channel, message). A ProtocolError of it ends the connection, anything else the node."""
+OnMessage = Callable[[Ident, int, bytes], None]
+"""(who says it, channel, message). A ProtocolError of it ends the connection, anything else the node."""
 OnRead = Callable[[], None]
 """Called after the messages of one read."""
 OnChange = Callable[[str, bool], None]
@@ -112,6 +113,7 @@ class PeerTransport:
         self._client_tls = client_tls
         self._dialed = {peer: Dialed(Redial(clock, random)) for peer in peers}
         self._accepted: dict[str, trio.CancelScope] = {}
+        self._heard: dict[trio.CancelScope, Link] = {}  # accepted, and known
         self._strangers = 0
         self._next_tell_ms = 0
         self._untold = 0  # ends of connections since the last that was told
@@ -137,6 +139,14 @@ class PeerTransport:
         for dialed in self._dialed.values():
             if dialed.scope is not None:
                 dialed.scope.cancel()
+
+    def drop(self, is_refused: Callable[[Ident], bool]) -> None:
+        """End connections with who is refused now; nothing that they sent is given out any more."""
+        dialed = [(dialed.scope, dialed.link) for dialed in self._dialed.values() if dialed.scope is not None]
+        for scope, link in [*dialed, *self._heard.items()]:
+            if link is not None and link.peer is not None and is_refused(link.peer):
+                link.is_over = True
+                scope.cancel()
 
     def statistics(self) -> dict[str, dict[str, object]]:
         """By peer: whether it can be reached, why not, bytes that wait, messages dropped for want of room."""
@@ -191,7 +201,7 @@ class PeerTransport:
     async def _talk(self, peer: str, dialed: Dialed, stream: PeerStream) -> str:
         """One dialed connection, to its end. Returns why it ended."""
         ident = self._me()
-        ident = Ident(ident.cluster_id, ident.node_id, ident.incarnation, peer)
+        ident = attrs.evolve(ident, to_id=peer)
         link = Link(Side.DIALER, ident, self._secret, self._judge, self._clock, self._random)
         dialed.stream, dialed.unsent, dialed.ready = stream, b"", trio.Event()
         reasons: list[str] = []
@@ -266,12 +276,14 @@ class PeerTransport:
                 if older is not None:
                     older.cancel()
                 self._accepted[link.peer.node_id] = scope
+                self._heard[scope] = link
                 self._called(link.peer.node_id)
             self._on_read()
 
         def message(channel: int, body: bytes) -> None:
             assert link.peer is not None
-            self._on_message(link.peer.node_id, channel, body)
+            if not link.is_over:  # by what the message before it brought
+                self._on_message(link.peer, channel, body)
 
         try:
             with scope:
@@ -281,6 +293,7 @@ class PeerTransport:
         except (trio.BrokenResourceError, trio.ClosedResourceError, SSLError, OSError) as error:
             self._tell_end(address, _why(error))
         finally:
+            self._heard.pop(scope, None)
             if is_stranger:
                 self._strangers -= 1
             elif link.peer is not None and self._accepted.get(link.peer.node_id) is scope:

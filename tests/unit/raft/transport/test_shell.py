@@ -48,8 +48,8 @@ class Peer:
 
     @asynccontextmanager
     async def running(self, **peers: int) -> AsyncIterator[PeerTransport]:
-        def message(peer: str, channel: int, body: bytes) -> None:
-            self.messages.append((peer, channel, body))
+        def message(peer: Ident, channel: int, body: bytes) -> None:
+            self.messages.append((peer.node_id, channel, body))
             self._move()
 
         def change(peer: str, reachable: bool) -> None:
