@@ -19,6 +19,7 @@ SCRIPTS = [
 ]  # fmt: skip
 TESTS = [f"tests/unit/raft/test_{name}.py" for name in SCRIPTS] + [
     "tests/sim/test_raft_group.py",
+    "tests/sim/test_lost_disks.py",
     "tests/sim/test_power_loss_journal.py",
 ]
 STORIES = "tests/sim/test_raft_random.py::test_short"

@@ -47,7 +47,8 @@ class Weather:
             (60, self._propose), (15, self._read), (3, self._transfer), (3, self._change_voters), (14, self._checkpoint), (4, self._kill), (4, self._power_loss),
             (3, self._power_fails_soon), (14, self._restart), (4, self._pause), (8, self._go_on), (3, self._isolate),
             (3, self._cut_one_way), (2, self._partition), (5, self._heal), (1, self._all_down), (2, self._lose_messages),
-            (2, self._lose_disk), (12, self._admit), (3, self._old_disk), (2, self._tell_untruth),
+            (2, self._lose_disk), (12, self._admit), (3, self._old_disk),
+            (2, self._tell_untruth),
         ]  # fmt: skip
 
     def play(self, for_ms: int) -> None:
