@@ -28,7 +28,7 @@ from tq.machine.entry import Entry
 from tq.machine.moves import to_running
 from tq.machine.session import Session
 from tq.machine.states import State
-from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, RECORD_VERSION, Event, Task
+from tq.machine.task import BAND, FRONT_BYTES, HEADER_BYTES, KIND, PARTS, RECORD_VERSION, Event, Task
 from tq.store import keys
 from tq.store.tables import Table
 from tq.store.txn import Pair, ReadTxn
@@ -134,54 +134,73 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
     headers = txn.get_many(Table.TASKS, ids)
     ids = _within_bytes(ids, headers)
     specs = txn.get_many(Table.SPECS, ids)
-    first = entry.index * limits.FENCE_ORDINALS + entry.grants
-    fence = first
+    fence = fence_first = entry.index * limits.FENCE_ORDINALS + entry.grants
     tail, session_id = session.tail, session.id
-    time_ms, lease_ms = entry.time_ms, entry.settings.lease_ms
-    unpack, pack, u64 = FRONT.unpack_from, FRONT.pack, keys.pack_u64
+    lease_ms = entry.settings.lease_ms
+    unpack, pack, u64 = PARTS.unpack_from, PARTS.pack, keys.pack_u64
+    started_at, not_ended = u64(entry.time_ms), u64(0)
     events, granted = entry.events, entry.granted
     puts: list[tuple[bytes, bytes]] = []
     held: list[tuple[bytes, bytes]] = []
     grants: list[Grant] = []
     lines_left: list[bytes] = []
-    moved: dict[tuple[int, int, int], int] = {}  # (queue, type, priority) -> tasks, of the plain ones
+    known: dict[bytes, _Kind | None] = {}  # by the first part of the header; None: not plain
     for n, id in enumerate(ids):
         raw = headers[id]
-        (
-            version, state, flags, _, priority, queue, type_, attempt, crashes, snoozes, rows, _, _, _, spec_bytes
-        ) = unpack(raw)  # fmt: skip
-        assert (version, state) == (RECORD_VERSION, _PENDING), f"task {id.hex()} is in line, but not pending"
-        if flags & _GENERAL:
+        first, attempt, crashes, counts, _, _, _, size = unpack(raw)
+        if first not in known:
+            known[first] = _kind(first, id)
+        kind = known[first]
+        if kind is None:
             grants.append(_grant_general(entry, session, id, raw, specs[id], fence))
             granted.append((id, fence, session_id))
             fence += 1
             continue
         attempt += 1
         lines_left.append(lines[n][0])
-        front = pack(
-            version, _RUNNING, flags, 0, priority, queue, type_, attempt, crashes, snoozes, rows, fence, time_ms, 0, spec_bytes
-        )  # fmt: skip
+        kind.n += 1
+        front = pack(kind.running, attempt, crashes, counts, fence, started_at, not_ended, size)
         puts.append((id, front + raw[FRONT_BYTES:HEADER_BYTES] + tail))
         held.append((session_id + id, u64(fence)))
         grants.append([specs[id], attempt, crashes, fence, lease_ms, None, None])
         granted.append((id, fence, session_id))
-        events.append((_STARTED, id, queue, type_, fence, None))
-        key = (queue, type_, priority)
-        moved[key] = moved.get(key, 0) + 1
+        events.append((_STARTED, id, kind.queue, kind.type, fence, None))
         fence += 1
     txn.delete_many(Table.READY, lines_left)
     txn.put_many(Table.TASKS, puts)
     txn.put_many(Table.HELD, held)
     add = entry.counts.add
-    for (queue, type_, priority), n in moved.items():
-        entry.ready.remove((queue, type_), n)
-        add(keys.count_state(queue, _PENDING, BAND[priority]), -n)
-        add(keys.count_state(queue, _RUNNING, BAND[priority]), n)
+    for kind in known.values():
+        if kind is not None:
+            entry.ready.remove((kind.queue, kind.type), kind.n)
+            add(keys.count_state(kind.queue, _PENDING, kind.band), -kind.n)
+            add(keys.count_state(kind.queue, _RUNNING, kind.band), kind.n)
     entry.grants += len(ids)
     session.held += len(ids)
-    session.seq, session.first, session.n = seq, first, len(ids)
+    session.seq, session.first, session.n = seq, fence_first, len(ids)
     session.put_claim(txn)
     return grants
+
+
+class _Kind:
+    """Pending tasks that are alike. ``running``: the first part of their headers, when they are; ``n``: how many are now."""
+
+    __slots__ = ("band", "n", "queue", "running", "type")
+
+    def __init__(self, running: bytes, queue: int, type_: int, band: int) -> None:
+        self.running = running
+        self.queue = queue
+        self.type = type_
+        self.band = band
+        self.n = 0
+
+
+def _kind(first: bytes, id: bytes) -> _Kind | None:
+    version, state, flags, _, priority, queue, type_ = KIND.unpack(first)
+    assert (version, state) == (RECORD_VERSION, _PENDING), f"task {id.hex()} is in line, but not pending"
+    if flags & _GENERAL:
+        return None
+    return _Kind(KIND.pack(version, _RUNNING, flags, 0, priority, queue, type_), queue, type_, BAND[priority])
 
 
 def _within_bytes(ids: list[bytes], headers: dict[bytes, bytes]) -> list[bytes]:

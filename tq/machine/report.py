@@ -9,6 +9,7 @@ The plain case (complete, nothing special about the task) is done in bulk; all e
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 from tq import cbor, limits
@@ -20,7 +21,7 @@ from tq.machine.entry import Entry
 from tq.machine.moves import emit, load, result_ttl_ms, save, to_end, to_pending, to_scheduled
 from tq.machine.retries import fail
 from tq.machine.states import State
-from tq.machine.task import BAND, FRONT, FRONT_BYTES, HEADER_BYTES, RECORD_VERSION, Event, Task
+from tq.machine.task import BAND, FRONT_BYTES, HEADER_BYTES, KIND, PARTS, RECORD_VERSION, Event, Task
 from tq.store import keys
 from tq.store.tables import Table
 
@@ -42,7 +43,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
     kept = entry.rules.kept
     general = len(set(ids)) < len(ids) or entry.settings.finished_keep_ms > limits.RESULT_TTL_MS_DEFAULT
     headers: dict[Any, bytes] = {} if general else entry.txn.get_many(Table.TASKS, ids)
-    unpack, pack, pack_ended = FRONT.unpack_from, FRONT.pack, keys.pack_ended
+    unpack, pack, pack_ended = PARTS.unpack_from, PARTS.pack, keys.pack_ended
     dumps_bytes = cbor.dumps_bytes
     time_ms = entry.time_ms
     events, released = entry.events, entry.released
@@ -51,7 +52,8 @@ def report(entry: Entry, command: Report) -> list[Item]:
     ended: list[tuple[bytes, bytes]] = []
     heads: dict[str, bytes] = {}  # of results, by content type
     held: list[bytes] = []  # keys in HELD
-    done: dict[tuple[int, int], int] = {}  # (queue, priority) -> tasks
+    known: dict[bytes, _Kind | None] = {}  # by the first part of the header; None: not plain
+    ended_at = keys.pack_u64(time_ms)
     sessions: dict[bytes, int] = {}
     answers: list[Item] = []
     for place, (id, fence, outcome, body) in enumerate(items):
@@ -59,15 +61,15 @@ def report(entry: Entry, command: Report) -> list[Item]:
         if raw is None or outcome != _COMPLETE:
             answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
-        (
-            version, state, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, current, started, _, size
-        ) = unpack(raw)  # fmt: skip
-        if state != _RUNNING or current != fence or flags & t.SPECIAL or queue in kept or version != RECORD_VERSION:
+        first, attempt, crashes, counts, current, started, _, size = unpack(raw)
+        if first not in known:
+            known[first] = _kind(first, kept)
+        kind = known[first]
+        if kind is None or current != fence:
             answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
-        front = pack(
-            version, _COMPLETED, flags, reason, priority, queue, type_, attempt, crashes, snoozes, rows, fence, started, time_ms, size
-        )  # fmt: skip
+        front = pack(kind.completed, attempt, crashes, counts, fence, started, ended_at, size)
+        kind.n += 1
         holder = raw[HEADER_BYTES : HEADER_BYTES + 16]
         puts.append((id, front + raw[FRONT_BYTES:]))
         content_type, result = body
@@ -77,11 +79,9 @@ def report(entry: Entry, command: Report) -> list[Item]:
         results.append((id, head + dumps_bytes(result)))
         ended.append((pack_ended(_COMPLETED, time_ms, id), b""))
         held.append(holder + id)
-        events.append((_COMPLETED_EVENT, id, queue, type_, fence, None))
+        events.append((_COMPLETED_EVENT, id, kind.queue, kind.type, fence, None))
         released.append((id, fence))
         sessions[holder] = sessions.get(holder, 0) + 1
-        key = (queue, priority)
-        done[key] = done.get(key, 0) + 1
         answers.append(_APPLIED)
     if puts:
         t.check(State.RUNNING, Event.COMPLETE, State.COMPLETED)
@@ -93,11 +93,32 @@ def report(entry: Entry, command: Report) -> list[Item]:
         for holder, n in sessions.items():
             entry.sessions[holder].held -= n
         add = entry.counts.add
-        for (queue, priority), n in done.items():
-            add(keys.count_state(queue, _RUNNING, BAND[priority]), -n)
-            add(keys.count_state(queue, _COMPLETED, BAND[priority]), n)
+        for kind in known.values():
+            if kind is not None and kind.n:
+                add(keys.count_state(kind.queue, _RUNNING, kind.band), -kind.n)
+                add(keys.count_state(kind.queue, _COMPLETED, kind.band), kind.n)
         add(keys.COUNT_FINISHED, len(puts))
     return answers
+
+
+class _Kind:
+    """Running tasks that are alike. ``completed``: the first part of their headers, when they are; ``n``: how many are now."""
+
+    __slots__ = ("band", "completed", "n", "queue", "type")
+
+    def __init__(self, completed: bytes, queue: int, type_: int, band: int) -> None:
+        self.completed = completed
+        self.queue = queue
+        self.type = type_
+        self.band = band
+        self.n = 0
+
+
+def _kind(first: bytes, kept: Container[int]) -> _Kind | None:
+    version, state, flags, reason, priority, queue, type_ = KIND.unpack(first)
+    if state != _RUNNING or flags & t.SPECIAL or queue in kept or version != RECORD_VERSION:
+        return None
+    return _Kind(KIND.pack(version, _COMPLETED, flags, reason, priority, queue, type_), queue, type_, BAND[priority])
 
 
 # ---- one at a time ------------------------------------------------------------------------------------

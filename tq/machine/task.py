@@ -8,8 +8,8 @@ The header is everything that changes about a task, in one row of TASKS: a struc
 What never changes (payload, tags, headers, retry rules) stays in the spec and is read when it is needed; what is
 needed at each step (attempts_max, time-outs) is copied to the header.
 
-The struct's front is what claim and complete rewrite; the hot paths (claim.py, report.py) pack the front anew and keep
-the back's bytes. Everybody else unpacks all into a ``Task`` and packs it again.
+The struct's front is what claim and complete rewrite; the hot paths (claim.py, report.py) pack the front anew, what tasks of
+one kind have in common once, and keep the back's bytes. Everybody else unpacks all into a ``Task`` and packs it again.
 
 Rejected: a row of CBOR (three times the time); the spec inside the row (a payload rewritten at each step).
 """
@@ -109,8 +109,13 @@ FRONT: Final = struct.Struct(">BBHBBIIHHHIQQQI")
 """version, state, flags, reason, priority, queue, type, attempt, crashes, snoozes, history, fence, started, ended, spec_bytes"""
 BACK: Final = struct.Struct(">HHQQQQQQQI")
 """attempts_max, stale, created, due, expires, deadline, timeout, grace, ready_index, ready_ordinal"""
+PARTS: Final = struct.Struct(">14sHH6sQ8s8s4s")
+"""The front for who changes many alike: its first seven fields as one, attempt, crashes, two as one, fence, started, ended, spec_bytes"""
+KIND: Final = struct.Struct(">BBHBBII")
+"""the first of PARTS"""
 WHOLE: Final = struct.Struct(FRONT.format + BACK.format[1:])
 FRONT_BYTES: Final = FRONT.size
+assert PARTS.size == FRONT_BYTES
 HEADER_BYTES: Final = WHOLE.size
 CHECKPOINT_AT: Final = 2  # and CHECKPOINT_BIT: the flag above
 CHECKPOINT_BIT: Final = HAS_CHECKPOINT >> 8
