@@ -15,7 +15,7 @@ from tests.mutants.plant import plant
 from tests.mutants.suites import first_failure, sources
 
 SCRIPTS = [
-    "following", "elections", "leading", "transfer", "members", "snapshots", "guard", "messages", "node", "journal",
+    "following", "elections", "leading", "transfer", "members", "voting", "snapshots", "guard", "messages", "node", "journal",
 ]  # fmt: skip
 TESTS = [f"tests/unit/raft/test_{name}.py" for name in SCRIPTS] + [
     "tests/sim/test_raft_group.py",

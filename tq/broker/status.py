@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -113,7 +113,9 @@ class Status:
         broker = self._broker
         me, cluster = broker.config.node.id, broker.config.cluster
         told = {**others, me: self.of_node()}
-        return cluster_view(broker.cluster_id, cluster.name, me, cluster.peers, told, broker.peer_statistics())
+        return cluster_view(
+            broker.cluster_id, cluster.name, me, cluster.peers, told, broker.peer_statistics(), broker.node.voters
+        )  # fmt: skip
 
 
 BOUNDS = {
@@ -138,6 +140,7 @@ def cluster_view(
     peers: Sequence[PeerEntry],
     told: Mapping[str, Told | None],
     ways: Mapping[str, Mapping[str, Any]],
+    voters: Collection[str] = (),
 ) -> Told:
     """The whole.
 
@@ -145,8 +148,9 @@ def cluster_view(
         me: the node that answers.
         told: what each node said of itself, this one too; None for one that did not answer.
         ways: by peer, how this node reaches it: ``reason``, if it does not.
+        voters: as the log of the node that answers has them; empty: all nodes.
 
-    Each node gets ``lag``: entries that the leader has committed and this node has not applied. ``may_lose``: so many more
+    A node that is being rebuilt and has no vote yet gets ``joining``. Each that answered gets ``lag``: entries that the leader has committed and this node has not applied. ``may_lose``: so many more
     nodes may stop and the rest still accepts work; 0 without a leader, too.
     """
     nodes = [told.get(peer.id) or _silent(peer, ways.get(peer.id, {})) for peer in peers] or [told[me] or {}]
@@ -155,9 +159,12 @@ def cluster_view(
     commit = max((node["commit"] for node in nodes if node["reachable"]), default=0)
     following = 0
     for node in nodes:
+        if voters and node["id"] not in voters:
+            node["joining"] = True
         if node["reachable"]:
             node["lag"] = max(0, commit - node["applied"])
-            following += leader is not None and node["leader"] == leader["id"] and node["term"] == leader["term"]
+            follows = leader is not None and node["leader"] == leader["id"] and node["term"] == leader["term"]
+            following += follows and "joining" not in node
     return {
         "cluster": {
             "id": cluster_id.hex(),
@@ -166,7 +173,7 @@ def cluster_view(
             "term": leader["term"] if leader else None,
             "answered_by": me,
         },
-        "may_lose": max(0, following - (len(nodes) // 2 + 1)),
+        "may_lose": max(0, following - (len(voters or nodes) // 2 + 1)),
         "nodes": nodes,
     }
 

@@ -153,7 +153,7 @@ def _missing(found: dict[str, Any], wanted: int | None) -> str:
         return str(cluster["waits"])
     if not cluster.get("leader"):
         return "no node leads"
-    usable = [node for node in nodes if node.get("reachable") and not node.get("lag")]
+    usable = [node for node in nodes if node.get("reachable") and not node.get("lag") and not node.get("joining")]
     count = len(nodes) if wanted is None else wanted
     if len(usable) >= count:
         return ""
@@ -216,6 +216,8 @@ def _troubles(node: dict[str, Any], down: set[str]) -> list[str]:
     if not node.get("reachable"):
         return [f"cannot be reached: {node.get('reason')}"]
     found = []
+    if node.get("joining"):
+        found.append("is being rebuilt and has no vote yet: it counts for nothing until then")
     if node.get("disk_is_low"):
         found.append("its disk is nearly full: submissions are refused if it leads, or if a majority has no room")
     if node.get("snapshot_refused"):

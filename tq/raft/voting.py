@@ -157,11 +157,11 @@ class Voting:
             raise InvalidRequest.of("node", name, f"one of {', '.join(self.voters)}")
         if name == self._node_id:
             raise InvalidRequest.of("node", name, "a node that does not run: this one leads")
+        self._check_settled(committed_index, waits)
         if len(self.voters) < _REPLACED_VOTERS_MIN:
             raise InvalidRequest.of(
                 "node", name, f"a node of a group of {_REPLACED_VOTERS_MIN} or more: of {len(self.voters)} none is left"
             )
-        self._check_settled(committed_index, waits)
         left = [voter for voter in self.voters if voter != name]
         return members.encode(left, {**self.admitted, name: Admission(incarnation, 0)}, name)
 

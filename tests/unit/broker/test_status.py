@@ -35,6 +35,18 @@ def test_five_may_lose_two() -> None:
     assert view(*nodes[:2], size=5)["may_lose"] == 0
 
 
+def test_a_node_that_is_being_rebuilt_counts_for_nothing() -> None:
+    peers = [PeerEntry(id, "127.0.0.1:1", "127.0.0.1:2") for id in ("n1", "n2", "n3")]
+
+    def shown(*voters: str) -> dict[str, Any]:
+        told = {peer.id: node(peer.id, "leader" if peer.id == "n1" else "follower") for peer in peers}
+        return cluster_view(b"c" * 16, "tq", "n1", peers, told, {}, voters)
+
+    assert shown("n1", "n3")["may_lose"] == 0
+    assert [one.get("joining", False) for one in shown("n1", "n3")["nodes"]] == [False, True, False]
+    assert shown("n1", "n2", "n3")["may_lose"] == 1
+
+
 def test_a_node_that_does_not_answer_is_shown_with_the_reason() -> None:
     ways = {"n2": {"reason": "Connection refused", "refused": None}, "n3": {"reason": "x", "refused": "another disk"}}
     shown = view(node("n1", "leader"), ways=ways)

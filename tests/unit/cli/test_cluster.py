@@ -57,6 +57,7 @@ def test_cluster_status_has_units_for_people_and_plain_numbers_for_programs() ->
     ("node", "told"),
     [
         ({"reachable": False, "reason": "Connection refused"}, "n3: cannot be reached: Connection refused"),
+        ({"joining": True}, "n3: is being rebuilt and has no vote yet"),
         ({"disk_is_low": True}, "n3: its disk is nearly full"),
         (
             {"snapshot_refused": "4 bytes are free"},
