@@ -40,13 +40,14 @@ class Load:
 class Bed:
     """Leave its ``with`` block to end everything."""
 
-    def __init__(self, nodes: int = 1, profile: str = "default") -> None:
-        """profile: cluster.profile of several nodes."""
+    def __init__(self, nodes: int = 1, profile: str = "default", settings: Settings | None = None) -> None:
+        """profile: cluster.profile of several nodes. settings: of the brokers, beside those of every bench."""
         self.ground = Ground("tq-bench-")
+        given = {**SETTINGS, **(settings or {})}
         if nodes == 1:
-            self.brokers = [self.ground.broker(SETTINGS)]
+            self.brokers = [self.ground.broker(given)]
         else:
-            self.brokers = self.ground.brokers(nodes, {**SETTINGS, "cluster": {"profile": profile}})
+            self.brokers = self.ground.brokers(nodes, {**given, "cluster": {"profile": profile}})
         self.workers: list[Process] = []
         self.client: Client
         self._loads = 0
