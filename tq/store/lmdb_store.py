@@ -369,38 +369,35 @@ class LmdbStore:
 
     @contextmanager
     def reader(self, limit_ms: int = READER_LIMIT_MS_DEFAULT) -> Iterator[ReadTxn]:
-        self._check()
-        if len(self._readers) >= READERS_MAX:
-            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
-        try:
-            txn = self._environment.begin(write=False)
-        except lmdb.ReadersFullError as error:
-            raise Backpressure("other processes read the store; try again later", retry_after=1) from error
+        txn = self._begin_reading()
         reader = _LmdbReader(self, txn, self._databases, self._clock.monotonic_ms() + limit_ms)
         self._readers.append(reader)
         try:
             yield reader
         finally:
             reader.end()
-            if reader in self._readers:
-                self._readers.remove(reader)
+            self._forget(reader)
 
     def copy(self, limit_ms: int) -> LmdbCopy:
-        self._check()
-        if len(self._readers) >= READERS_MAX:
-            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
-        try:
-            txn = self._environment.begin(write=False)
-        except lmdb.ReadersFullError as error:
-            raise Backpressure("other processes read the store; try again later", retry_after=1) from error
+        txn = self._begin_reading()
         end_ms = self._clock.monotonic_ms() + limit_ms
         copy = LmdbCopy(self._environment, txn, self._index, end_ms, self._path, self.fail, self._forget)
         self._readers.append(copy)
         return copy
 
-    def _forget(self, copy: LmdbCopy) -> None:
-        if copy in self._readers:
-            self._readers.remove(copy)
+    def _begin_reading(self) -> lmdb.Transaction:
+        """Raises Backpressure."""
+        self._check()
+        if len(self._readers) >= READERS_MAX:
+            raise Backpressure(f"{READERS_MAX} long reads are open; try again later", retry_after=1)
+        try:
+            return self._environment.begin(write=False)
+        except lmdb.ReadersFullError as error:
+            raise Backpressure("other processes read the store; try again later", retry_after=1) from error
+
+    def _forget(self, reader: _LmdbReader | LmdbCopy) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
 
     def intake(self) -> LmdbIntake:
         self._check()
