@@ -51,6 +51,23 @@ def test_each_learns_who_the_other_is_and_messages_go_one_way() -> None:
     assert pair.move() == [(0, b"hello"), (1, b"x" * 1_000_000)]
 
 
+def test_a_directory_that_was_admitted_later_says_so() -> None:
+    later = attrs.evolve(N1, admitted_index=9)
+    assert Ident.decode(later.encode()) == later
+    assert len(cbor.loads(N1.encode())) == 4
+    pair = Pair(n1=later)
+    pair.move()
+    assert pair.acceptor.peer == later
+
+
+def test_a_connection_that_is_over_gives_nothing_out() -> None:
+    pair = Pair()
+    pair.move()
+    pair.dialer.outbox.push(frames.CHANNEL_RAFT, b"said before it was ruled out")
+    pair.acceptor.is_over = True
+    assert pair.move() == []
+
+
 def test_a_message_against_the_stream_is_refused() -> None:
     pair = Pair()
     pair.move()
@@ -92,6 +109,7 @@ def test_a_stranger_gets_no_farewell() -> None:
 @pytest.mark.parametrize(
     "ident",
     [b"", b"\xff", cbor.dumps(1), cbor.dumps(["c", "n1", None, "n2"]), cbor.dumps([None, "", None, "n2"]),
+     cbor.dumps([None, "n1", None, "n2", 0]), cbor.dumps([None, "n1", None, "n2", True]), cbor.dumps([None, "n1", None, "n2", 1, 1]),
      cbor.dumps([None, "n1", b"short", "n2"]), cbor.dumps([None, "n" * 500, None, "n2"])],
 )  # fmt: skip
 def test_an_ident_that_is_none(ident: bytes) -> None:

@@ -132,6 +132,22 @@ async def test_a_refusal_is_told_to_who_dialed(pair: tuple[Peer, Peer]) -> None:
                 await trio.lowlevel.checkpoint()
 
 
+async def test_connections_with_who_is_ruled_out_end_and_nothing_more_is_given_out(pair: tuple[Peer, Peer]) -> None:
+    one, two = pair
+    async with one.running(n2=two.port) as to_two, two.running(n1=one.port) as to_one:
+        await one.until(lambda: to_two.can_send("n2"))
+        await two.until(lambda: to_one.can_send("n1"))
+        await one.until(lambda: len(to_two._heard) == 1)
+        one.judge = lambda ident: "it was rebuilt"
+        assert to_one.send("n1", CHANNEL_RAFT, b"under way")
+        to_two.drop(lambda ident: ident.node_id == "n2")
+        await one.until(lambda: ("n2", False) in one.changes)
+        await two.until(
+            lambda: "it was rebuilt" in str(to_one.statistics()["n1"]["reason"]) or two.changes[-1:] == [("n1", False)]
+        )
+        assert one.messages == []
+
+
 async def test_a_refusal_while_something_is_being_sent_ends_the_connection_without_a_word(
     pair: tuple[Peer, Peer],
 ) -> None:
