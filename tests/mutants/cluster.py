@@ -80,9 +80,21 @@ MUTANTS = (
         (
             "broker/broker.py",
             '            raise NotLeader("this node does not lead the cluster", retry_after=0.1, leader=self.leader_address)\n'
-            "        self.relay.forward(",
-            "            return\n        self.relay.forward(",
+            "        if self._holding:",
+            "            return\n        if self._holding:",
         ),
+    ),
+    _broker(
+        "what was held for a leader is forgotten",
+        (
+            "broker/holding.py",
+            "                self._ask(one.connection, one.message)\n",
+            "                pass\n",
+        ),
+    ),
+    _broker(
+        "what is held for a leader is held without end",
+        ("broker/holding.py", "HOLD_MS: Final = 1_000", "HOLD_MS: Final = 1_000_000"),
     ),
     # ---- reads ------------------------------------------------------------------------------------------
     _broker(
@@ -95,7 +107,7 @@ MUTANTS = (
     ),
     _broker(
         "a follower answers linearizable reads by itself",
-        ("broker/dispatch.py", ' or getattr(message, "linearizable", False)\n', "\n"),
+        ("broker/dispatch.py", '    return getattr(message, "linearizable", False)\n', "    return False\n"),
         (
             "broker/dispatch.py",
             "        if linearizable:\n            self._confirm(",

@@ -558,7 +558,9 @@ def test_who_listens_at_a_node_that_catches_up_hears_what_is_new():
     cluster.run(6_000)
     cluster.streams.heal()
     behind = cluster.broker(near)
-    cluster.run_until(lambda: (behind.node.told_index or 0) > behind.applied_index, 5_000, "it hears how far others are")
+    cluster.run_until(
+        lambda: (behind.node.told_index or 0) > behind.applied_index, 5_000, "it hears how far others are"
+    )
     listener = Talk(cluster, near)
     assert behind.applied_index < writer.last_index, "it has caught up already: nothing is tried here"
     listener.call(m.Subscribe)

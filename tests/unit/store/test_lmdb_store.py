@@ -119,7 +119,9 @@ def test_what_is_no_store_is_refused(filled: Path, open_store: Callable[[], Lmdb
     filled.unlink()
     if content is not None:
         filled.write_bytes(content)
-    with pytest.raises(DataDamaged, match=r"data\.mdb: .* makes it anew\. Else, .* run tq cluster rebuild; .* restore a backup"):
+    with pytest.raises(
+        DataDamaged, match=r"data\.mdb: .* makes it anew\. Else, .* run tq cluster rebuild; .* restore a backup"
+    ):
         open_store()
 
 
