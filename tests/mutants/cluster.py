@@ -310,8 +310,18 @@ MUTANTS = (
         "a node whose disk was lost votes again under its old name",
         (
             "raft/identity.py",
-            "        if ident.incarnation != record.members[ident.node_id]:\n",
-            "        if ident.incarnation is None:\n",
+            "        if ident.incarnation != record.members[ident.node_id] and ident.admitted_index == 0:\n",
+            "        if False:\n",
+        ),
+        (
+            "raft/voting.py",
+            "        if known is None or known.incarnation == incarnation or index > committed_index:\n",
+            "        if True:\n",
+        ),
+        (
+            "raft/voting.py",
+            "return peer in self.peers and (known is None or known.incarnation == incarnation)",
+            "return peer in self.peers",
         ),
     ),
 )
