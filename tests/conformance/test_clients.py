@@ -731,6 +731,8 @@ def test_all_goes_on_when_another_node_is_told_to_lead(kind: Kind, nodes: list[B
             assert await client.transfer_leadership() != leader.name
             with pytest.raises(InvalidRequest):
                 await client.transfer_leadership("nobody")
+            with pytest.raises(InvalidRequest, match="runs"):
+                await client.replace_node(leader.name, None)
         assert outcomes == ["created"] * 50
 
     kind.run(scenario)
