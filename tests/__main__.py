@@ -6,6 +6,7 @@ output comes when both are done. ``--failed``: those that failed the last time, 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--failed"]):
         print("usage: python -m tests [--failed]", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background it is ignored, and tests raise it
     failed = bool(arguments)
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(command("cluster", failed=failed), stdout=output, stderr=subprocess.STDOUT) as cluster:

@@ -584,15 +584,6 @@ def test_what_a_cancelled_claim_was_granted_goes_back(backend: str, broker: Brok
     kind.run(scenario)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A process that a shell started in the background ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_a_call_that_is_interrupted_is_given_up(broker: Broker, queue: str) -> None:
     """Ctrl-C in a blocking call."""
     with Client(broker.address) as client, Client(broker.address) as other:
