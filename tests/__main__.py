@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--failed"]):
         print("usage: python -m tests [--failed]", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background it is ignored, and tests raise it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background; tests raise it
     failed = bool(arguments)
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(command("cluster", failed=failed), stdout=output, stderr=subprocess.STDOUT) as cluster:
