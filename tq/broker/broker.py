@@ -223,6 +223,8 @@ class Broker:
                     self._holding.release()
                 self.flush()
         self.snapshots.before_turn()
+        if self.proposer.has_work:
+            self.claims.feed_expected(has_room=self.proposer.has_room)
         self.proposer.before_turn()
 
     def on_committed(self, entries: Sequence[LogEntry]) -> None:

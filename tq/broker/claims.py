@@ -1,8 +1,11 @@
 """Claims: fed when something is ready, parked when nothing is.
 
 Rules
-- A claim is proposed only when this leader sees a ready task for it, or when it repeats the number of the
-  session's last grant (its reply may be lost); what is granted is decided by the log.
+- A claim is proposed only when this leader sees a ready task for it, or one that is submitted in the same entry, or when it
+  repeats the number of the session's last grant (its reply may be lost); what is granted is decided by the log.
+- Submissions take parked claims along into their entry, behind all of them: the task is assigned when it is accepted, and an
+  entry and a sync are saved. What they bring is a guess (the first task of a batch speaks for all; one may be there
+  already): a claim that finds nothing is back at the head of the line, tasks that none took wake others.
 - A paused queue is to a claim as an empty one: it is not proposed for, not woken for, and waits on.
 - Tasks that become ready wake parked claims in the order in which those were parked, and exactly as many as
   the tasks can feed.
@@ -54,6 +57,7 @@ class ReadyView(Protocol):
     def ready(self) -> Mapping[tuple[int, int], int]: ...
     def has_ready(self, queues: Iterable[str], types: Iterable[str]) -> bool: ...
     def is_paused(self, queue: int) -> bool: ...
+    def number_of_queue(self, name: str) -> int | None: ...
     def queue_name(self, number: int) -> str: ...
     def type_name(self, number: int) -> str: ...
 
@@ -85,6 +89,7 @@ class Claims:
         self._parked: dict[bytes, Waiting] = {}
         self._by_queue: dict[str, OrderedDict[bytes, Waiting]] = {}
         self._proposed: dict[Waiting, None] = {}
+        self._expected: dict[tuple[str, str], int] = {}  # (queue, type): tasks that wait to be proposed
         self._is_owed = False  # a claim came back: there may be tasks that it was woken for and did not take
         self._is_stopped = False
 
@@ -112,11 +117,31 @@ class Claims:
         else:
             self._park(waiting, wait_ms)
 
-    def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
-        """``{(queue, type): tasks}`` that can be claimed now, and could not before."""
+    def expect(self, queue: str, type_: str, count: int) -> None:
+        """Tasks that are in the proposer's queue, and ready once they are accepted."""
+        if queue in self._by_queue:
+            self._expected[queue, type_] = self._expected.get((queue, type_), 0) + count
+
+    def feed_expected(self, *, has_room: bool) -> None:
+        """The next entry is about to be made: wake claims for what it brings. has_room: the proposer takes them; if not, they sleep
+        until the tasks are ready."""
+        if not self._expected:
+            return
+        expected, self._expected = self._expected, {}
+        if not has_room:
+            return
         machine = self._machine()
-        for (queue, type_), count in ready.items():
-            self._wake(machine.queue_name(queue), machine.type_name(type_), count)
+        for (queue, type_), count in expected.items():
+            number = machine.number_of_queue(queue)
+            if number is None or not machine.is_paused(number):
+                self._wake(queue, type_, count)
+
+    def became_ready(self, ready: Mapping[tuple[int, int], int]) -> None:
+        """``{(queue, type): tasks}`` that could not be claimed before the last entry; those that it granted do not count."""
+        machine = self._machine()
+        for pair, count in ready.items():
+            queue, type_ = pair
+            self._wake(machine.queue_name(queue), machine.type_name(type_), min(count, machine.ready.get(pair, 0)))
 
     def feed_rest(self) -> None:
         """After each entry: wake claims for what those that came back did not take, less what others are on the way for."""
@@ -142,6 +167,7 @@ class Claims:
 
     def clear(self, error: TqError | None) -> None:
         """Answer all parked claims: with the error, or with nothing granted."""
+        self._expected.clear()
         for waiting in list(self._parked.values()):
             self._unpark(waiting)
             if error is None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from tq import limits
+from tq import limits, spec
 from tq.broker.claims import Claims
 from tq.broker.connection import Connection
 from tq.broker.events import CONNECTION_SUBSCRIPTIONS_MAX, ORDINAL_MAX, Events
@@ -228,6 +228,17 @@ class Dispatch:
             return m.SubmitReply(rid, index, answer)  # type: ignore[arg-type]
 
         self._write(connection, rid, commands.Submit(specs, message.atomic), len(specs), size, reply)
+        if self._claims:
+            self._expect(specs)
+
+    def _expect(self, specs: list[bytes]) -> None:
+        """Parked claims may be fed by these tasks."""
+        try:
+            first = spec.parse(specs[0])
+        except TqError:
+            return  # it is refused by the log, as it would be without claims
+        if not first.delay_ms and first.not_before_ms is None:
+            self._claims.expect(first.queue, first.type, len(specs))
 
     def _cancel(self, connection: Connection, message: m.CancelTask) -> None:
         _bounded("ids", len(message.ids), 1, limits.BATCH_TASKS_MAX)

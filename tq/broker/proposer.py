@@ -178,6 +178,11 @@ class Proposer:
         return self._flight is None and not self._queue
 
     @property
+    def has_room(self) -> bool:
+        """It is far from refusing anything."""
+        return len(self._queue) < limits.PROPOSER_QUEUE_COMMANDS_MAX // 2
+
+    @property
     def has_work(self) -> bool:
         return self._flight is None and bool(self._queue)
 

@@ -14,10 +14,10 @@ def world() -> World:
     return World()
 
 
-def crowd(world, count, n=1, wait_ms=20_000, types=("work",), queues=("default",)):
+def crowd(world, count, n=1, wait_ms=20_000, types=("work",), queues=("default",), first=101):
     """Workers with a parked claim each: (peer, session, rid)."""
     members = []
-    for number in range(101, 101 + count):
+    for number in range(first, first + count):
         peer = world.connect()
         session = peer.register(number, types, queues)
         members.append((peer, session, peer.ask_claim(session, 1, n, wait_ms)))
@@ -57,6 +57,63 @@ def test_a_claim_that_gets_nothing_names_the_index_too(world):
     replaced = peer.ask_claim(session, 3, 1, 500)
     peer.ask_claim(session, 4, 1, 500)
     assert peer.answer(replaced).index >= index
+
+
+def test_a_parked_claim_goes_along_with_what_is_submitted(world):
+    """One entry and one sync for both."""
+    ((peer, _, rid),) = crowd(world, 1, n=5)
+    client = world.connect()
+    first, second = (client.ask(m.SubmitTask, [task(number)]) for number in (1, 2))
+    index = client.answer(first).index
+    assert client.answer(second).index == index
+    claimed = peer.answer(rid)
+    assert claimed.index == index
+    assert [id_of(grant) for grant in claimed.grants] == [task_id(1), task_id(2)]  # it came behind both
+
+
+def test_claims_that_went_along_in_vain_are_the_first_in_line_again(world):
+    client = world.connect()
+    worker = world.connect()
+    client.submit(task(1))
+    held = worker.register(99)
+    assert len(worker.claim(held, 1)) == 1
+    members = crowd(world, 3)
+    client.submit(task(1))  # there already: nothing is ready
+    world.settle()
+    assert fed(members) == []
+    assert len(world.broker.claims) == 3
+    client.submit(task(2))
+    world.settle()
+    assert fed(members) == [0]
+
+
+def test_what_the_first_of_a_batch_does_not_tell_wakes_claims_when_it_is_ready(world):
+    work, other = crowd(world, 1), crowd(world, 1, types=("other",), first=201)
+    world.connect().submit(task(1), task(2, type="other"))
+    world.settle()
+    assert (fed(work), fed(other)) == ([0], [0])
+    later = crowd(world, 2, first=301)
+    world.connect().submit(task(3, delay_ms=500), task(4))
+    world.settle()
+    assert fed(later) == [0]
+    world.advance_ms(600)
+    assert fed(later) == [0, 1]
+
+
+def test_no_more_claims_go_along_than_the_tasks_can_feed_and_none_for_a_paused_queue(world):
+    members = crowd(world, 4, n=2)
+    commands = world.broker.proposer.statistics().commands
+    world.connect().submit(task(1), task(2), task(3))
+    world.settle()
+    assert fed(members) == [0, 1]
+    assert world.broker.proposer.statistics().commands == commands + 3
+    client = world.connect()
+    client.call(m.SetQueue, bytes(15) + b"p", "default", {"paused": True}, "me")
+    commands = world.broker.proposer.statistics().commands
+    client.submit(task(4))
+    world.settle()
+    assert fed(members) == [0, 1]
+    assert world.broker.proposer.statistics().commands == commands + 1
 
 
 def test_a_wait_costs_no_log_entry_and_no_polling(world):
