@@ -90,15 +90,11 @@ class AsyncShell(AsyncRunner):
         self._after_start()
         return call
 
-    async def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call:
         self._enter()
         call = self._core.subscribe(subscription, deadline_ms, anyio.Event())
         self._after_start()
-        try:
-            await self._await(call)
-        except BaseException:
-            self.unsubscribe(subscription)
-            raise
+        return call
 
     async def _pause(self, wait_ms: int) -> None:
         with anyio.move_on_after(wait_ms / 1000):

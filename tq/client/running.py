@@ -51,14 +51,24 @@ class Runner(ABC):
             case Pause(wait_ms):
                 return self._pause(wait_ms)
 
+    def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
+        call = self.subscribe(subscription, deadline_ms)
+        try:
+            self._await(call)
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
+
+    @abstractmethod
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call: ...
+    @abstractmethod
+    def unsubscribe(self, subscription: Subscription) -> None: ...
     @abstractmethod
     def _begin(self, make: Make, deadline_ms: int | None) -> Call: ...
     @abstractmethod
     def _await(self, call: Call) -> Any:
         """Its reply. Who goes away before gives it up."""
 
-    @abstractmethod
-    def _listen(self, subscription: Subscription, deadline_ms: int) -> None: ...
     @abstractmethod
     def _pause(self, wait_ms: int) -> None: ...
     @abstractmethod
@@ -103,14 +113,24 @@ class AsyncRunner(ABC):
             case Pause(wait_ms):
                 return await self._pause(wait_ms)
 
+    async def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
+        call = self.subscribe(subscription, deadline_ms)
+        try:
+            await self._await(call)
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
+
+    @abstractmethod
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call: ...
+    @abstractmethod
+    def unsubscribe(self, subscription: Subscription) -> None: ...
     @abstractmethod
     def _begin(self, make: Make, deadline_ms: int | None) -> Call: ...
     @abstractmethod
     async def _await(self, call: Call) -> Any:
         """Its reply. Who goes away before gives it up."""
 
-    @abstractmethod
-    async def _listen(self, subscription: Subscription, deadline_ms: int) -> None: ...
     @abstractmethod
     async def _pause(self, wait_ms: int) -> None: ...
     @abstractmethod

@@ -75,17 +75,13 @@ class Shell(Runner):
                 self._core.give_up(call)
             self._after_start()
 
-    def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call:
         waiter = threading.Lock()
         waiter.acquire()
         with self._entered():
             call = self._core.subscribe(subscription, deadline_ms, waiter)
             self._after_start()
-        try:
-            self._await(call)
-        except BaseException:
-            self.unsubscribe(subscription)
-            raise
+        return call
 
     def _pause(self, wait_ms: int) -> None:
         self._stopping.wait(wait_ms / 1000)

@@ -35,6 +35,9 @@ class SimulatedAsyncShell(AsyncRunner):
         self.under.settle_brought()
         return result
 
+    def subscribe(self, subscription: Subscription, deadline_ms: int) -> Call:
+        return self.under.subscribe(subscription, deadline_ms)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         self.under.unsubscribe(subscription)
 
@@ -50,14 +53,6 @@ class SimulatedAsyncShell(AsyncRunner):
         finally:
             self.under.leave(call)
         return reply_of(call)
-
-    async def _listen(self, subscription: Subscription, deadline_ms: int) -> None:
-        call = self.under.subscribe(subscription, deadline_ms)
-        try:
-            await self._await(call)
-        except BaseException:
-            self.unsubscribe(subscription)
-            raise
 
     async def _pause(self, wait_ms: int) -> None:
         await self.under.until(lambda: False, self.under.now_ms + wait_ms)

@@ -148,14 +148,6 @@ class SimulatedShell(Runner):
     def abandon(self, call: Call) -> None:
         self._core.abandon(call)
 
-    def _listen(self, subscription: Subscription, deadline_ms: int) -> Any:
-        call = self.subscribe(subscription, deadline_ms)
-        try:
-            return self._await(call)
-        except BaseException:
-            self.unsubscribe(subscription)
-            raise
-
     _begin = begin
 
     def unsubscribe(self, subscription: Subscription) -> None:
