@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tq.bench.processes import TQ, Broker, Ground, Process, ProcessFailed, free_ports
+from tq.bench.processes import TQ, Broker, Ground, Process, ProcessFailed, free_ports, start_all
 from tq.protocol import messages as m
 from tq.protocol.connection import NEED_DATA, ClientConnection, ConnectionClosed
 
@@ -25,6 +25,7 @@ __all__ = [
     "Wire",
     "eventually",
     "free_ports",
+    "start_all",
     "tq",
 ]
 

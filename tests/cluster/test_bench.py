@@ -30,7 +30,7 @@ def test_the_command_measures_and_prints_one_document() -> None:
 
 def test_the_leader_of_three_nodes_is_killed_under_load() -> None:
     (pause_ms,) = failover.pauses_ms(3, "fast", 1)
-    assert 50 < pause_ms < 30_000
+    assert 0 < pause_ms < 30_000
 
 
 def test_submissions_over_many_connections_and_in_batches() -> None:

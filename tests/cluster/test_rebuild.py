@@ -6,7 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from tests.cluster.processes import Broker, Ground, eventually, tq
+from tests.cluster.processes import Broker, Ground, eventually, start_all, tq
 from tq import Client
 from tq.errors import TqError
 
@@ -49,10 +49,7 @@ class Load:
 
 def test_a_node_that_lost_its_disk_is_rebuilt_under_load_and_counts_again(ground: Ground) -> None:
     nodes = ground.brokers(3, SETTINGS)
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready()
+    start_all(nodes)
     lost = next(node for node in nodes if not node.leads())
     others = [node for node in nodes if node is not lost]
     load = Load([node.address for node in others])
@@ -64,8 +61,7 @@ def test_a_node_that_lost_its_disk_is_rebuilt_under_load_and_counts_again(ground
         said = rebuild(lost)
         assert "lost-1" in said
         assert (lost.data / "lost-1" / "raft" / "term-b").exists()
-        lost.start()
-        lost.wait_ready()
+        lost.start_ready()
         with Client([node.address for node in others]) as client:
             eventually("it counts again", lambda: client.cluster_status()["may_lose"] == 1, lost)
     finally:

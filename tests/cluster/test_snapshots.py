@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tests.cluster.processes import Broker, Ground, eventually
+from tests.cluster.processes import Broker, Ground, eventually, start_all
 from tq import Client
 from tq.client.specs import TaskSpec
 from tq.errors import TqError
@@ -30,10 +30,7 @@ SETTINGS = {
 @pytest.fixture
 def nodes(ground: Ground) -> list[Broker]:
     nodes = ground.brokers(3, SETTINGS)
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready()
+    start_all(nodes)
     return nodes
 
 
@@ -136,10 +133,7 @@ def compare(nodes: list[Broker], load: Load | None = None) -> None:
         if len({index for index, _ in ends}) == 1:
             assert len(ends) == 1, "the states of the nodes differ"
             return
-        for node in nodes:
-            node.start()
-        for node in nodes:
-            node.wait_ready()
+        start_all(nodes)
     raise AssertionError("the nodes never stopped at one index")
 
 

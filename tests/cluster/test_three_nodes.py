@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.cluster.processes import Broker, Ground, Wire, eventually, tq
+from tests.cluster.processes import Broker, Ground, Wire, eventually, start_all, tq
 from tq import Client
 from tq.bench.ways import Ways
 from tq.client.specs import TaskSpec
@@ -220,10 +220,7 @@ def test_without_a_majority_nothing_is_accepted_no_call_hangs_and_reads_go_on(cl
 
 def test_five_nodes_bear_the_loss_of_two(ground: Ground) -> None:
     nodes = ground.brokers(5, SETTINGS)
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready()
+    start_all(nodes)
     with Client(addresses(nodes)) as client:
         first = client.submit("echo")
         leader = leader_of(nodes)
@@ -256,10 +253,7 @@ def test_a_node_that_waits_for_the_others_says_so_at_once(ground: Ground) -> Non
 def test_a_node_with_a_new_disk_is_refused(ground: Ground) -> None:
     """It has forgotten its votes: under its old name it may not come back by itself."""
     nodes = ground.brokers(3, SETTINGS)
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready()
+    start_all(nodes)
     wiped = next(node for node in nodes if not node.leads())
     wiped.kill()
     shutil.rmtree(wiped.data)

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.cluster.processes import SHORT_LEASES, Broker, Ground, eventually, free_ports
+from tests.cluster.processes import SHORT_LEASES, Broker, Ground, eventually, free_ports, start_all
 from tq import AsyncClient, Client, ClientMiddleware, Events, Session, TaskSpec, limits
 from tq.client.session import completed, released
 from tq.client.specs import Retry, Unique
@@ -134,10 +134,7 @@ def broker(ground: Ground) -> Broker:
 @pytest.fixture(scope="module")
 def nodes(ground: Ground) -> list[Broker]:
     nodes = ground.brokers(3, {**SHORT_LEASES, "cluster": {"profile": "fast"}})
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_ready()
+    start_all(nodes)
     return nodes
 
 

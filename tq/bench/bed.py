@@ -14,7 +14,7 @@ import attrs
 
 from tq import Client, TaskSpec
 from tq.bench.load import READY
-from tq.bench.processes import Broker, Ground, Process, ProcessFailed, Settings
+from tq.bench.processes import Broker, Ground, Process, ProcessFailed, Settings, start_all
 
 HANDLERS = "tq.bench.tasks"
 SETTINGS: Settings = {"limits": {"disk_free_min_bytes": 0}}
@@ -54,10 +54,7 @@ class Bed:
 
     def __enter__(self) -> Bed:
         try:
-            for broker in self.brokers:
-                broker.start()
-            for broker in self.brokers:
-                broker.wait_ready()
+            start_all(self.brokers)
             self.broker = self.leader()
             self.client = Client(self.addresses)
         except BaseException:

@@ -7,9 +7,11 @@ group of its own, so its children go with it) and removes the folder, unless ``k
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -31,6 +33,7 @@ TQ = [sys.executable, "-c", "import sys; from tq.cli.main import main; sys.exit(
 READY_SECONDS_MAX = 30.0
 END_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.02
+PORTS = range(10_000, 32_768)
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -313,12 +316,35 @@ def end_on_sigterm() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports of 127.0.0.1 that nobody listens on now, all different.
+
+    They are drawn below those that kernels give to whoever names none: such a one is free now, and taken by some
+    connection before the process that it was meant for listens on it.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = secrets.choice(PORTS)
+        if port not in ports and _is_free(port):
+            ports.append(port)
     return ports
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
+
+
+def start_all(brokers: Sequence[Broker], timeout: float = READY_SECONDS_MAX) -> None:
+    """Start them at once, and wait until each serves: alone, a node of a cluster does not. Raises ProcessFailed."""
+    for broker in brokers:
+        broker.start()
+    for broker in brokers:
+        broker.wait_ready(timeout)
 
 
 def toml(settings: Settings) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tq.bench import processes
 from tq.bench.processes import Ground, Process, ProcessFailed, free_ports, signals_held, toml
 
 WAIT = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read() or __import__('signal').pause()"]
@@ -22,6 +24,13 @@ def test_toml_is_what_it_says() -> None:
 
 def test_free_ports_differ() -> None:
     assert len(set(free_ports(5))) == 5
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(processes, "PORTS", range(port - 5, port + 6))
+        assert port not in free_ports(1)
 
 
 def test_a_process_starts_again_after_its_end_and_keeps_one_log(tmp_path: Path) -> None:

@@ -486,12 +486,17 @@ def test_events_end_when_nothing_comes_or_the_client_is_closed() -> None:
 
 
 def test_a_subscription_that_is_not_answered_is_ended() -> None:
+    ended = threading.Event()
+
     def answer(request: Any) -> Any:
+        if isinstance(request, m.Unsubscribe):
+            ended.set()
         return created(request) if isinstance(request, m.SubmitTask) else None
 
     with FakeBroker(answer) as broker, Client(broker.address, timeout=0.2) as client:
         with pytest.raises(BrokerUnavailable):
             client.events()
+        assert ended.wait(10)
         broker.drop()
         client.submit("echo", request_timeout=20)
         assert [type(request) for request in broker.requests] == [m.Subscribe, m.Unsubscribe, m.SubmitTask]

@@ -334,11 +334,13 @@ def test_a_worker_above_its_memory_begins_anew(inside: Broker, monkeypatch: pyte
 
 
 def test_a_loop_of_asyncio_that_ends_by_itself_ends_the_worker_with_the_reason(inside: Broker) -> None:
+    left: list[asyncio.Task[None]] = []
+
     async def poison(payload: bytes, ctx: Context) -> None:
         async def ends() -> None:
             raise SystemExit(3)
 
-        asyncio.get_running_loop().create_task(ends(), name="left behind")
+        left.append(asyncio.get_running_loop().create_task(ends(), name="left behind"))
         await asyncio.Event().wait()
 
     handlers = Handlers()
@@ -349,6 +351,7 @@ def test_a_loop_of_asyncio_that_ends_by_itself_ends_the_worker_with_the_reason(i
             InternalError, match="the asyncio loop ended, by something that a handler left on it: SystemExit: 3"
         ):
             Worker(broker, handlers).run(lambda: None)
+    assert isinstance(left[0].exception(), SystemExit)
 
 
 def test_resources_that_cannot_be_made_end_it_before_it_connects(inside: Broker) -> None:
