@@ -149,7 +149,7 @@ MUTANTS = (
         (
             "broker/broker.py",
             "            self.leases.granted([(id, fence, session)])\n",
-            "            self.leases.granted([(id, fence, session)])\n            self.leases._leases[fence].due_ms = 0\n",
+            "            self.leases.granted([(id, fence, session)])\n            self.leases._leases[fence] = self.leases._leases[fence]._replace(due_ms=0)\n",
         ),
     ),
     _broker(

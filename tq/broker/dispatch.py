@@ -578,13 +578,14 @@ class Dispatch:
 
     def _workers(self, connection: Connection, message: m.Workers) -> None:
         self._need_leader()
+        held = self._leases.held()
         workers = [
             {
                 "session": session,
                 "name": life.name,
                 "types": list(life.types),
                 "queues": list(life.queues),
-                "running": len(life.fences),
+                "running": held[session],
                 "opened_ms": life.opened_wall_ms,
                 "heard_ms": life.heard_wall_ms,
                 "draining": life.draining,

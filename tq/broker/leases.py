@@ -7,15 +7,16 @@ nothing of the past and gives every lease and session one full term.
 Rules
 - Lease time passes only while this node looks: a broker that was stopped (SIGSTOP, a suspended machine) does
   not find all leases expired at once, because its workers' heartbeats could not be heard meanwhile.
-- All leases have the same length, so the order of renewal is the order of expiry: an ordered dict is the queue.
+- All leases have the same length, so the order of renewal is the order of expiry: the order of a dict is the queue.
 - Claims and results are signs of life of a session; only a heartbeat renews leases, by name.
+- Every task has a lease and few have more to say: a lease is a tuple, and what is rare stands beside, by fence.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -25,14 +26,13 @@ LOOK_GAP_MS_MAX = 1_000  # a longer gap between two looks is taken as this
 PROPOSE_AGAIN_MS = 2_000
 
 
-@attrs.define
-class Lease:
+class Lease(NamedTuple):
     id: bytes
     session: bytes
     due_ms: int  # in lease time
-    quiet_until_ms: int = 0  # its end is proposed; not again before this
-    cancel_grace_ms: int | None = None
-    progress: dict[str, Any] | None = None  # what its handler said last
+
+
+_new = tuple.__new__  # a third of the time of calling the class
 
 
 @attrs.define
@@ -46,7 +46,6 @@ class SessionLife:
     heard_wall_ms: int
     opened_wall_ms: int
     quiet_until_ms: int = 0
-    fences: set[int] = attrs.field(factory=set)
     stats: dict[str, Any] = attrs.field(factory=dict)
     info: dict[str, Any] = attrs.field(factory=dict)
     draining: bool = False
@@ -59,13 +58,20 @@ class Leases:
         self.session_ms = session_ms
         self._time_ms = 0
         self._looked_ms = clock.monotonic_ms()
-        self._leases: OrderedDict[int, Lease] = OrderedDict()
+        self._leases: dict[int, Lease] = {}  # by fence, the next to run out first
+        self._quiet_until_ms: dict[int, int] = {}  # its end is proposed; not again before this
+        self._cancel_grace_ms: dict[int, int] = {}
+        self._progress: dict[int, dict[str, Any]] = {}  # what its handler said last
+        self._by_fence: tuple[dict[int, Any], ...] = (
+            self._leases, self._quiet_until_ms, self._cancel_grace_ms, self._progress,
+        )  # fmt: skip
         self.sessions: OrderedDict[bytes, SessionLife] = OrderedDict()
 
     # ---- the leader's term -------------------------------------------------------------------------
 
     def clear(self) -> None:
-        self._leases.clear()
+        for held in self._by_fence:
+            held.clear()
         self.sessions.clear()
 
     def open(self, session: bytes, name: str, types: Iterable[str], queues: Iterable[str]) -> None:
@@ -83,27 +89,23 @@ class Leases:
 
     def granted(self, leases: Iterable[tuple[bytes, int, bytes]]) -> None:
         due_ms = self._look() + self.lease_ms
-        known = self._leases
-        sessions = self.sessions
-        for id, fence, session in leases:
-            known[fence] = Lease(id, session, due_ms)
-            life = sessions.get(session)
-            if life is not None:
-                life.fences.add(fence)
+        self._leases.update({fence: _new(Lease, (id, session, due_ms)) for id, fence, session in leases})
 
     def released(self, leases: Iterable[tuple[bytes, int]]) -> None:
-        for _id, fence in leases:
-            lease = self._leases.pop(fence, None)
-            if lease is not None:
-                life = self.sessions.get(lease.session)
-                if life is not None:
-                    life.fences.discard(fence)
+        fences = [fence for _id, fence in leases]
+        for held in self._by_fence:
+            if held:
+                for fence in fences:
+                    held.pop(fence, None)
 
     def cancelling(self, fence: int, grace_ms: int) -> None:
         """From now on each heartbeat of the holder is answered with this cancel, until the lease is over."""
-        lease = self._leases.get(fence)
-        if lease is not None:
-            lease.cancel_grace_ms = grace_ms
+        if fence in self._leases:
+            self._cancel_grace_ms[fence] = grace_ms
+
+    def held(self) -> Counter[bytes]:
+        """How many leases each session has."""
+        return Counter(lease.session for lease in self._leases.values())
 
     # ---- signs of life -----------------------------------------------------------------------------
 
@@ -120,20 +122,20 @@ class Leases:
     def heartbeat(self, session: bytes, tasks: list[list[Any]]) -> tuple[list[list[Any]], list[list[Any]]]:
         """Renew the leases named. Returns (cancel: [id, fence, grace_ms], lost: [id, fence])."""
         due_ms = self._look() + self.lease_ms
+        leases = self._leases
         lost: list[list[Any]] = []
         for id, fence in tasks:
-            lease = self._leases.get(fence)
+            lease = leases.get(fence)
             if lease is None or lease.session != session or lease.id != id:
                 lost.append([id, fence])
                 continue
-            lease.due_ms = due_ms
-            self._leases.move_to_end(fence)
-        cancel = []
-        life = self.sessions.get(session)
-        for fence in sorted(life.fences) if life is not None else ():
-            lease = self._leases[fence]
-            if lease.cancel_grace_ms is not None:
-                cancel.append([lease.id, fence, lease.cancel_grace_ms])
+            del leases[fence]  # to the end of the queue
+            leases[fence] = lease._replace(due_ms=due_ms)
+        cancel = [
+            [leases[fence].id, fence, grace_ms]
+            for fence, grace_ms in sorted(self._cancel_grace_ms.items())
+            if leases[fence].session == session
+        ]
         return cancel, lost
 
     def progress(self, session: bytes, items: list[list[Any]]) -> None:
@@ -142,12 +144,11 @@ class Leases:
         for id, fence, done, total, note in items:
             lease = self._leases.get(fence)
             if lease is not None and lease.session == session and lease.id == id:
-                lease.progress = {"done": done, "total": total, "note": note, "at_ms": at_ms}
+                self._progress[fence] = {"done": done, "total": total, "note": note, "at_ms": at_ms}
 
     def progress_of(self, fence: int) -> dict[str, Any] | None:
         """What the handler of this grant said last; None: nothing, since this node leads."""
-        lease = self._leases.get(fence)
-        return None if lease is None else lease.progress
+        return self._progress.get(fence)
 
     # ---- conclusions -------------------------------------------------------------------------------
 
@@ -158,8 +159,8 @@ class Leases:
         for fence, lease in self._leases.items():
             if lease.due_ms > now_ms or len(due) == limit:
                 break
-            if lease.quiet_until_ms <= now_ms:
-                lease.quiet_until_ms = now_ms + PROPOSE_AGAIN_MS
+            if self._quiet_until_ms.get(fence, 0) <= now_ms:
+                self._quiet_until_ms[fence] = now_ms + PROPOSE_AGAIN_MS
                 due.append([lease.id, fence])
         return due
 

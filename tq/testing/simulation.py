@@ -214,8 +214,8 @@ class Simulation:
         if leader is None or world.has_jobs or not all(worker.is_idle for worker in self._workers):
             return False
         broker = world.broker(leader)
-        machine, sessions = broker.applier.machine, broker.leases.sessions
-        return broker.is_idle and not any(one.could_take(machine) or one.has_leases(sessions) for one in self._workers)
+        machine, held = broker.applier.machine, broker.leases.held()
+        return broker.is_idle and not any(one.could_take(machine) or one.has_leases(held) for one in self._workers)
 
     # ---- the verdict --------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 import attrs
 
 from tq import limits
-from tq.broker.leases import SessionLife
 from tq.errors import ConfigError, NotLeader, SessionLost, from_wire
 from tq.machine.apply import Machine
 from tq.protocol import messages as m
@@ -158,12 +157,11 @@ class Worker:
         """A task is ready for it."""
         return self.is_up and not self._is_frozen and machine.has_ready(self._queues, self._types)
 
-    def has_leases(self, sessions: Mapping[bytes, SessionLife]) -> bool:
+    def has_leases(self, held: Mapping[bytes, int]) -> bool:
         """The leader has given it tasks; it may not know it yet."""
         if not self.is_up or self._is_frozen or self.core.session is None:
             return False
-        life = sessions.get(self.core.session)
-        return life is not None and bool(life.fences)
+        return bool(held.get(self.core.session))
 
     def due_ms(self) -> int | None:
         if not self.is_up or self._is_frozen:
