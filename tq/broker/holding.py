@@ -2,7 +2,8 @@
 
 An election takes less time than a client that is refused waits before it asks again, and a client that lost its leader comes
 just then. So what needs the leader is held for up to HOLD_MS, here at a follower, and at the new leader that is not ready.
-Then it is asked again, in the order it came, or refused as ever. Bounded in number and bytes; above that it is refused at once.
+Then it is asked again, in the order it came, or refused as ever; what finds no leader then is held on, but not for longer.
+Bounded in number and bytes; above that it is refused at once.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Holding:
         self._ask = ask
         self._held: deque[Held] = deque()
         self._bytes = 0
+        self._until_ms: int | None = None  # of the one that is asked for again just now
 
     def __len__(self) -> int:
         return len(self._held)
@@ -54,14 +56,17 @@ class Holding:
         if len(self._held) >= HELD_MAX or self._bytes + size > HELD_BYTES_MAX:
             raise _refusal()
         self._bytes += size
-        self._held.append(Held(connection, message, size, self._clock.monotonic_ms() + HOLD_MS))
+        until_ms = self._clock.monotonic_ms() + HOLD_MS if self._until_ms is None else self._until_ms
+        self._held.append(Held(connection, message, size, until_ms))
 
     def release(self) -> None:
         """Something has changed: ask for all again. What finds no leader still is held anew, or refused."""
         held, self._held, self._bytes = self._held, deque(), 0
         for one in held:
             if not one.connection.is_closed:
+                self._until_ms = one.until_ms
                 self._ask(one.connection, one.message)
+        self._until_ms = None
 
     def look(self) -> None:
         """Refuse what was held long enough."""

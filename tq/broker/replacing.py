@@ -8,12 +8,14 @@ that is admitted already, the answer is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
 
 from tq import limits
-from tq.errors import InvalidRequest, NotLeader, TqError
+from tq.errors import Backpressure, InvalidRequest, NotLeader, TqError
 from tq.raft.members import Admission
 from tq.raft.node import Node
+
+WAITING_MAX: Final = 100  # to be told
 
 Done = Callable[[dict[str, Any] | TqError], None]
 
@@ -50,6 +52,8 @@ class Replacing:
             return
         if not isinstance(incarnation, bytes) or len(incarnation) != limits.ID_BYTES:
             raise InvalidRequest.of("incarnation", incarnation, f"{limits.ID_BYTES} bytes")
+        if len(self._waiting) >= WAITING_MAX:
+            raise Backpressure(f"{WAITING_MAX} requests wait for a rebuild to be admitted", retry_after=1)
         seat = self._node.admitted.get(name)
         is_admitted = seat is not None and seat.incarnation == incarnation
         if not is_admitted and not any(waiting[:2] == (name, incarnation) for waiting in self._waiting):

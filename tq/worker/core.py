@@ -37,6 +37,7 @@ from tq.errors import (
 )
 from tq.protocol import messages as m
 from tq.worker.asides import Asides
+from tq.worker.doubts import UNKNOWN, Doubts
 from tq.worker.handlers import Handlers
 from tq.worker.job import Job
 from tq.worker.jobs import Jobs, Statistics
@@ -73,6 +74,8 @@ class Settings:
     drain_ms: int
     info: dict[str, Any]
     has_others: bool = False  # a broker that is silent can be left for another
+    queues_typed: tuple[str, ...] = ()  # somebody's word alone; a slip is possible
+    queues_known: tuple[str, ...] = ()  # the app's tasks name them
 
 
 @attrs.define
@@ -109,6 +112,7 @@ class WorkerCore:
         self._rid = 0
         self._new_session = random.bytes(limits.ID_BYTES)
         self._register_rid: int | None = None
+        self._doubts = Doubts(settings.queues_typed, settings.queues_known)
         self._seq = 0
         self._claim: Claim | None = None
         self._empty_claims = 0  # in a row, that came back at once
@@ -174,6 +178,9 @@ class WorkerCore:
                 self._over()
         elif isinstance(message, m.PingReply):
             self._ping_rid = None
+        elif isinstance(message, m.QueuesReply):
+            for values in self._doubts.answered(message):
+                self._note(UNKNOWN, values)
         elif isinstance(message, m.GoAway):
             self.leader = message.leader
             self._leave_ms = self._heard_ms + LEAVE_MS
@@ -261,6 +268,8 @@ class WorkerCore:
                 self._register_rid, self._new_session, settings.name, self._handlers.types, settings.queues, settings.info
             )
         )  # fmt: skip
+        if self._doubts:
+            out.append(self._doubts.ask(self._next_rid()))
 
     def _add_claim(self, out: list[m.Message], now_ms: int) -> None:
         claim = self._claim

@@ -81,9 +81,10 @@ def live(options: Options, since_ms: int | None = None) -> int:
     """One life of a worker. The exit code, or ANEW. since_ms: the Unix time now, to begin anew when its code changes."""
     loaded = load(options.module)
     random = RealRandom()
+    known = queues_of(loaded.app)
     settings = Settings(
         name=options.name or new_name(random.bytes(4).hex()),
-        queues=queues_of(loaded.app) if options.queues is None else options.queues,
+        queues=known if options.queues is None else options.queues,
         concurrency=options.concurrency,
         drain_ms=round(options.drain_seconds * 1000),
         info={
@@ -94,6 +95,8 @@ def live(options: Options, since_ms: int | None = None) -> int:
             "slots": options.concurrency,
             "module": options.module[:200],
         },
+        queues_typed=tuple(options.queues or ()),
+        queues_known=tuple(known),
     )
     worker = Worker(
         settings,

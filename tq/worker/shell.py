@@ -18,6 +18,7 @@ from tq.errors import TqError
 from tq.protocol.addresses import Addresses, backoff_ms
 from tq.worker.connection import Connection, ConnectionLost, dial
 from tq.worker.core import State, WorkerCore
+from tq.worker.doubts import UNKNOWN
 from tq.worker.job import Executor, Job
 from tq.worker.outcomes import Said
 from tq.world import Clock, Random
@@ -28,6 +29,7 @@ LOUD: Final = frozenset({
     "a handler does not stop; it keeps its slot", "a task's process crashed", "an attempt failed", "an outcome was refused",
     "could not take leave of the cluster", "gave back what did not end in time",
     "granted a type that was not registered", "granted a task that this version cannot read", "session lost", "the broker is silent",
+    UNKNOWN,
 })  # fmt: skip
 QUIET: Final = frozenset({"the broker asks to wait"})
 

@@ -88,6 +88,18 @@ def test_what_finds_no_leader_again_is_held_again(rig):
     assert [rid for _wire, rid in rig.asked] == [1, 2]
 
 
+def test_nothing_is_held_for_longer_because_it_was_asked_for_again(rig):
+    rig.hold(1)
+    rig.has_leader = False
+    rig.clock.advance_ms(HOLD_MS - 1)
+    rig.holding.release()
+    rig.hold(2)
+    rig.clock.advance_ms(1)
+    rig.holding.look()
+    assert [rid for rid, _error in rig.wire.errors] == [1]
+    assert len(rig.holding) == 1
+
+
 def test_it_is_bounded_in_number(rig, monkeypatch):
     monkeypatch.setattr(holding, "HELD_MAX", 2)
     rig.hold(1, 2)

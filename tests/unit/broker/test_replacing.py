@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
+from tq.broker import replacing
 from tq.broker.replacing import Replacing
 from tq.errors import Backpressure, InvalidRequest, NotLeader, TqError
 from tq.sim.group import SimGroup
@@ -63,6 +64,16 @@ def test_it_is_answered_when_the_admission_is_committed_and_again_the_same() -> 
     asked.ask(lost)
     assert asked.answers[2] == first
     assert len(asked.answers) == 3
+
+
+def test_those_who_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replacing, "WAITING_MAX", 1)
+    asked = Asked()
+    asked.lose(asked.others[0])
+    asked.ask(asked.others[0])
+    with pytest.raises(Backpressure):
+        asked.ask(asked.others[0])
+    assert asked.answers == []
 
 
 @pytest.mark.parametrize("incarnation", [None, NEW])

@@ -40,9 +40,9 @@ def id_of(number: int) -> bytes:
 
 
 class Rig:
-    def __init__(self, concurrency: int = 4, drain_ms: int = 60_000, has_others: bool = False) -> None:
+    def __init__(self, concurrency: int = 4, drain_ms: int = 60_000, has_others: bool = False, **more: Any) -> None:
         self.clock = VirtualClock()
-        settings = Settings("w", ["default"], concurrency, drain_ms, {"pid": 1}, has_others)
+        settings = Settings("w", ["default"], concurrency, drain_ms, {"pid": 1}, has_others, **more)
         self.core = WorkerCore(settings, some_handlers(), self.clock, SeededRandom(7))
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.started: list[Job] = []
