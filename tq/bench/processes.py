@@ -11,7 +11,6 @@ import errno
 import http.client
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -28,6 +27,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from tq.bench.ways import Ways
+from tq.world import RealRandom
 
 TQ = [sys.executable, "-c", "import sys; from tq.cli.main import main; sys.exit(main())"]
 READY_SECONDS_MAX = 30.0
@@ -321,9 +321,10 @@ def free_ports(count: int) -> list[int]:
     They are drawn below those that kernels give to whoever names none: such a one is free now, and taken by some
     connection before the process that it was meant for listens on it.
     """
+    random = RealRandom()
     ports: list[int] = []
     while len(ports) < count:
-        port = secrets.choice(PORTS)
+        port = PORTS[random.below(len(PORTS))]
         if port not in ports and _is_free(port):
             ports.append(port)
     return ports
