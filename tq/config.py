@@ -308,7 +308,7 @@ class LogSection:
     format: Literal["text", "json"] = _key(
         "text",
         "For people or for machines.",
-        "One JSON object a line, or text with colours on a terminal (not with `NO_COLOR`).",
+        "One JSON object a line, or text with colours on a terminal (not with `NO_COLOR` or `TERM=dumb`).",
     )
 
 

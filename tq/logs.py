@@ -35,7 +35,7 @@ def configure(level: str, format_: str) -> None:
 
     Args:
         level: the least severe that is written, one of LEVELS.
-        format_: one of FORMATS. Text has colours on a terminal, unless NO_COLOR is set.
+        format_: one of FORMATS. Text has colours on a terminal, unless NO_COLOR is set or TERM is dumb.
 
     Raises:
         ConfigError: level or format is none of those.
@@ -127,6 +127,6 @@ def _json() -> list[structlog.typing.Processor]:
 
 
 def _text() -> list[structlog.typing.Processor]:
-    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     # Not the default formatter: with rich installed, it prints the variables of each frame.
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]

@@ -60,6 +60,22 @@ def test_text_is_for_people() -> None:
 
 
 @pytest.mark.parametrize(
+    ("environ", "is_coloured"), [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, False)]
+)
+def test_a_terminal_has_colours_if_it_can_show_them(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], is_coloured: bool
+) -> None:
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    (renderer,) = logs._text()
+    text = renderer(None, "info", {"event": "serves", "level": "info"})  # type: ignore[arg-type]
+    assert ("\x1b" in str(text)) == is_coloured
+
+
+@pytest.mark.parametrize(
     ("level", "expected"),
     [
         ("debug", ["debug", "info", "warning", "error"]),

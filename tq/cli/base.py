@@ -101,7 +101,11 @@ class World:
 
     def has_colour(self) -> bool:
         """Colour is for terminals that have it, and for people who want it (https://no-color.org)."""
-        return self.is_terminal() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+        return self.is_screen() and not self.environ.get("NO_COLOR")
+
+    def is_screen(self) -> bool:
+        """A terminal that can be drawn anew, and not one line below the other only."""
+        return self.is_terminal() and self.environ.get("TERM") != "dumb"
 
 
 def world(context: typer.Context) -> World:

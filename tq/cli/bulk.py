@@ -205,14 +205,14 @@ class _Progress:
 
     def __init__(self, verb: str, world: World) -> None:
         self._verb = verb
-        self._done = 0
+        self._done: int | None = None  # nothing was answered yet
         self._is_drawn = False
         self._is_live = world.is_interactive() and world.is_terminal()
 
     def __call__(self, job: Any) -> None:
-        if job.done == self._done or job.finished:
+        known, self._done = self._done or 0, job.done
+        if job.done == known or job.finished:
             return
-        self._done = job.done
         text = f"{self._verb} {job.done:,} so far"
         if self._is_live:
             typer.echo(f"\r{text}", nl=False, err=True)
@@ -227,7 +227,12 @@ class _Progress:
         if self._is_drawn:
             say("")
         if kind is KeyboardInterrupt:
-            say(f"not waited for any longer; the broker goes on: {self._done:,} {self._verb} so far")
+            if self._done is None:
+                say(
+                    "not waited for any longer; no broker has answered yet, so it may have begun or not; it may be repeated"
+                )
+            else:
+                say(f"not waited for any longer; the broker goes on: {self._done:,} {self._verb} so far")
             raise typer.Exit(INTERRUPTED)
 
 

@@ -68,8 +68,10 @@ def rows(
             typer.echo("\t".join(text.replace("\t", " ").replace("\n", " ") for text in cells))
 
 
-def record(world: World, form: Format, value: Row, names: Sequence[str] | None = None) -> None:
-    """One record: a line for each field that says something."""
+def record(
+    world: World, form: Format, value: Row, names: Sequence[str] | None = None, lines_max: int | None = None
+) -> None:
+    """One record: a line for each field that says something. lines_max: so many lines of a terminal it may take."""
     if form is not Format.TABLE:
         document(value, form)
         return
@@ -80,8 +82,9 @@ def record(world: World, form: Format, value: Row, names: Sequence[str] | None =
         for name, text in fields
         if text != "" and not (on_terminal and (value[name] is False or (name in NOTHING_AT_ZERO and value[name] == 0)))
     ]
+    cut = fields if lines_max is None or not on_terminal else fields[: max(1, lines_max)]
     width = max((len(name) for name, _text in fields), default=0)
-    for name, text in fields:
+    for name, text in cut:
         if not on_terminal:
             typer.echo(f"{name}\t{text}")
             continue
@@ -89,6 +92,7 @@ def record(world: World, form: Format, value: Row, names: Sequence[str] | None =
         since = f"  ({_when(item, world)})" if name.endswith("_at") and isinstance(item, float) else ""
         colour = STATE_COLOURS.get(text) if name == "state" else None
         put(world, f"{name:<{width}}  {painted(world, _short(text), colour)}{since}")
+    _say_cut(len(fields) - len(cut))
 
 
 def _when(epoch: float, world: World) -> str:
@@ -188,19 +192,29 @@ def plain(value: Any, name: str = "") -> Any:
 def _table(world: World, found: Sequence[Row], names: Sequence[str], lines_max: int | None) -> None:
     from tq.cli.table import Cell, Column, draw
 
+    width = world.size()[0]
     cut = found if lines_max is None else found[: max(1, lines_max - 1)]
     cells = [[Cell(*_terminal_cell(world, name, row.get(name))) for name in names] for row in cut]
     columns = [_column(name, [row.get(name) for row in cut]) for name in names]
-    drawn = draw([Column(*column) for column in columns], cells, world.size()[0])
+    drawn = draw([Column(*column) for column in columns], cells, width)
+    hidden = f"no room for {', '.join(drawn.hidden)}: widen the terminal, or --output json" if drawn.hidden else ""
+    lines_more = wrapped(hidden, width).count("\n")
+    if lines_max is not None and lines_more and len(found) + 1 + lines_more > lines_max:
+        cut = found[: max(1, lines_max - 1 - lines_more)]
+        drawn.lines[len(cut) + 1 :] = []
     for pieces in drawn.lines:
         texts = [piece.text for piece in pieces]
         texts[-1] = texts[-1].rstrip()
         styles = [piece.style for piece in pieces]
         put(world, "".join(_styled(world, text, style) for text, style in zip(texts, styles, strict=True)))
-    if len(cut) < len(found):
-        say(f"and {len(found) - len(cut):,} more that have no room here")
-    if drawn.hidden:
-        say(f"no room for {', '.join(drawn.hidden)}: widen the terminal, or --output json")
+    _say_cut(len(found) - len(cut))
+    if hidden:
+        say(hidden)
+
+
+def _say_cut(count: int) -> None:
+    if count:
+        say(f"and {count:,} more that have no room here")
 
 
 def _styled(world: World, text: str, style: str | None) -> str:

@@ -34,7 +34,7 @@ def stats(
     with connect(context, brokers, timeout, verbose) as client:
         look(
             here, output, every_s, client.stats, show.plain,
-            lambda found, _lines_max: show.record(here, Format.TABLE, flat(show.plain(found))),
+            lambda found, lines_max: show.record(here, Format.TABLE, flat(show.plain(found)), lines_max=lines_max),
         )  # fmt: skip
 
 

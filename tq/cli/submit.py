@@ -12,6 +12,7 @@ from tq import limits
 from tq.cli import known, show, times
 from tq.cli.base import (
     FAILED,
+    INTERRUPTED,
     Brokers,
     Format,
     Output,
@@ -134,7 +135,12 @@ def submit(
         if wait or wait_s is not None:
             if verbose:
                 say(f"submitted {done.id}, waiting for its end")
-            _ended(context, output, _wait(client, done.id, wait_s))
+            try:
+                info = _wait(client, done.id, wait_s)
+            except KeyboardInterrupt:
+                say(f"not waited for any longer; task {done.id} goes on: tq status {done.id} --watch")
+                raise typer.Exit(INTERRUPTED) from None
+            _ended(context, output, info)
         elif output is Format.TABLE:
             typer.echo(done.id)
         else:

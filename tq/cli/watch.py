@@ -1,7 +1,7 @@
 """``--watch``: look again and again. One way for all commands that have it.
 
-On a terminal the screen is drawn anew; in a pipe a table follows a table, behind an empty line. JSON is a line a look, YAML
-a document a look. To see a cluster come back is what one watches for, so a broker that cannot be reached is said, and looked
+On a terminal the screen is drawn anew; in a pipe, and where TERM is dumb, a table follows a table, behind an empty line. JSON is
+a line a look, YAML a document a look. To see a cluster come back is what one watches for, so a broker that cannot be reached is said, and looked
 for again.
 """
 
@@ -67,7 +67,7 @@ def _again(
     elif output is Format.YAML:
         typer.echo("---")
         show.document(plain(found), output)
-    elif world.is_terminal():
+    elif world.is_screen():
         show.put(world, CLEAR_SCREEN, nl=False)
         show.put(world, f"every {times.span(every)}, at {times.clock(world.now())[:8]} UTC; Ctrl-C ends")
         draw(found, world.size()[1] - LINES_RESERVED)

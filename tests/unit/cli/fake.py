@@ -119,6 +119,7 @@ def run(
     pause: Callable[[float], object] | None = None,
     size: tuple[int, int] = (160, 50),
     colour: bool = False,
+    term: str = "xterm",
     now: Callable[[], float] = lambda: NOW,
 ) -> Result:
     """Without ``pause``, a command that lets time pass fails. It is always ``NOW``."""
@@ -134,7 +135,7 @@ def run(
         pause or _never,
         now,
         lambda: size,
-        {} if colour else {"NO_COLOR": "1"},
+        {"TERM": term} if colour else {"TERM": term, "NO_COLOR": "1"},
     )
     return CliRunner().invoke(APP, list(args), input=text or None, obj=world, catch_exceptions=False)
 

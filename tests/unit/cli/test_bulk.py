@@ -123,6 +123,12 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_work_goes_on() -> None:
     assert "the broker goes on: 1,500 purged so far" in result.stderr
 
 
+def test_ctrl_c_before_an_answer_promises_nothing() -> None:
+    result = run(FakeClient(retry_where=KeyboardInterrupt()), "retry", "--state", "dead", "--yes")
+    assert result.exit_code == 130
+    assert "it may have begun or not" in result.stderr
+
+
 def test_progress_on_a_terminal_stays_on_its_line() -> None:
     def purge(progress: Any, **_fields: Any) -> Job:
         for done in (500, 900):

@@ -87,6 +87,12 @@ def test_who_waits_for_long_is_told_why() -> None:
     assert client.asked[-1] == ("wait", (ID, 6.0), {})
 
 
+def test_ctrl_c_names_the_task_that_goes_on() -> None:
+    result = run(FakeClient(wait=KeyboardInterrupt()), "submit", "-t", "echo", "--wait")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert f"task {ID} goes on: tq status {ID} --watch" in result.stderr
+
+
 def test_wait_for_a_task_that_dies_exits_with_1_and_says_why() -> None:
     dead = task(state="dead", reason="attempts", error=("ValueError", "bad address", "Traceback ..."))
     result = run(FakeClient(wait=dead), "submit", "-t", "echo", "--wait")

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import Result
 
 from tests.unit.cli.fake import FakeClient, run, task
+from tq.cli.base import wrapped
 from tq.client.models import Page, QueueInfo
 from tq.errors import BrokerUnavailable
 
@@ -85,6 +86,28 @@ def test_a_terminal_gets_no_more_lines_than_it_has() -> None:
     queues = [QueueInfo(f"q{number}", pending={"low": 1}) for number in range(60)]
     result, _paused = watched("queue-depth", "--watch", answers=[queues], looks=1, terminal=True, size=(100, 24))
     assert len(result.stdout.splitlines()) + len(result.stderr.splitlines()) <= 24
+
+
+def test_what_has_no_room_is_said_within_the_lines_too() -> None:
+    many = Page([task() for _ in range(100)], None)
+    result, _paused = watched("list", "--watch", answers=[many], looks=1, terminal=True, size=(40, 12))
+    said = [line for text in result.stderr.splitlines() for line in wrapped(text, 40).splitlines()]
+    assert said[0] == "and 95 more that have no room here"
+    assert len(said) > 2  # the columns that have no room take two lines or more
+    assert len(result.stdout.splitlines()) + len(said) <= 12
+    numbers = {f"n{number}": number for number in range(60)}
+    result, _paused = watched("stats", "--watch", answers=[numbers], looks=1, terminal=True, size=(80, 24))
+    assert len(result.stdout.splitlines()) + len(result.stderr.splitlines()) <= 24
+    assert "n0   0" in result.stdout
+    assert "and 40 more that have no room here" in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_dumb_terminal_gets_no_escape_codes(command: str) -> None:
+    result, _paused = watched(command, "--watch", looks=2, terminal=True, colour=True, term="dumb")
+    assert "\x1b" not in result.stdout + result.stderr
+    first, second = result.stdout.split("\n\n")
+    assert first.splitlines() == second.splitlines()
 
 
 def test_a_pipe_has_a_table_a_look_and_yaml_a_document() -> None:
