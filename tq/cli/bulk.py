@@ -36,7 +36,7 @@ from tq.errors import TqError
 COUNT_MAX = 10_000
 """More are not counted for a question; who asks with --dry-run gets them all."""
 SHOWN_MAX = 20
-PAST = {"retry": "retried", "purge": "purged"}
+PAST = {"retry": "retried", "purge": "purged", "cancel": "cancelled"}
 
 
 def add(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def retry(
     """
     delay_s = times.seconds("--delay", delay) or 0.0
     with connect(context, brokers, timeout, verbose) as client:
-        _Bulk(context, output, client, "retry", delay=delay_s).change(ids, given, limit, dry_run, yes)
+        Bulk(context, output, client, "retry", delay=delay_s).change(ids, given, limit, dry_run, yes)
 
 
 @told
@@ -89,11 +89,14 @@ def purge(
     Example: tq purge --state completed --older-than 1h --dry-run
     """
     with connect(context, brokers, timeout, verbose) as client:
-        _Bulk(context, output, client, "purge").change(ids, given, limit, dry_run, yes)
+        Bulk(context, output, client, "purge").change(ids, given, limit, dry_run, yes)
 
 
-class _Bulk:
+class Bulk:
     """A change of many tasks, and what is told of it."""
+
+    kind = "ended"
+    """The tasks that it may touch, in a word."""
 
     def __init__(self, context: typer.Context, output: Format, client: Any, verb: str, **more: Any) -> None:
         """verb: "retry" or "purge", as the client has it too. more: what it takes beside the tasks."""
@@ -118,7 +121,11 @@ class _Bulk:
             self.show_ids(ids)
             return
         if self.verb == "purge":
-            confirm(self.context, yes, f"Purge {_tasks(len(ids))}?")
+            confirm(self.context, yes, f"Purge {tasks(len(ids))}?")
+        self.work_ids(ids)
+
+    def work_ids(self, ids: list[str]) -> None:
+        """Do it to each of these, and say what became of them."""
         verb = getattr(self.client, f"{self.verb}_many")
         changes(self.world, self.output, verb(ids, **self.more))
 
@@ -128,8 +135,12 @@ class _Bulk:
             self.show_what(given, fields, limit)
             return
         self.ask(given, fields, limit, yes)
+        self.work(given, fields, limit)
+
+    def work(self, given: Given, fields: dict[str, Any], limit: int | None) -> None:
+        """Do it, after all questions, and say what was done."""
         verb = getattr(self.client, f"{self.verb}_where")
-        with _Progress(PAST[self.verb], self.world) as tell:
+        with _JobProgress(PAST[self.verb], self.world) as tell:
             job = verb(limit=limit, progress=tell, **self.more, **fields)
         self.finished(given, job)
 
@@ -148,7 +159,7 @@ class _Bulk:
         """What a change by filter would touch: count all, show the first."""
         shown: list[dict[str, Any]] = []
         count = 0
-        for info in self._touched(fields):
+        for info in self.touched(fields):
             if limit is not None and count == limit:
                 break
             count += 1
@@ -159,23 +170,23 @@ class _Bulk:
         elif shown:
             show.rows(self.world, self.output, shown, LIST_COLUMNS, LIST_SHOWN)
         more = f", of which the first {len(shown)} are shown" if count > len(shown) else ""
-        say(f"would {self.verb} {_tasks(count)}{more}; nothing was done")
+        say(f"would {self.verb} {tasks(count)}{more}; nothing was done")
         if count == 0:
             filters.say_doubt(self.client, given.queue)
 
     def ask(self, given: Given, fields: dict[str, Any], limit: int | None, yes: bool) -> None:
         """Whether it may be done; of how many tasks, if somebody is there to read it."""
         if yes or not self.world.is_interactive():
-            confirm(self.context, yes, f"{self.verb.capitalize()} all ended tasks with {given}?")
+            confirm(self.context, yes, f"{self.verb.capitalize()} all {self.kind} tasks with {given}?")
             return
         bound = COUNT_MAX if limit is None else min(limit, COUNT_MAX)
-        count = sum(1 for _at, _info in zip(range(bound + 1), self._touched(fields), strict=False))
+        count = sum(1 for _at, _info in zip(range(bound + 1), self.touched(fields), strict=False))
         if count == 0:
             say(f"no task with {given} can be {PAST[self.verb]}")
             filters.say_doubt(self.client, given.queue)
             raise typer.Exit
         many = (
-            _tasks(count)
+            tasks(count)
             if count <= bound
             else f"the first {limit:,} tasks"
             if limit == bound
@@ -185,13 +196,13 @@ class _Bulk:
 
     def finished(self, given: Given, job: Any) -> None:
         if self.output is Format.TABLE:
-            typer.echo(f"{PAST[self.verb]} {_tasks(job.done)}")
+            typer.echo(f"{PAST[self.verb]} {tasks(job.done)}")
         else:
             show.document(show.plain(job), self.output)
         if job.done == 0:
             filters.say_doubt(self.client, given.queue)
 
-    def _touched(self, fields: dict[str, Any]) -> Iterable[Any]:
+    def touched(self, fields: dict[str, Any]) -> Iterable[Any]:
         """A retry leaves live and completed tasks alone, a purge live ones."""
         from tq.client.models import ENDS
 
@@ -200,32 +211,46 @@ class _Bulk:
                 yield info
 
 
-class _Progress:
-    """Tells on standard error how far a job is, when there is something new to tell. Left by Ctrl-C, the job goes on."""
+class Progress:
+    """Tells on standard error how many there are so far; on a terminal always on one line, until ``end``."""
 
     def __init__(self, verb: str, world: World) -> None:
         self._verb = verb
-        self._done: int | None = None  # nothing was answered yet
         self._is_drawn = False
         self._is_live = world.is_interactive() and world.is_terminal()
 
-    def __call__(self, job: Any) -> None:
-        known, self._done = self._done or 0, job.done
-        if job.done == known or job.finished:
-            return
-        text = f"{self._verb} {job.done:,} so far"
+    def tell(self, count: int) -> None:
+        text = f"{self._verb} {count:,} so far"
         if self._is_live:
             typer.echo(f"\r{text}", nl=False, err=True)
             self._is_drawn = True
         else:
             say(text)
 
-    def __enter__(self) -> _Progress:
+    def end(self) -> None:
+        if self._is_drawn:
+            say("")
+        self._is_drawn = False
+
+
+class _JobProgress:
+    """How far a job is, when there is something new to tell. Left by Ctrl-C, the job goes on."""
+
+    def __init__(self, verb: str, world: World) -> None:
+        self._verb = verb
+        self._done: int | None = None  # nothing was answered yet
+        self._progress = Progress(verb, world)
+
+    def __call__(self, job: Any) -> None:
+        known, self._done = self._done or 0, job.done
+        if job.done != known and not job.finished:
+            self._progress.tell(job.done)
+
+    def __enter__(self) -> _JobProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        if self._is_drawn:
-            say("")
+        self._progress.end()
         if kind is KeyboardInterrupt:
             if self._done is None:
                 say(
@@ -236,5 +261,5 @@ class _Progress:
             raise typer.Exit(INTERRUPTED)
 
 
-def _tasks(count: int) -> str:
+def tasks(count: int) -> str:
     return f"{count:,} task{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from tq.cli import (
     bench,
     broker,
     bulk,
+    cancel,
     cluster,
     config,
     depth,
@@ -62,7 +63,7 @@ def new_app() -> typer.Typer:
             context.obj = World()
 
     for noun in (
-        dev, submit, tasks, bulk, explain, events, queues, depth, workers, stats, cluster, broker, worker, config, verify, bench
+        dev, submit, tasks, cancel, bulk, explain, events, queues, depth, workers, stats, cluster, broker, worker, config, verify, bench
     ):  # fmt: skip
         noun.add(app)
     return app

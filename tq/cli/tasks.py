@@ -1,4 +1,4 @@
-"""``tq status``, ``tq list``, ``tq cancel``: tasks."""
+"""``tq status``, ``tq list``: tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from tq.cli.base import (
     told,
     world,
 )
-from tq.cli.changes import told as changes_told
 from tq.cli.watch import look
 from tq.errors import BrokerUnavailable, NotLeader
 
@@ -54,7 +53,6 @@ PAST_SHOWN = ("attempt", "outcome", "ended_at", "took", "error", "worker", "fenc
 def add(app: typer.Typer) -> None:
     app.command("status", short_help="Show a task: state, result, every attempt.")(status)
     app.command("list", short_help="List tasks, filtered.")(list_tasks)
-    app.command("cancel", short_help="Cancel tasks, also running ones.")(cancel)
 
 
 # ---- status --------------------------------------------------------------------------------------------
@@ -269,33 +267,3 @@ def _place(text: str | None) -> bytes | None:
         raise typer.BadParameter(
             f"{text!r} is no cursor: take the one that a list has printed", param_hint="--cursor"
         ) from None
-
-
-# ---- cancel --------------------------------------------------------------------------------------------
-
-
-@told
-def cancel(
-    context: typer.Context,
-    ids: filters.Ids,
-    grace: Annotated[
-        str | None,
-        typer.Option("--grace", metavar="DURATION", help="So long a running handler has to stop [default: 10s]."),
-    ] = None,
-    wait: Annotated[str | None, typer.Option("--wait", metavar="DURATION", help="Wait so long for the end.")] = None,
-    brokers: Brokers = None,
-    output: Output = Format.TABLE,
-    verbose: Verbose = False,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Cancel tasks: those that wait at once, those that run by telling their handler.
-
-    Example: tq cancel 0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c90 --wait 15s
-    """
-    grace_s, wait_s = times.seconds("--grace", grace), times.seconds("--wait", wait)
-    with connect(context, brokers, timeout, verbose) as client:
-        rows = [show.plain(change) for change in client.cancel_many(filters.full_ids(client, ids), grace=grace_s)]
-        for row in rows:
-            if wait_s is not None and row["state"] == "cancelling":
-                row["state"] = client.wait(row["id"], wait_s).state
-    changes_told(world(context), output, rows)

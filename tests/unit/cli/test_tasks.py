@@ -1,4 +1,4 @@
-"""tq status, list and cancel: what they ask of the client, and what they print where."""
+"""tq status and list: what they ask of the client, and what they print where."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.unit.cli.fake import ID, NOW, FakeClient, FakeEvents, run, task
-from tq.client.models import Attempt, Changed, Page, Progress, TaskEvent
+from tq.client.models import Attempt, Page, Progress, TaskEvent
 from tq.errors import BrokerUnavailable, NotFound
 
 # ---- status and list -------------------------------------------------------------------------------
@@ -219,16 +219,6 @@ def test_a_time_that_is_none_exits_with_2() -> None:
     assert result.exit_code == 2
     assert "--since" in result.stderr
     assert client.asked == []
-
-
-# ---- changes ---------------------------------------------------------------------------------------
-
-
-def test_cancel_by_id_and_wait() -> None:
-    client = FakeClient(cancel_many=[Changed(ID, "cancelling")], wait=task(state="cancelled"))
-    result = run(client, "cancel", ID, "--grace", "2s", "--wait", "5")
-    assert result.stdout.splitlines()[1] == f"{ID}\tcancelled"
-    assert client.asked == [("cancel_many", ([ID],), {"grace": 2.0}), ("wait", (ID, 5.0), {})]
 
 
 # ---- first digits -----------------------------------------------------------------------------------------
