@@ -3,7 +3,7 @@
 Blocks by their language: ``console`` has commands behind ``$`` and then what they print (``...`` alone stands for any
 lines, within a line for any characters), ``python`` is run, or saved if it begins with the name of a file, ``toml`` is saved
 the same way, ``sh`` is for the reader's own machine. Commands that go on (``tq broker``, ``tq worker``, ``tq dev``) go on in
-the background; the comment ``<!-- Ctrl-C: dev -->`` ends one. ``make cluster-up`` and the faults are those of this repository, on free
+the background; the comment ``<!-- Ctrl-C: dev -->`` ends one. ``cluster.up`` and the faults are those of this repository, on free
 ports. Ports of the page become free ones.
 """
 
@@ -115,9 +115,9 @@ class Reader:
                 case "export", assignment:
                     name, _, value = assignment.partition("=")
                     self.environ[name] = value
-                case "make", ("cluster-up" | "cluster-down") as target:
-                    self.run(self._python("cluster.up", "--background" if target == "cluster-up" else "--down"), wanted)
-                    self._is_up = target == "cluster-up"
+                case "python", "-m", "cluster.up", ("--background" | "--down") as option:
+                    self.run(self._python("cluster.up", option), wanted)
+                    self._is_up = option == "--background"
                 case "python", "-m", "cluster.faults", *more:
                     self.run([*self._python("cluster.faults"), *more], wanted)
                 case (("python" | "pytest" | "mypy" | "pyright"), *_):
