@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tq.client.models import TaskInfo
 from tq.errors import TaskCancelled, TaskExpired, TaskFailed, TaskSkipped, TqError
 
@@ -36,11 +38,21 @@ def outcome_error(info: TaskInfo) -> TqError | None:
         case "skipped":
             return TaskSkipped(f"{name} was skipped{why}", detail=detail)
         case _:
-            return _failed(info, name, why, detail)
+            return _failed(info, name, detail)
 
 
-def _failed(info: TaskInfo, name: str, why: str, detail: dict[str, object]) -> TaskFailed:
+_REASONS: Final = {
+    "attempts": "it has no attempts left",
+    "permanent": "another attempt would not help",
+    "poison": "its worker was lost again and again while it ran",
+    "deadline": "its deadline has passed",
+}
+"""Why a task is dead."""
+
+
+def _failed(info: TaskInfo, name: str, detail: dict[str, object]) -> TaskFailed:
     """The message has all there is, for logs that know nothing of causes."""
+    why = f": {_REASONS.get(info.reason, info.reason)}" if info.reason else ""
     text = f"{name} failed, {_times(info)}{why}"
     remote = None
     if info.error is not None:

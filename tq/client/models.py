@@ -13,7 +13,7 @@ import attrs
 
 from tq.client.ids import to_text
 from tq.client.specs import Retry
-from tq.errors import TqError, from_wire
+from tq.errors import Conflict, TqError, from_wire
 from tq.spec import Spec
 
 STATES: Final = (
@@ -73,7 +73,11 @@ class Submitted:
             return cls(raw_id)
         outcome, state, named, error = item
         name = SUBMIT_OUTCOMES[outcome] if outcome < len(SUBMIT_OUTCOMES) else str(outcome)
-        return cls(named or raw_id, name, state_name(state), error_of(error))
+        refusal = error_of(error)
+        if isinstance(refusal, Conflict) and named:
+            id, known = to_text(named), state_name(state)
+            refusal = Conflict(f"{refusal.message}: {id}, {known}", detail={**refusal.detail, "id": id, "state": known})
+        return cls(named or raw_id, name, state_name(state), refusal)
 
 
 @attrs.frozen

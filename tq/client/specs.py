@@ -202,10 +202,10 @@ def _encoded(spec: TaskSpec) -> dict[int, Any]:
         options[Option.CONTENT_TYPE] = _text("content_type", spec.content_type)
     if spec.not_before is not None:
         options[Option.NOT_BEFORE_MS] = absolute_ms("not_before", spec.not_before)
-    for option, name in _DURATIONS:
+    for option, name, least_ms in _DURATIONS:
         seconds = getattr(spec, name)
         if seconds is not None:
-            options[option] = to_ms(name, seconds)
+            options[option] = _milli(name, seconds, least_ms, limits.DURATION_MS_MAX)
     if spec.retry is not None:
         options[Option.RETRY] = retry_fields(spec.retry)
     if spec.unique is not None:
@@ -223,28 +223,36 @@ def _encoded(spec: TaskSpec) -> dict[int, Any]:
 
 
 _DURATIONS = (
-    (Option.DELAY_MS, "delay"),
-    (Option.EXPIRES_IN_MS, "expires_in"),
-    (Option.TIMEOUT_MS, "timeout"),
-    (Option.DEADLINE_MS, "deadline"),
-    (Option.RESULT_TTL_MS, "result_ttl"),
+    (Option.DELAY_MS, "delay", 0),
+    (Option.EXPIRES_IN_MS, "expires_in", 1),
+    (Option.TIMEOUT_MS, "timeout", 1),
+    (Option.DEADLINE_MS, "deadline", 1),
+    (Option.RESULT_TTL_MS, "result_ttl", 0),
 )
+"""With the least that the broker takes, in ms."""
 
 
 def retry_fields(retry: Retry) -> list[int]:
-    """As on the wire. Raises InvalidRequest for what is not a number."""
+    """As on the wire. Raises InvalidRequest for what is no number, or out of bounds: here, where fields have users' names and units."""
+    if not isinstance(retry, Retry):
+        raise InvalidRequest.of("retry", retry, "must be a Retry, for example Retry(max_attempts=3)")
+    attempts = _whole("retry.max_attempts", retry.max_attempts)
+    if not 1 <= attempts <= limits.ATTEMPTS_MAX:
+        raise InvalidRequest.of("retry.max_attempts", attempts, f"must be 1 to {limits.ATTEMPTS_MAX:,}")
     return [
-        _whole("retry.max_attempts", retry.max_attempts),
-        to_ms("retry.backoff_base", retry.backoff_base),
-        to_ms("retry.factor", retry.factor),  # thousandths, as ms are of a second
-        to_ms("retry.cap", retry.cap),
-        to_ms("retry.jitter", retry.jitter),
+        attempts,
+        _milli("retry.backoff_base", retry.backoff_base, 0, limits.DURATION_MS_MAX),
+        _milli("retry.factor", retry.factor, 1_000, limits.BACKOFF_FACTOR_MILLI_MAX, "a number"),
+        _milli("retry.cap", retry.cap, 0, limits.DURATION_MS_MAX),
+        _milli("retry.jitter", retry.jitter, 0, 1_000, "a number"),
     ]
 
 
 def _unique(unique: Unique | str) -> list[Any]:
     if isinstance(unique, str):
         return [unique, UNIQUE_RUNNING]
+    if not isinstance(unique, Unique):
+        raise InvalidRequest.of("unique", unique, "must be a text, or a Unique")
     match unique.during:
         case "running":
             during = UNIQUE_RUNNING
@@ -255,17 +263,25 @@ def _unique(unique: Unique | str) -> list[Any]:
     return [_text("unique.key", unique.key), during]
 
 
-def to_ms(field: str, seconds: float) -> int:
+def to_ms(field: str, seconds: float, what: str = "a number of seconds") -> int:
     """Seconds to whole milliseconds, rounded. Raises InvalidRequest for what is not a finite number."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        raise InvalidRequest.of(field, seconds, "must be a number of seconds")
+        raise InvalidRequest.of(field, seconds, f"must be {what}")
     return round(seconds * 1000)
+
+
+def _milli(field: str, value: float, least: int, most: int, what: str = "a number of seconds") -> int:
+    """Thousandths, rounded, and within bounds. Raises InvalidRequest."""
+    milli = to_ms(field, value, what)
+    if not least <= milli <= most:
+        raise InvalidRequest.of(field, value, f"must be {what}, {least / 1000:g} to {most // 1000:,}")
+    return milli
 
 
 def absolute_ms(field: str, moment: Moment) -> int:
     """An aware datetime or epoch seconds to Unix milliseconds. Raises InvalidRequest."""
     if not isinstance(moment, datetime.datetime):
-        return to_ms(field, moment)
+        return to_ms(field, moment, "an aware datetime, or epoch seconds")
     if moment.tzinfo is None:
         raise InvalidRequest.of(field, moment, "must have a time zone, for example datetime.UTC")
     return round(moment.timestamp() * 1000)

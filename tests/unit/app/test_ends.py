@@ -61,5 +61,5 @@ def test_a_failure_shows_all_there_is() -> None:
 def test_a_failure_without_an_error() -> None:
     error = outcome_error(info("dead", attempt=1, reason="poison"))
     assert isinstance(error, TaskFailed)
-    assert str(error) == "task 0192 (mail.send) failed, 1 attempt: poison"
+    assert str(error) == "task 0192 (mail.send) failed, 1 attempt: its worker was lost again and again while it ran"
     assert error.remote is None

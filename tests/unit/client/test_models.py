@@ -107,6 +107,14 @@ def test_submit_items(item: object, outcome: str, state: str, error: type | None
     assert done.raw_id == (b"o" * 16 if outcome == "duplicate" else ID)
 
 
+def test_a_conflict_says_which_task_is_there() -> None:
+    error = Submitted.of([2, 4, b"o" * 16, to_wire(Conflict("this key is taken"))], ID).error
+    assert error is not None
+    there = models.to_text(b"o" * 16)
+    assert error.message == f"this key is taken: {there}, completed"
+    assert error.detail == {"id": there, "state": "completed"}
+
+
 def test_changes_jobs_and_events() -> None:
     assert models.Changed.of(ID, [5, None]) == models.Changed(TEXT, "cancelled")
     assert isinstance(models.Changed.of(ID, [None, to_wire(NotFound("no"))]).error, NotFound)

@@ -63,6 +63,27 @@ def test_each_field(fields: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"delay": -1}, "delay is -1: must be a number of seconds, 0 to 316,224,000"),
+        ({"timeout": 0}, "timeout is 0: must be a number of seconds, 0.001 to 316,224,000"),
+        ({"expires_in": 1e9}, "expires_in is 1000000000.0: must be a number of seconds, 0.001 to 316,224,000"),
+        ({"not_before": "tomorrow"}, "not_before is 'tomorrow': must be an aware datetime, or epoch seconds"),
+        ({"retry": 3}, "retry is 3: must be a Retry, for example Retry(max_attempts=3)"),
+        ({"retry": Retry(max_attempts=0)}, "retry.max_attempts is 0: must be 1 to 10,000"),
+        ({"retry": Retry(jitter=3)}, "retry.jitter is 3: must be a number, 0 to 1"),
+        ({"retry": Retry(factor=0.5)}, "retry.factor is 0.5: must be a number, 1 to 100"),
+        ({"unique": 5}, "unique is 5: must be a text, or a Unique"),
+    ],
+)
+def test_what_is_refused_is_told_in_the_names_and_units_that_were_written(fields: dict[str, Any], says: str) -> None:
+    """Not in those of the wire, which the broker would answer with."""
+    with pytest.raises(InvalidRequest) as caught:
+        encode(TaskSpec("echo", **fields), ID)
+    assert caught.value.message == says
+
+
+@pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"payload": "text"}, "payload"),
