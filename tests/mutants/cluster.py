@@ -139,7 +139,7 @@ MUTANTS = (
         "a new leader does not know the leases: none of them ends",
         (
             "broker/broker.py",
-            "            self.leases.granted([(id, fence, session)])\n            if grace_ms is not None:\n"
+            "            self.leases.granted(session, fence, [id])\n            if grace_ms is not None:\n"
             "                self.leases.cancelling(fence, grace_ms)\n",
             "            pass\n",
         ),
@@ -148,8 +148,8 @@ MUTANTS = (
         "a new leader ends the leases that it finds",
         (
             "broker/broker.py",
-            "            self.leases.granted([(id, fence, session)])\n",
-            "            self.leases.granted([(id, fence, session)])\n            self.leases._leases[fence] = self.leases._leases[fence]._replace(due_ms=0)\n",
+            "            self.leases.granted(session, fence, [id])\n",
+            "            self.leases.granted(session, fence, [id])\n            self.leases._leases[fence] = self.leases._leases[fence]._replace(due_ms=0)\n",
         ),
     ),
     _broker(

@@ -28,6 +28,7 @@ from tq.broker.events import Events
 from tq.errors import NotFound, StorageFailed, from_wire
 from tq.machine import checkpoint, queries, queue_set, queue_settings, submit
 from tq.machine.answers import Applied
+from tq.machine.event_runs import EventRuns
 from tq.machine.queue_settings import QueueRules, QueueSettings
 from tq.protocol import messages as m
 from tq.sim.checkers.history import Breach, check
@@ -331,7 +332,8 @@ def _effects_come_again(patch: pytest.MonkeyPatch) -> None:
         for entry in self._read_log(first, self.applied_index + 1):
             if entry.data:
                 time_ms = self.machine.time_ms
-                again = [(0, b"again".ljust(16), 0, 0, 0, None)]
+                again = EventRuns()
+                again.add(0, b"again".ljust(16), 0, 0, 0)
                 self._on_applied(entry, Applied(entry.index, time_ms, [], again, {}, [], [], [], [], []))
 
     patch.setattr(Applier, "_replay", loud)

@@ -13,10 +13,8 @@ from the store and gives each one full term.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import structlog
@@ -64,8 +62,6 @@ from tq.world import Clock, Disk, Random
 LEADERLESS_MS = HOLD_MS
 """So long without a leader, longer than most elections, a node keeps what it has relayed to the last one, and holds what
 needs the next one."""
-
-_KIND_AND_QUEUE: Final = itemgetter(0, 2)  # of an event
 
 
 @attrs.define
@@ -499,7 +495,7 @@ class Broker:
         for session, name, types, queues in queries.sessions(self.txn):
             self.leases.open(session, name, types, queues)
         for session, id, fence, grace_ms in queries.held(self.txn):
-            self.leases.granted([(id, fence, session)])
+            self.leases.granted(session, fence, [id])
             if grace_ms is not None:
                 self.leases.cancelling(fence, grace_ms)
         self.is_serving = True
@@ -526,7 +522,7 @@ class Broker:
     def _on_applied(self, entry: LogEntry, applied: Applied | None) -> None:
         if applied is None:
             self.proposer.applied(entry.term, entry.index, [])
-            self.waits.applied(entry.index, [])
+            self.waits.reached(entry.index)
             return
         self.log_time.seen(applied.time_ms)
         if self.applier.machine.settings is not self._settings_seen:
@@ -558,7 +554,8 @@ class Broker:
             record = queries.session_record(self.txn, session)
             if record is not None:
                 leases.open(session, *record)
-        leases.granted(applied.granted)
+        for run in applied.granted_runs:
+            leases.granted(*run)
         leases.released(applied.released)
         for session in applied.sessions_ended:
             leases.close(session)
@@ -567,7 +564,7 @@ class Broker:
 
     def _count(self, applied: Applied) -> None:
         totals = self.counters.events
-        for (kind, queue), count in Counter(map(_KIND_AND_QUEUE, applied.events)).items():
+        for (kind, queue), count :in applied.events.counts().items()::
             if kind in QUEUE_EVENTS:
                 continue  # of no task
             name = (self._queue_name(queue), EventKind(kind).name.lower())

@@ -14,6 +14,7 @@ import attrs
 from tq import limits
 from tq.broker.connection import Connection
 from tq.machine.answers import Applied
+from tq.machine.event_runs import EventRuns
 from tq.protocol.messages import Event
 
 SUBSCRIBER_OUT_BYTES_MAX = 4 * limits.MIB
@@ -28,7 +29,7 @@ class Batch:
 
     index: int
     time_ms: int
-    events: list[tuple[int, bytes, int, int, int, object]]
+    events: EventRuns
 
 
 @attrs.frozen(eq=False)

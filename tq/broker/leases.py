@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -87,9 +87,10 @@ class Leases:
     def close(self, session: bytes) -> None:
         self.sessions.pop(session, None)
 
-    def granted(self, leases: Iterable[tuple[bytes, int, bytes]]) -> None:
+    def granted(self, session: bytes, fence_first: int, ids: Sequence[bytes]) -> None:
+        """Leases of these tasks, under this fence and the next ones."""
         due_ms = self._look() + self.lease_ms
-        self._leases.update({fence: _new(Lease, (id, session, due_ms)) for id, fence, session in leases})
+        self._leases.update({fence: _new(Lease, (id, session, due_ms)) for fence, id in enumerate(ids, fence_first)})
 
     def released(self, leases: Iterable[tuple[bytes, int]]) -> None:
         fences = [fence for _id, fence in leases]

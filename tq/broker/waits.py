@@ -13,6 +13,7 @@ from tq import limits
 from tq.broker.deadlines import Deadline, Deadlines
 from tq.errors import Backpressure
 from tq.machine.answers import EventKind
+from tq.machine.event_runs import EventRuns
 
 ENDING = frozenset(
     {EventKind.COMPLETED, EventKind.CANCELLED, EventKind.EXPIRED, EventKind.DEAD, EventKind.PURGED}
@@ -46,13 +47,18 @@ class Waits:
         wait.deadline = self._deadlines.after(wait_ms, lambda: self._index_late(index, wait))
         return lambda: self._forget_index(index, wait)
 
-    def applied(self, index: int, events: list[tuple[int, bytes, int, int, int, object]]) -> None:
+    def applied(self, index: int, events: EventRuns) -> None:
         if self._by_task:
             by_task = self._by_task
-            for kind, id, *_rest in events:
-                if id in by_task and kind in ENDING:
-                    for wait in list(by_task[id]):
-                        self._end(id, wait, True)
+            for run in events.runs:
+                if run.kind in ENDING:
+                    for id in run.ids:
+                        for wait in list(by_task.get(id, ())):
+                            self._end(id, wait, True)
+        self.reached(index)
+
+    def reached(self, index: int) -> None:
+        """All up to there is applied here."""
         if self._by_index:
             for reached in sorted(at for at in self._by_index if at <= index):
                 for wait in list(self._by_index.get(reached, ())):
@@ -64,7 +70,7 @@ class Waits:
         for id in list(self._by_task):
             for wait in list(self._by_task.get(id, ())):
                 self._end(id, wait, True)
-        self.applied(index, [])
+        self.reached(index)
 
     def clear(self) -> None:
         """The node stops: all waits are over."""

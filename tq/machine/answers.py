@@ -24,9 +24,12 @@ QueueSettings
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
+
+from tq.machine.event_runs import EventRuns
 
 
 class SubmitOutcome(enum.IntEnum):
@@ -80,12 +83,12 @@ class Applied:
     """What ``apply`` returns.
 
     answers: one per command, or a TqError for a command that is refused as a whole.
-    events: ``(EventKind, id, queue number, type number, fence, extra)`` in order; the n-th is event (index, n).
+    events: ``(EventKind, id, queue number, type number, fence, extra)`` each, in order; the n-th is event (index, n).
         ``extra`` depends on the kind: the end's reason, the wait in ms, the attempt's error ..., or None.
         Those of a queue (QUEUE_EVENTS) have NO_TASK, NO_TYPE and fence 0.
     ready: ``{(queue number, type number): tasks that can be claimed now and could not before}``, for the leader's parked
         claims: they entered pending, or their queue was resumed.
-    granted: ``[(id, fence, session)]`` leases begun. released: ``[(id, fence)]`` leases over, for whatever reason.
+    granted_runs: ``[(session, first fence, ids)]`` leases begun, a fence each. released: ``[(id, fence)]`` leases over, for whatever reason.
     cancels: ``[(id, fence, session, grace_ms)]`` running tasks to be told.
     sessions_opened, sessions_ended: session ids.
     """
@@ -93,10 +96,15 @@ class Applied:
     index: int
     time_ms: int
     answers: list[object]
-    events: list[tuple[int, bytes, int, int, int, object]]
+    events: EventRuns
     ready: dict[tuple[int, int], int]
-    granted: list[tuple[bytes, int, bytes]]
+    granted_runs: list[tuple[bytes, int, Sequence[bytes]]]
     released: list[tuple[bytes, int]]
     cancels: list[tuple[bytes, int, bytes, int]]
     sessions_opened: list[bytes]
     sessions_ended: list[bytes]
+
+    @property
+    def granted(self) -> list[tuple[bytes, int, bytes]]:
+        """``(id, fence, session)`` of each lease begun."""
+        return [(id, fence, session) for session, first, ids in self.granted_runs for fence, id in enumerate(ids, first)]

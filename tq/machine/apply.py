@@ -151,7 +151,7 @@ class Machine:
             answers,
             entry.events,
             self._rules.claimable(entry.entered),
-            entry.granted,
+            entry.granted_runs,
             entry.released,
             entry.cancels,
             entry.sessions_opened,

@@ -139,12 +139,15 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
     lease_ms = entry.settings.lease_ms
     unpack, pack, u64 = PARTS.unpack_from, PARTS.pack, keys.pack_u64
     started_at, not_ended = u64(entry.time_ms), u64(0)
-    events, granted = entry.events, entry.granted
+    begin_events = entry.events.begin
     puts: list[tuple[bytes, bytes]] = []
     held: list[tuple[bytes, bytes]] = []
     grants: list[Grant] = []
     lines_left: list[bytes] = []
     known: dict[bytes, _Kind | None] = {}  # by the first part of the header; None: not plain
+    here: _Kind | None = None  # whose run of events goes on
+    started: list[bytes] = []
+    fences: list[int] = []
     for n, id in enumerate(ids):
         raw = headers[id]
         first, attempt, crashes, counts, _, _, _, size = unpack(raw)
@@ -153,7 +156,7 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
         kind = known[first]
         if kind is None:
             grants.append(_grant_general(entry, session, id, raw, specs[id], fence))
-            granted.append((id, fence, session_id))
+            here = None
             fence += 1
             continue
         attempt += 1
@@ -163,9 +166,13 @@ def _grant(entry: Entry, session: Session, seq: int, lines: list[Pair]) -> list[
         puts.append((id, front + raw[FRONT_BYTES:HEADER_BYTES] + tail))
         held.append((session_id + id, u64(fence)))
         grants.append([specs[id], attempt, crashes, fence, lease_ms, None, None])
-        granted.append((id, fence, session_id))
-        events.append((_STARTED, id, kind.queue, kind.type, fence, None))
+        if kind is not here:
+            here = kind
+            started, fences = begin_events(_STARTED, kind.queue, kind.type)
+        started.append(id)
+        fences.append(fence)
         fence += 1
+    entry.granted_runs.append((session_id, fence_first, ids))
     txn.delete_many(Table.READY, lines_left)
     txn.put_many(Table.TASKS, puts)
     txn.put_many(Table.HELD, held)

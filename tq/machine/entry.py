@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tq import limits
 from tq.machine.counts import Counts
+from tq.machine.event_runs import EventRuns
 from tq.machine.names import Names
 from tq.machine.queue_settings import QueueRules
 from tq.machine.ready import Ready
@@ -21,7 +24,7 @@ class Entry:
     """
 
     __slots__ = (
-        "cancels", "counts", "entered", "events", "granted", "grants", "index", "ordinal", "queues", "read_bytes", "ready", "released",
+        "cancels", "counts", "entered", "events", "granted_runs", "grants", "index", "ordinal", "queues", "read_bytes", "ready", "released",
         "rules", "sessions", "sessions_ended", "sessions_opened", "settings", "time_ms", "txn", "types",
     )  # fmt: skip
 
@@ -51,9 +54,9 @@ class Entry:
         self.ordinal = 0
         self.grants = 0
         self.read_bytes = 0
-        self.events: list[tuple[int, bytes, int, int, int, object]] = []
+        self.events = EventRuns()
         self.entered: dict[tuple[int, int], int] = {}
-        self.granted: list[tuple[bytes, int, bytes]] = []
+        self.granted_runs: list[tuple[bytes, int, Sequence[bytes]]] = []
         self.released: list[tuple[bytes, int]] = []
         self.cancels: list[tuple[bytes, int, bytes, int]] = []
         self.sessions_opened: list[bytes] = []

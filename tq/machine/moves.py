@@ -51,7 +51,7 @@ def save(entry: Entry, task: Task) -> None:
 
 
 def emit(entry: Entry, kind: EventKind, task: Task, extra: object = None) -> None:
-    entry.events.append((int(kind), task.id, task.queue, task.type, task.fence, extra))
+    entry.events.add(int(kind), task.id, task.queue, task.type, task.fence, extra)
 
 
 # ---- the moves. Each saves the task -----------------------------------------------------------------
@@ -121,7 +121,7 @@ def to_end(entry: Entry, task: Task, event: Event, state: State, reason: Reason 
     elif state is not State.DEAD:
         entry.counts.add(keys.COUNT_FINISHED, 1)
     save(entry, task)
-    entry.events.append((_END_EVENTS[state], task.id, task.queue, task.type, task.fence, t.REASON_TEXTS[reason]))
+    entry.events.add(_END_EVENTS[state], task.id, task.queue, task.type, task.fence, t.REASON_TEXTS[reason])
 
 
 def start_clocks(entry: Entry, task: Task, expires_in_ms: int | None, deadline_ms: int | None) -> None:

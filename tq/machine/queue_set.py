@@ -66,4 +66,4 @@ def _wake(entry: Entry, number: int) -> None:
 
 
 def _emit(entry: Entry, kind: EventKind, number: int, extra: object) -> None:
-    entry.events.append((int(kind), NO_TASK, number, NO_TYPE, 0, extra))
+    entry.events.add(int(kind), NO_TASK, number, NO_TYPE, 0, extra)

@@ -46,7 +46,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
     unpack, pack, pack_ended = PARTS.unpack_from, PARTS.pack, keys.pack_ended
     dumps_bytes = cbor.dumps_bytes
     time_ms = entry.time_ms
-    events, released = entry.events, entry.released
+    begin_events, released = entry.events.begin, entry.released
     puts: list[tuple[bytes, bytes]] = []
     results: list[tuple[bytes, bytes]] = []
     ended: list[tuple[bytes, bytes]] = []
@@ -56,9 +56,13 @@ def report(entry: Entry, command: Report) -> list[Item]:
     ended_at = keys.pack_u64(time_ms)
     sessions: dict[bytes, int] = {}
     answers: list[Item] = []
+    here: _Kind | None = None  # whose run of events goes on
+    completed: list[bytes] = []
+    fences: list[int] = []
     for place, (id, fence, outcome, body) in enumerate(items):
         raw = headers.get(id)
         if raw is None or outcome != _COMPLETE:
+            here = None
             answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
         first, attempt, crashes, counts, current, started, _, size = unpack(raw)
@@ -66,6 +70,7 @@ def report(entry: Entry, command: Report) -> list[Item]:
             known[first] = _kind(first, kept)
         kind = known[first]
         if kind is None or current != fence:
+            here = None
             answers.append(_one(entry, session, id, fence, outcome, body, draw, place))
             continue
         front = pack(kind.completed, attempt, crashes, counts, fence, started, ended_at, size)
@@ -79,7 +84,11 @@ def report(entry: Entry, command: Report) -> list[Item]:
         results.append((id, head + dumps_bytes(result)))
         ended.append((pack_ended(_COMPLETED, time_ms, id), b""))
         held.append(holder + id)
-        events.append((_COMPLETED_EVENT, id, kind.queue, kind.type, fence, None))
+        if kind is not here:
+            here = kind
+            completed, fences = begin_events(_COMPLETED_EVENT, kind.queue, kind.type)
+        completed.append(id)
+        fences.append(fence)
         released.append((id, fence))
         sessions[holder] = sessions.get(holder, 0) + 1
         answers.append(_APPLIED)

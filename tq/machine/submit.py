@@ -11,6 +11,7 @@ queue, room for names. So what is a duplicate is told so by a full queue, too.
 from __future__ import annotations
 
 import struct
+from itertools import groupby
 from typing import Any, Final
 
 from tq import cbor, limits
@@ -109,22 +110,26 @@ def _length(entry: Entry, counted: tuple[bytes, ...]) -> int:
 
 
 def _create_plain(entry: Entry, ids: list[bytes], kinds: list[Kind], raws: list[bytes]) -> None:
+    """Tasks of one kind mostly stand side by side: what they have in common is made once."""
     templates: dict[Kind, list[Any]] = {}
     headers: list[bytes] = []
     lines: list[bytes] = []
-    events = entry.events
     index, ordinal = entry.index, entry.ordinal
     join, place = _JOIN.pack, _PLACE.pack
-    for id, kind, raw in zip(ids, kinds, raws, strict=True):
+    start = 0
+    for kind, alike in groupby(kinds):
+        n = len(list(alike))
         template = templates.get(kind)
         if template is None:
             template = templates[kind] = _template(entry, *kind, ordinal)
         front, back, line, queue, type_, _, _ = template
-        headers.append(join(front, len(raw), back, ordinal))
-        lines.append(line + place(index, ordinal))
-        events.append((_CREATED, id, queue, type_, 0, None))
-        template[6] += 1
-        ordinal += 1
+        template[6] += n
+        stop, ordinals = start + n, range(ordinal, ordinal + n)
+        headers += [join(front, len(raw), back, at) for raw, at in zip(raws[start:stop], ordinals, strict=True)]
+        lines += [line + place(index, at) for at in ordinals]
+        entry.events.add_many(_CREATED, ids[start:stop], queue, type_)
+        start = stop
+        ordinal += n
     entry.ordinal = ordinal
     txn = entry.txn
     txn.put_many(Table.TASKS, zip(ids, headers, strict=True))

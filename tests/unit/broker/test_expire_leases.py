@@ -43,7 +43,7 @@ def rig() -> Rig:
 
 def test_it_proposes_what_ran_out_and_no_more(rig):
     rig.leases.open(A, "a", [], [])
-    rig.leases.granted([(b"1" * 16, 1, A)])
+    rig.leases.granted(A, 1, [b"1" * 16])
     rig.service.run_once()
     assert rig.proposed == []
     rig.advance_ms(1_000)
@@ -57,7 +57,7 @@ def test_it_proposes_what_ran_out_and_no_more(rig):
 
 
 def test_slices_are_bounded(rig):
-    rig.leases.granted([(b"1" * 16, fence, A) for fence in range(SLICE + 10)])
+    rig.leases.granted(A, 0, [b"1" * 16] * (SLICE + 10))
     rig.advance_ms(1_000)
     rig.service.run_once()
     rig.service.run_once()
@@ -66,7 +66,7 @@ def test_slices_are_bounded(rig):
 
 
 def test_overload_is_borne_and_tried_again(rig):
-    rig.leases.granted([(b"1" * 16, 1, A)])
+    rig.leases.granted(A, 1, [b"1" * 16])
     rig.advance_ms(1_000)
     rig.refuse = True
     rig.service.run_once()

@@ -37,7 +37,7 @@ def rig() -> Rig:
 
 
 def test_a_lease_runs_out_after_its_time(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.advance_ms(LEASE_MS - 1)
     assert rig.due() == []
     rig.advance_ms(1)
@@ -45,7 +45,8 @@ def test_a_lease_runs_out_after_its_time(rig):
 
 
 def test_a_heartbeat_renews_what_it_names(rig):
-    rig.leases.granted([(T1, 11, A), (T2, 12, A)])
+    rig.leases.granted(A, 11, [T1])
+    rig.leases.granted(A, 12, [T2])
     rig.advance_ms(2_000)
     assert rig.leases.heartbeat(A, [[T1, 11]]) == ([], [])
     rig.advance_ms(1_000)
@@ -57,7 +58,7 @@ def test_a_heartbeat_renews_what_it_names(rig):
 
 
 def test_claims_and_results_renew_no_lease(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.advance_ms(2_000)
     assert rig.leases.touch(A)
     rig.advance_ms(1_000)
@@ -65,7 +66,8 @@ def test_claims_and_results_renew_no_lease(rig):
 
 
 def test_a_heartbeat_is_told_what_it_no_longer_holds(rig):
-    rig.leases.granted([(T1, 11, A), (T2, 12, B)])
+    rig.leases.granted(A, 11, [T1])
+    rig.leases.granted(B, 12, [T2])
     rig.leases.released([(T1, 11)])
     cancel, lost = rig.leases.heartbeat(A, [[T1, 11], [T2, 12], [T3, 99], [T1, 12]])
     assert cancel == []
@@ -73,12 +75,12 @@ def test_a_heartbeat_is_told_what_it_no_longer_holds(rig):
 
 
 def test_a_fence_belongs_to_its_task(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     assert rig.leases.heartbeat(A, [[T2, 11]])[1] == [[T2, 11]]
 
 
 def test_the_lease_of_another_is_not_renewed(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.advance_ms(2_900)
     rig.leases.heartbeat(B, [[T1, 11]])
     rig.advance_ms(100)
@@ -86,7 +88,8 @@ def test_the_lease_of_another_is_not_renewed(rig):
 
 
 def test_a_cancel_is_repeated_until_the_lease_is_over(rig):
-    rig.leases.granted([(T1, 11, A), (T2, 12, A)])
+    rig.leases.granted(A, 11, [T1])
+    rig.leases.granted(A, 12, [T2])
     rig.leases.cancelling(12, 500)
     assert rig.leases.heartbeat(A, [[T1, 11], [T2, 12]])[0] == [[T2, 12, 500]]
     assert rig.leases.heartbeat(A, [])[0] == [[T2, 12, 500]], "it may not have heard it"
@@ -96,7 +99,7 @@ def test_a_cancel_is_repeated_until_the_lease_is_over(rig):
 
 
 def test_an_end_that_was_proposed_is_named_again_only_after_a_while(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.advance_ms(LEASE_MS)
     assert rig.due() == [11]
     rig.advance_ms(PROPOSE_AGAIN_MS - 50)
@@ -109,7 +112,7 @@ def test_an_end_that_was_proposed_is_named_again_only_after_a_while(rig):
 
 
 def test_due_leases_come_in_slices(rig):
-    rig.leases.granted([(T1, fence, A) for fence in range(10)])
+    rig.leases.granted(A, 0, [T1] * 10)
     rig.advance_ms(LEASE_MS)
     assert [fence for _, fence in rig.leases.leases_due(4)] == [0, 1, 2, 3]
     assert [fence for _, fence in rig.leases.leases_due(4)] == [4, 5, 6, 7]
@@ -147,7 +150,7 @@ def test_opened_again_it_lives_on(rig):
 
 
 def test_a_stopped_broker_does_not_find_all_leases_expired(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.advance_ms(500)
     rig.clock.advance_ms(3_600_000)
     assert rig.due() == []
@@ -160,7 +163,7 @@ def test_a_stopped_broker_does_not_find_all_leases_expired(rig):
 
 def test_what_a_handler_said_goes_with_its_lease(rig):
     rig.leases.open(b"s" * 16, "w", ["t"], ["q"])
-    rig.leases.granted([(b"t" * 16, 7, b"s" * 16)])
+    rig.leases.granted(b"s" * 16, 7, [b"t" * 16])
     rig.leases.progress(b"s" * 16, [[b"t" * 16, 7, 1, 2, "note"], [b"u" * 16, 8, 1, 2, None]])
     said = rig.leases.progress_of(7)
     assert said == {"done": 1, "total": 2, "note": "note", "at_ms": rig.clock.wall_ms()}
@@ -170,7 +173,7 @@ def test_what_a_handler_said_goes_with_its_lease(rig):
 
 
 def test_a_new_leader_begins_with_nothing(rig):
-    rig.leases.granted([(T1, 11, A)])
+    rig.leases.granted(A, 11, [T1])
     rig.leases.clear()
     rig.advance_ms(10_000)
     assert rig.due() == []
@@ -188,7 +191,7 @@ def test_against_a_plain_table(seed):
     for step in range(300):
         match random.below(4):
             case 0:
-                rig.leases.granted([(T1, step, A)])
+                rig.leases.granted(A, step, [T1])
                 table[step] = now_ms + LEASE_MS
             case 1 if table:
                 fence = sorted(table)[random.below(len(table))]

@@ -7,6 +7,7 @@ from tq.broker.deadlines import Deadlines
 from tq.broker.waits import Waits
 from tq.errors import Backpressure, BrokerUnavailable, InvalidRequest, NotFound
 from tq.machine.answers import EventKind
+from tq.machine.event_runs import EventRuns
 from tq.protocol import messages as m
 from tq.sim.clock import VirtualClock
 
@@ -26,7 +27,9 @@ class Rig:
         return lambda happened: self.called.append((name, happened))
 
     def event(self, index: int, kind: EventKind, id: bytes) -> None:
-        self.waits.applied(index, [(kind, id, 0, 0, 0, None)])
+        events = EventRuns()
+        events.add(kind, id, 0, 0, 0)
+        self.waits.applied(index, events)
 
 
 @pytest.fixture
@@ -75,9 +78,9 @@ def test_an_index_is_reached(rig):
     rig.waits.for_index(7, 1_000, rig.call("seven"))
     rig.waits.for_index(5, 1_000, rig.call("five"))
     rig.waits.for_index(9, 1_000, rig.call("nine"))
-    rig.waits.applied(4, [])
+    rig.waits.reached(4)
     assert rig.called == []
-    rig.waits.applied(8, [])
+    rig.waits.reached(8)
     assert rig.called == [("five", True), ("seven", True)]
     assert len(rig.waits) == 1
 

@@ -114,7 +114,7 @@ def test_events_tell_who_did_what() -> None:
         command(d, by="ben", paused=False),
     ).events
     queue = d.machine.number_of_queue("mail")
-    assert told == [
+    assert list(told) == [
         (EventKind.QUEUE_PAUSED, NO_TASK, queue, NO_TYPE, 0, ["ana", "deploy"]),
         (EventKind.QUEUE_SET, NO_TASK, queue, NO_TYPE, 0, ["ana", {"max_length": 5}]),
         (EventKind.QUEUE_RESUMED, NO_TASK, queue, NO_TYPE, 0, ["ben"]),

@@ -57,7 +57,7 @@ def test_a_refused_atomic_batch_leaves_nothing() -> None:
     assert innocent[:3] == [SubmitOutcome.NOT_DONE, None, None]
     assert innocent[3][0] == "NOT_DONE"
     assert guilty[:3] == [SubmitOutcome.CONFLICT, 2, id_of(1)]
-    assert applied.events == []
+    assert not applied.events
     assert d.digest() == before
     assert d.machine.number_of_queue("new-queue") is None
 

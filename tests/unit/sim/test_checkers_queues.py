@@ -9,6 +9,7 @@ import pytest
 
 from tq.limits import FENCE_ORDINALS
 from tq.machine.answers import NO_TASK, NO_TYPE, Applied, EventKind
+from tq.machine.event_runs import EventRuns
 from tq.sim.checkers.breach import Breach
 from tq.sim.checkers.history import check
 from tq.sim.checkers.queues import QueuePromises
@@ -45,7 +46,10 @@ class Log:
         self.again(self.index, *events)
 
     def again(self, index: int, *events: Event) -> None:
-        self.promises.look(Applied(index, 0, [], list(events), {}, [], [], [], [], []), NAMES.__getitem__)
+        happened = EventRuns()
+        for kind, id, queue, type_, fence, extra in events:
+            happened.add(kind, id, queue, type_, fence, extra)
+        self.promises.look(Applied(index, 0, [], happened, {}, [], [], [], [], []), NAMES.__getitem__)
 
 
 def created(*ids: bytes, queue: int = 0) -> list[Event]:
