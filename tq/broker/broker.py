@@ -564,7 +564,7 @@ class Broker:
 
     def _count(self, applied: Applied) -> None:
         totals = self.counters.events
-        for (kind, queue), count :in applied.events.counts().items()::
+        for (kind, queue), count in applied.events.counts().items():
             if kind in QUEUE_EVENTS:
                 continue  # of no task
             name = (self._queue_name(queue), EventKind(kind).name.lower())
