@@ -197,9 +197,13 @@ _ID = re.compile(r"\b([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-
 """As brokers write it into their messages; here it is printed as everywhere else."""
 
 
+def dashed(text: str) -> str:
+    return _ID.sub(r"\1-\2-\3-\4-\5", text)
+
+
 def explain(error: errors.TqError) -> str:
     """The message, and what to do next where we know it."""
-    text = _ID.sub(r"\1-\2-\3-\4-\5", error.message)
+    text = dashed(error.message)
     if isinstance(error, errors.BatchRefused):
         text += "".join(f"\n  {item.id} {item.outcome}" for item in error.items[:10])
     if isinstance(error, errors.BrokerUnavailable) and not error.detail.get("sent"):

@@ -26,6 +26,7 @@ from tq.cli.base import (
     Verbose,
     Yes,
     connect,
+    dashed,
     say,
     told,
 )
@@ -91,7 +92,7 @@ class _Done:
     def add(self, change: Any) -> None:
         if change.error is not None:
             self.failed += 1
-            say(f"tq: {change.id}: {change.error.message}")
+            say(f"tq: {change.id}: {dashed(change.error.message)}")
         elif change.state == "cancelled":
             self.cancelled += 1
         elif change.state == "cancelling":

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from tq.cli import show
-from tq.cli.base import FAILED, Format, World, say
+from tq.cli.base import FAILED, Format, World, dashed, say
 
 
 def changes(world: World, output: Format, changed: Iterable[Any]) -> None:
@@ -23,6 +23,6 @@ def told(world: World, output: Format, rows: list[dict[str, Any]]) -> None:
     if done or not world.is_terminal():
         show.rows(world, output, done, ("id", "state"))
     for row in failed:
-        say(f"tq: {row['id']}: {row['error']['message']}")
+        say(f"tq: {row['id']}: {dashed(row['error']['message'])}")
     if failed:
         raise typer.Exit(FAILED)

@@ -16,11 +16,14 @@ OTHER = "0192f3c4-8b1e-7c3a-9d51-2f6e8a4b7c91"
 
 def test_a_refused_change_exits_with_1() -> None:
     client = FakeClient(
-        retry_many=[Changed(ID, "pending"), Changed(OTHER, "completed", InvalidState("it is completed"))]
+        retry_many=[
+            Changed(ID, "pending"),
+            Changed(OTHER, "completed", InvalidState(f"{OTHER.replace('-', '')} is completed")),
+        ]
     )
     result = run(client, "retry", ID, OTHER)
     assert result.exit_code == 1
-    assert f"{OTHER}: it is completed" in result.stderr
+    assert f"{OTHER}: {OTHER} is completed" in result.stderr
     assert result.stdout.splitlines() == ["id\tstate", f"{ID}\tpending"]
 
 
