@@ -107,4 +107,6 @@ class Applied:
     @property
     def granted(self) -> list[tuple[bytes, int, bytes]]:
         """``(id, fence, session)`` of each lease begun."""
-        return [(id, fence, session) for session, first, ids in self.granted_runs for fence, id in enumerate(ids, first)]
+        return [
+            (id, fence, session) for session, first, ids in self.granted_runs for fence, id in enumerate(ids, first)
+        ]
