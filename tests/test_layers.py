@@ -250,6 +250,8 @@ CORE = [
     "tq/raft/transport/frames.py", "tq/raft/transport/outbox.py", "tq/raft/transport/link.py",
     "tq/broker/relay.py", "tq/broker/gather.py",
     "tq/broker/applier.py", "tq/broker/proposer.py", "tq/broker/dispatch.py", "tq/broker/claims.py", "tq/broker/leases.py",
+    "tq/broker/writes.py", "tq/broker/worker_requests.py", "tq/broker/holders.py", "tq/broker/reads.py", "tq/broker/operator_requests.py",
+    "tq/broker/subscriptions.py", "tq/broker/replies.py", "tq/broker/bounds.py",
     "tq/broker/waits.py", "tq/broker/events.py", "tq/broker/deadlines.py", "tq/broker/log_time.py", "tq/broker/services.py",
     "tq/broker/expire_leases.py", "tq/broker/advance_timers.py", "tq/broker/bulk_jobs.py", "tq/broker/disk_watch.py",
     "tq/client/core.py", "tq/client/steps.py", "tq/client/asking.py", "tq/client/submits.py", "tq/client/verbs.py",

@@ -109,7 +109,7 @@ MUTANTS = (
         "a follower answers linearizable reads by itself",
         ("broker/dispatch.py", '    return getattr(message, "linearizable", False)\n', "    return False\n"),
         (
-            "broker/dispatch.py",
+            "broker/reads.py",
             "        if linearizable:\n            self._confirm(",
             "        if False:\n            self._confirm(",
         ),
@@ -117,9 +117,9 @@ MUTANTS = (
     _broker(
         "min_index is not waited for",
         (
-            "broker/dispatch.py",
-            "        if min_index <= self._facts.applied_index:\n            connection.send(answer())\n",
-            "        if True:\n            connection.send(answer())\n",
+            "broker/reads.py",
+            "        if min_index <= self._facts.applied_index:\n            go_on()\n",
+            "        if True:\n            go_on()\n",
         ),
     ),
     _broker(

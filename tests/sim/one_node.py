@@ -189,7 +189,7 @@ class Peer:
         self._rid = 0
         self.pushes: list[m.Message] = []
         socket: Any = _Socket(world, self._receive)
-        self._connection = Connection(socket, "peer", broker.dirty, broker.dispatch.release_undelivered)
+        self._connection = Connection(socket, "peer", broker.dirty, broker.release_undelivered)
         broker.connections.add(self._connection)
         self.ask(lambda rid: m.Hello(rid, 1, 1, "simulated"), lambda reply: None)
 

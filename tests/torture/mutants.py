@@ -40,15 +40,10 @@ MUTANTS = (
         "a submission is answered before it is in the log",
         (
             (
-                "tq/broker/dispatch.py",
-                "        rid = message.rid\n        self._write(\n            connection,\n            rid,\n"
-                "            commands.Submit(specs, message.atomic),\n",
-                "        rid = message.rid\n        self._need_leader()\n"
-                "        connection.send(m.SubmitReply(rid, self._facts.applied_index, [0] * len(specs)))\n"
-                "        command = commands.Submit(specs, message.atomic)\n"
-                "        self._facts.propose(command, len(specs), size, lambda answer, index: None)\n"
-                "        return\n        self._write(\n            connection,\n            rid,\n"
-                "            commands.Submit(specs, message.atomic),\n",
+                "tq/broker/writes.py",
+                "        self._propose(commands.Submit(specs, message.atomic), len(specs), size, replying(connection, rid, reply))\n",
+                "        self._propose(commands.Submit(specs, message.atomic), len(specs), size, lambda answer, index: None)\n"
+                "        connection.send(reply([0] * len(specs), 1))\n",
             ),
         ),
     ),
@@ -292,9 +287,9 @@ MUTANTS = (
         "a read answers what it answered some hundred reads ago",
         (
             (
-                "tq/broker/dispatch.py",
-                "    def _get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n",
-                "    def _get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n"
+                "tq/broker/reads.py",
+                "    def get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n",
+                "    def get(self, connection: Connection, message: m.GetTask) -> None:\n        facts = self._facts\n"
                 "        old = self.__dict__.setdefault('old', {})\n"
                 "        if len(old) > 300:\n            old.clear()\n"
                 "        if message.id in old:\n"
@@ -333,9 +328,9 @@ MUTANTS = (
         "a node answers reads before it has applied what the client has seen",
         (
             (
-                "tq/broker/dispatch.py",
-                "        if min_index <= self._facts.applied_index:\n            connection.send(answer())\n            return\n",
-                "        if True:\n            connection.send(answer())\n            return\n",
+                "tq/broker/reads.py",
+                "        if min_index <= self._facts.applied_index:\n            go_on()\n            return\n",
+                "        if True:\n            go_on()\n            return\n",
             ),
         ),
         nodes=3,

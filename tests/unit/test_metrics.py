@@ -49,7 +49,7 @@ class Rig:
 
     def do(self, command: c.Command) -> Any:
         answers: list[Any] = []
-        self.broker.propose(command, 1, 100, lambda answer, _index: answers.append(answer))
+        self.broker.proposer.propose(command, 1, 100, lambda answer, _index: answers.append(answer))
         self.run()
         assert len(answers) == 1
         assert not isinstance(answers[0], Exception), answers[0]
@@ -164,7 +164,7 @@ def test_log_and_checkpoints(rig: Rig) -> None:
     done: list[object] = []
     for n in (1, 2, 3):
         spec = encode(Spec(id=id_of(n), type="echo", payload=b""))
-        rig.broker.propose(c.Submit([spec], False), 1, 100, lambda answer, _index: done.append(answer))
+        rig.broker.proposer.propose(c.Submit([spec], False), 1, 100, lambda answer, _index: done.append(answer))
     rig.run()
     assert len(done) == 3
     assert rig.value("tq_log_entries_total") == entries + 1

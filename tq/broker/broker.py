@@ -28,12 +28,13 @@ from tq.broker.clock_watch import ClockState, ClockWatch
 from tq.broker.connection import Connection
 from tq.broker.deadlines import Deadlines
 from tq.broker.disk_watch import DiskWatch
-from tq.broker.dispatch import Dispatch, Heartbeats, session_lost
+from tq.broker.dispatch import Dispatch
 from tq.broker.events import Events
 from tq.broker.expire_leases import ExpireLeases
 from tq.broker.gather import Gather
 from tq.broker.hand_over import HandOver
 from tq.broker.histogram import Histogram
+from tq.broker.holders import Holders
 from tq.broker.holding import HOLD_MS, Holding
 from tq.broker.leases import Leases
 from tq.broker.log_time import LogTime
@@ -46,6 +47,7 @@ from tq.broker.services import PERIOD_MS, REST_MS, Service
 from tq.broker.snapshots import Snapshots
 from tq.broker.status import Status
 from tq.broker.waits import Waits
+from tq.broker.worker_requests import Heartbeats, session_lost
 from tq.config import Config
 from tq.errors import NotLeader
 from tq.machine import commands, queries
@@ -172,10 +174,13 @@ class Broker:
             lambda: self.applier.applied_index,
             self.release_undelivered,
         )
+        self.holders = Holders(self.claims, self.leases, self.proposer.propose, lambda: self.is_serving)
         self.dispatch = Dispatch(
             self,
+            self.proposer.propose,
             self.claims,
             self.leases,
+            self.holders,
             self.waits,
             self.events,
             Heartbeats(config.leases.lease_ms, config.leases.heartbeat_ms, config.leases.session_ms),
@@ -331,7 +336,7 @@ class Broker:
 
     def release_undelivered(self, session: bytes, grants: list[Any]) -> None:
         """A connection closed before its grants had left, or their claim was given up."""
-        self.dispatch.release_undelivered(session, grants)
+        self.holders.release_undelivered(session, grants)
 
     def flush(self) -> None:
         """Hand all queued replies to the kernel."""
@@ -399,11 +404,6 @@ class Broker:
     @property
     def disk_is_low(self) -> bool:
         return self.disk_watch.is_low or self.disk_watch.are_followers_low(self._others, self._reachable)
-
-    def propose(
-        self, command: commands.Command, operations: int, size: int, done: Callable[[object, int], None]
-    ) -> None:
-        self.proposer.propose(command, operations, size, done)
 
     def forward(self, connection: Connection, message: m.Message) -> None:
         leader = self.node.leader_id
@@ -535,7 +535,7 @@ class Broker:
         self._count(applied)
         if self.is_serving:
             if applied.cancels:
-                self.dispatch.push_cancels(applied.cancels)
+                self.holders.push_cancels(applied.cancels)
             if applied.ready:
                 self.claims.became_ready(applied.ready)
             self.claims.feed_rest()
@@ -560,7 +560,7 @@ class Broker:
         for session in applied.sessions_ended:
             leases.close(session)
             self.claims.session_ended(session, session_lost())
-            self.dispatch.session_ended(session)
+            self.holders.session_ended(session)
 
     def _count(self, applied: Applied) -> None:
         totals = self.counters.events
@@ -584,7 +584,7 @@ class Broker:
             socket,  # type: ignore[arg-type]  # it writes and closes; nobody reads it
             peer,
             self.dirty,
-            self.dispatch.release_undelivered,
+            self.release_undelivered,
         )
         connection.is_relayed = True
         connection.protocol.skip_hello()

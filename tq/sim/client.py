@@ -88,7 +88,7 @@ class SimClient:
             self.socket,  # type: ignore[arg-type]
             "client",
             broker.dirty,
-            broker.dispatch.release_undelivered,
+            broker.release_undelivered,
         )
         broker.connections.add(self.connection)
 

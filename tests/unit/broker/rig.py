@@ -19,7 +19,7 @@ import attrs
 from tq import config, limits
 from tq.broker import services
 from tq.broker.broker import Broker
-from tq.errors import from_wire
+from tq.errors import TqError, from_wire
 from tq.machine.commands import Outcome
 from tq.protocol import messages as m
 from tq.raft.driver import Passes
@@ -36,6 +36,7 @@ from tq.store.memory import MemoryStore
 LEASES = config.LeasesSection(lease_ms=3_000, heartbeat_ms=1_000, session_ms=4_000)
 CONFIG = config.Config(leases=LEASES)
 CLUSTER_ID = b"cluster of tests"
+SESSION = b"s" * 16
 PASSES_MAX = 20_000
 
 
@@ -64,6 +65,13 @@ class Peer(SimClient):
         if isinstance(reply, m.ErrorReply):
             raise from_wire(reply.error)
         return reply
+
+    def error(self, rid: int) -> TqError:
+        """The error that a request is answered with."""
+        self.world.settle()
+        reply = self.answers[rid]
+        assert isinstance(reply, m.ErrorReply), reply
+        return from_wire(reply.error)
 
     def has(self, rid: int) -> bool:
         self.world.settle()
@@ -246,6 +254,13 @@ class World:
 
 
 # ---- words -----------------------------------------------------------------------------------------
+
+
+def with_task(world: World) -> Peer:
+    """A client that has submitted task 1."""
+    peer = world.connect()
+    peer.submit(task(1))
+    return peer
 
 
 def task_id(number: int) -> bytes:

@@ -6,8 +6,6 @@ import pytest
 
 from tq import limits
 from tq.broker import events as events_module
-from tq.broker.events import CONNECTION_SUBSCRIPTIONS_MAX
-from tq.errors import Backpressure
 from tq.machine.answers import EventKind
 from tq.protocol import messages as m
 
@@ -73,16 +71,6 @@ def test_every_event_comes_once_to_each_subscriber(world):
     assert rows(peer, rid) == rows(other, other_rid) == rows(other, second) != []
 
 
-def test_unsubscribe(world):
-    peer = world.connect()
-    rid, _ = subscribe(peer)
-    peer.call(m.Unsubscribe, rid)
-    life(world)
-    assert rows(peer, rid) == []
-    assert len(world.broker.events) == 0
-    peer.call(m.Unsubscribe, 12_345)
-
-
 def test_a_subscription_dies_with_its_connection(world):
     peer = world.connect()
     subscribe(peer)
@@ -120,27 +108,6 @@ def test_who_comes_from_a_node_that_was_ahead_hears_nothing_twice(world):
     everything = rows(peer, rid)
     assert everything[-1][:2] > ahead
     assert rows(again, again_rid) == [row for row in everything if row[:2] > ahead] != everything[len(seen) :]
-
-
-def test_the_reply_comes_before_the_replay(world):
-    peer = world.connect()
-    life(world, 1)
-    order = []
-    peer.reads = False
-    rid = peer.ask(m.Subscribe, None, [0, 0])
-    world.settle()
-    original = peer.protocol.next_event
-
-    def next_event():
-        event = original()
-        order.append(type(event).__name__)
-        return event
-
-    peer.protocol.next_event = next_event  # type: ignore[method-assign]
-    peer.reads = True
-    peer.take()
-    assert order[:2] == ["SubscribeReply", "Event"]
-    assert rows(peer, rid)
 
 
 def test_memory_is_bounded_and_says_so(world, monkeypatch):
@@ -203,15 +170,6 @@ def test_a_slow_reader_is_cut_off_and_told(world, monkeypatch):
         frames = [push for push in slow.pushes if push.subscription == again]
         assert not any(frame.last for frame in frames[:-1]), "told more than once"
     assert got == rows(fast, fast_rid)
-
-
-def test_subscriptions_of_a_connection_are_bounded(world):
-    peer = world.connect()
-    for _ in range(CONNECTION_SUBSCRIPTIONS_MAX):
-        subscribe(peer)
-    with pytest.raises(Backpressure):
-        subscribe(peer)
-    assert subscribe(world.connect())[1]
 
 
 def test_large_errors_do_not_outgrow_a_frame(world):

@@ -43,7 +43,7 @@ class Two:
                 socket,  # type: ignore[arg-type]
                 peer,
                 broker.dirty,
-                broker.dispatch.release_undelivered,
+                broker.release_undelivered,
             )
             connection.protocol.skip_hello()
             broker.connections.add(connection)

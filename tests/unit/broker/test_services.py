@@ -4,7 +4,6 @@ import typing
 
 from tq.broker import services
 from tq.broker.advance_timers import AdvanceTimers
-from tq.broker.broker import Broker
 from tq.broker.bulk_jobs import BulkJobs
 from tq.broker.expire_leases import ExpireLeases
 from tq.errors import BrokerUnavailable
@@ -81,7 +80,7 @@ def test_what_a_service_proposed_is_not_lost_with_leadership():
     world = World(late=True)
     answers: list[object] = []
 
-    world.broker.propose(Advance(0, 1, 0), 1, 1, lambda answer, index: answers.append(answer))
+    world.broker.proposer.propose(Advance(0, 1, 0), 1, 1, lambda answer, index: answers.append(answer))
     world.settle()
     world.broker.on_role(False)
     assert isinstance(answers[0], BrokerUnavailable)
@@ -90,5 +89,5 @@ def test_what_a_service_proposed_is_not_lost_with_leadership():
 
 
 def test_the_protocols_are_met():
-    propose: services.Propose = Broker.propose.__get__(World().broker)
+    propose: services.Propose = World().broker.proposer.propose
     assert callable(propose)

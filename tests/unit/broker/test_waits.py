@@ -5,7 +5,7 @@ import pytest
 from tq import limits
 from tq.broker.deadlines import Deadlines
 from tq.broker.waits import Waits
-from tq.errors import Backpressure, BrokerUnavailable, InvalidRequest, NotFound
+from tq.errors import Backpressure, InvalidRequest
 from tq.machine.answers import EventKind
 from tq.machine.event_runs import EventRuns
 from tq.protocol import messages as m
@@ -171,34 +171,6 @@ def test_at_its_time_it_is_answered_with_the_state(world):
     assert (reply.ended, reply.task["state"]) == (False, "pending")
 
 
-def test_what_has_ended_is_answered_at_once(world):
-    peer = world.connect()
-    peer.submit(task(1))
-    peer.call(m.CancelTask, [task_id(1)], 0)
-    assert peer.call(m.WaitTask, task_id(1), 30_000).ended
-    assert peer.call(m.WaitTask, task_id(1), 0, 4).task["state"] == "cancelled"
-
-
-def test_an_unknown_task_is_not_waited_for(world):
-    peer = world.connect()
-    with pytest.raises(NotFound):
-        peer.call(m.WaitTask, task_id(1), 30_000)
-
-
-def test_a_task_purged_while_somebody_waits(world):
-    """It ends and goes in one entry: the wait is answered, with an error."""
-    peer = world.connect()
-    other = world.connect()
-    peer.submit(task(1))
-    rid = peer.ask(m.WaitTask, task_id(1), 30_000)
-    world.settle()
-    other.ask(m.CancelTask, [task_id(1)], 0)
-    other.ask(m.PurgeTasks, b"o" * 16, [task_id(1)])
-    world.settle()
-    assert rid in peer.answers
-    assert isinstance(peer.answers[rid], m.WaitReply | m.ErrorReply)
-
-
 def test_waits_die_with_their_connection(world):
     peer = world.connect()
     other = world.connect()
@@ -212,32 +184,6 @@ def test_waits_die_with_their_connection(world):
     world.settle()
     assert len(world.broker.waits) == 0
     other.call(m.CancelTask, [task_id(1)], 0)
-
-
-def test_a_read_waits_for_its_index(world):
-    peer = world.connect()
-    index = peer.submit(task(1)).index
-    rids = [
-        peer.ask(m.GetTask, task_id(1), 7, index + 1),
-        peer.ask(m.ListTasks, {}, 10, None, index + 1),
-        peer.ask(m.ExplainTask, task_id(1), index + 1),
-        peer.ask(m.Queues, index + 1),
-        peer.ask(m.WaitTask, task_id(1), 0, 2, index + 1),
-    ]
-    world.settle()
-    assert not any(rid in peer.answers for rid in rids)
-    peer.submit(task(2))
-    for rid in rids:
-        assert peer.answer(rid).index >= index + 1
-
-
-def test_an_index_that_does_not_come_is_an_error_in_time(world):
-    peer = world.connect()
-    rids = [peer.ask(m.GetTask, task_id(1), 7, 1_000_000), peer.ask(m.WaitTask, task_id(1), 0, 2, 1_000_000)]
-    world.advance_ms(limits.CLAIM_WAIT_MS_MAX + 100)
-    for rid in rids:
-        with pytest.raises(BrokerUnavailable):
-            peer.answer(rid)
 
 
 def test_bounds(world, monkeypatch):
