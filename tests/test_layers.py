@@ -162,6 +162,7 @@ DOORS: dict[str, list[str]] = {
     "sys.stdout": ["tq/worker/child.py", "tq/worker/reload.py", "tq/cli/*"],
     "builtins.print": ["tq/broker/run.py", *BENCH],
     "importlib.import_module": ["tq/__init__.py", "tq/worker/handlers.py", "tq/testing/__init__.py"],
+    "importlib.__file__": ["tq/worker/loading.py"],  # to know its frames in a traceback
     "importlib.metadata": ["tq/version.py", *BENCH],
     "platform": ["tq/worker/run.py", *BENCH],
     "psutil": ["tq/worker/usage.py", *BENCH],
@@ -307,6 +308,7 @@ USERS_CODE = [
     "tq/worker/asyncio_loop.py",
     "tq/worker/coroutines.py",  # the comparison of what handlers have set
     "tq/worker/reload.py",
+    "tq/worker/loading.py",
 ]
 """Where everything may be caught, because it may be raised: round handlers and all else that is users' code."""
 

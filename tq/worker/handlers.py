@@ -162,6 +162,9 @@ def load(target: str) -> Loaded:
         ConfigError: no such module or name, or it holds no handlers. What the module itself raises passes through.
     """
     name, _, attribute = target.partition(":")
+    if name.endswith(".py") or "/" in name or name.startswith("."):
+        meant = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise ConfigError(f"{name!r} is no name of a module: write it as in an import, {meant!r}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -180,7 +183,16 @@ def load(target: str) -> Loaded:
                 raise ConfigError(f"{name}.{candidate} has no handlers")
             app = found if hasattr(found, "brokers") else None
             return Loaded(handlers, getattr(found, "worker_middleware", ()), getattr(found, "resources", {}), app)
-    raise ConfigError(f"module {name!r} has no {' or '.join(wanted)} that is a tq.App or a tq.worker.handlers.Handlers")
+    others = [other for other, value in vars(module).items() if _may_have_handlers(value)]
+    hint = f"; did you mean {' or '.join(f'{name}:{other}' for other in others)}?" if others else ""
+    raise ConfigError(
+        f"module {name!r} has no {' or '.join(wanted)} that is a tq.App or a tq.worker.handlers.Handlers{hint}"
+    )
+
+
+def _may_have_handlers(value: object) -> bool:
+    """Without asking the value itself: it may be anything."""
+    return isinstance(value, Handlers) or isinstance(getattr(type(value), "handlers", None), (Handlers, property))
 
 
 def adding(resources: dict[str, Callable[..., Any]], name: str) -> Callable[[F], F]:

@@ -18,6 +18,7 @@ from tq.version import VERSION
 from tq.worker import reload
 from tq.worker.core import Settings
 from tq.worker.handlers import Loaded, load
+from tq.worker.loading import load_told
 from tq.worker.recycling import Recycling
 from tq.worker.worker import ANEW, Worker
 from tq.world import RealClock, RealRandom
@@ -79,7 +80,7 @@ def queues_of(app: object | None) -> list[str]:
 
 def live(options: Options, since_ms: int | None = None) -> int:
     """One life of a worker. The exit code, or ANEW. since_ms: the Unix time now, to begin anew when its code changes."""
-    loaded = load(options.module)
+    loaded = load(options.module) if options.is_reloading else load_told(options.module)
     random = RealRandom()
     known = queues_of(loaded.app)
     settings = Settings(

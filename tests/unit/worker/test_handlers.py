@@ -92,6 +92,11 @@ def test_a_module_of_the_present_directory_is_found(folder: Path, name: str, tar
         ("app = 3", "wrong_kind", "has no app or HANDLERS"),
         (TABLE.format(name="HANDLERS"), "no_such_name:other", "has no other"),
         ("from tq.worker.handlers import Handlers\napp = Handlers()", "no_handlers", "no_handlers.app has no handlers"),
+        (TABLE.format(name="mine"), "other_name", "did you mean other_name:mine\\?"),
+        ("import tq\nshop = tq.App()", "other_app", "did you mean other_app:shop\\?"),
+        (None, "shop/tasks.py", "'shop/tasks.py' is no name of a module: write it as in an import, 'shop.tasks'"),
+        (None, "./tasks.py:app", "write it as in an import, 'tasks'"),
+        (None, ".tasks", "write it as in an import, 'tasks'"),
     ],
 )
 def test_a_target_without_handlers_says_what_is_missing(
