@@ -248,7 +248,7 @@ def test_what_is_told_loudly_is_what_the_core_says() -> None:
     """A note that was renamed in the core would be told as a whisper."""
     import inspect
 
-    from tq.worker import core, jobs
+    from tq.worker import core, doubts, jobs
 
-    source = inspect.getsource(core) + inspect.getsource(jobs)
+    source = "".join(map(inspect.getsource, (core, doubts, jobs)))
     assert [event for event in LOUD | QUIET if f'"{event}"' not in source] == []
