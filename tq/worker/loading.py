@@ -10,7 +10,7 @@ from typing import Final
 from tq.errors import ConfigError, TqError
 from tq.worker import handlers
 
-LOADERS: Final = (__file__, handlers.__file__, importlib.__file__, "<frozen importlib")
+LOADERS: Final = (__file__.rpartition("loading")[0], importlib.__file__, "<frozen importlib")
 """Beginnings of the files whose frames stand before those of the module."""
 
 

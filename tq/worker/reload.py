@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 import structlog
 
 from tq.errors import ConfigError, ResourceFailed, TqError
+from tq.worker.loading import behind_loaders
 from tq.world import RealClock
 
 POLL_S: Final = 0.5
@@ -160,7 +161,11 @@ def until_it_begins(run: Callable[[], int], since_ms: int, wait: Callable[[float
         paths = files_of_users() | files_of_failure(error)
         folders = {os.getcwd(), *(os.path.dirname(path) for path in paths)}
         watch = Watch(since_ms, lambda: paths | _all_python_files(folders), sorted(folders))
-        log.error("cannot begin; waiting for a change of the code", exc_info=error)
+        if isinstance(error, ConfigError):
+            log.error("cannot begin; waiting for a change of the code", why=error.message)
+        else:
+            error.__traceback__ = behind_loaders(error.__traceback__)
+            log.error("cannot begin; waiting for a change of the code", exc_info=error)
         path = watch.look()
         while path is None:
             wait(POLL_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 import types
 from pathlib import Path
 
@@ -149,6 +150,8 @@ def test_code_that_cannot_be_loaded_is_told_and_the_next_change_waited_for(
     assert len(waits) == 3
     assert [entry["event"] for entry in logs] == ["cannot begin; waiting for a change of the code", "begins anew"]
     assert isinstance(logs[0]["exc_info"], SyntaxError)
+    files = [frame.filename for frame in traceback.extract_tb(logs[0]["exc_info"].__traceback__)]
+    assert not any(file.endswith("tq/worker/reload.py") for file in files), "our own frames are left out"
 
 
 def test_what_is_no_matter_of_the_code_is_raised() -> None:
@@ -172,4 +175,6 @@ def test_what_a_change_may_mend_is_waited_for(
     def run() -> int:
         raise error
 
-    assert until_it_begins(run, NOW_MS, lambda _seconds: write(tmp_path / "a.py", "", 1), ANEW) == ANEW
+    with structlog.testing.capture_logs() as logs:
+        assert until_it_begins(run, NOW_MS, lambda _seconds: write(tmp_path / "a.py", "", 1), ANEW) == ANEW
+    assert (logs[0].get("why") == str(error)) == isinstance(error, ConfigError)
