@@ -94,6 +94,14 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._left_thread)
         return future
 
+    async def shutdown_default_executor(self, *timeout: float | None) -> None:
+        """At the end of the loop: its threads are waited for by a thread."""
+        self._in_threads += 1
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self._in_threads -= 1
+
     def _left_thread(self, _future: asyncio.Future[Any]) -> None:
         self._in_threads -= 1
 

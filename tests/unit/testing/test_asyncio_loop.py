@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.testing.handlers import Book, handlers
 from tq import Context
-from tq.testing import cluster, memory_broker
+from tq.testing import baton, cluster, memory_broker
 from tq.worker.handlers import Handlers
 
 
@@ -65,6 +65,21 @@ def test_real_work_is_waited_for() -> None:
         submitted = broker.client.submit("work")
         threading.Timer(0.05, gate.set).start()
         assert broker.client.wait(submitted.id, 100).result == b"done"
+
+
+def test_the_threads_of_a_loop_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few turns it has: what ends them is real work, too."""
+    monkeypatch.setattr(baton, "ENDINGS_MAX", 2)
+    found = Handlers()
+
+    @found.handler("works", executor="asyncio")
+    async def works(payload: bytes, ctx: Context) -> None:
+        await asyncio.to_thread(threading.get_ident)
+
+    with memory_broker() as broker:
+        broker.worker(found)
+        broker.client.wait(broker.client.submit("works").id, 5)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("tq-testing", "asyncio"))]
 
 
 def test_a_real_socket_is_waited_for() -> None:
