@@ -16,12 +16,15 @@ from tq.bench.measure import Spread, spread
 
 SYNC_BYTES = 4_096
 LOOK_SECONDS_MIN = 0.1
+STEPS = 100_000
+STEPS_ROUNDS = 5
 LIBRARIES = ("tq", "trio", "cbor2", "lmdb", "pysyncobj")
 
 
 @attrs.frozen
 class Facts:
-    """sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second.
+    """python_step_ns: one step of a fixed loop: what this interpreter makes of this processor just now.
+    sync: times of a small write and fdatasync. busy_before: percent of all cores, by others, over a second.
     is_realtime: as under ``chrt``, which keeps other work from disturbing.
     """
 
@@ -30,6 +33,7 @@ class Facts:
     processor: str
     kernel: str
     python: str
+    python_step_ns: float
     libraries: dict[str, str]
     sync: Spread
     busy_before: float
@@ -41,7 +45,7 @@ class Facts:
             f"{self.cores} cores ({self.processor}), {self.memory_gb:.1f} GB, Linux {self.kernel}",
             f"busy with other work before: {self.busy_before:.0f} % of the cores"
             + (" · run at real-time priority" if self.is_realtime else ""),
-            f"Python {self.python} · {versions}",
+            f"Python {self.python}, {self.python_step_ns:.0f} ns a step · {versions}",
             f"write and fdatasync of 4 KiB: p50 {self.sync.p50_ms:.2f} ms, p99 {self.sync.p99_ms:.2f} ms",
         ]
 
@@ -54,11 +58,24 @@ def gather(folder: Path, syncs: int = 200, busy_seconds: float = 1.0) -> Facts:
         processor=_processor(),
         kernel=platform.release(),
         python=platform.python_version(),
+        python_step_ns=_step_ns(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
         sync=spread(_sync_seconds(folder / "sync-probe", syncs)),
         busy_before=psutil.cpu_percent(interval=busy_seconds),
         is_realtime=os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
     )
+
+
+def _step_ns() -> float:
+    """The best of some rounds. How an interpreter was built makes a third of its speed, a shared host more."""
+    times = []
+    for _ in range(STEPS_ROUNDS):
+        kept: dict[int, tuple[int, str]] = {}
+        begun = time.perf_counter()
+        for number in range(STEPS):
+            kept[number & 7] = (number, str(number))
+        times.append(time.perf_counter() - begun)
+    return min(times) / STEPS * 1e9
 
 
 def _processor() -> str:

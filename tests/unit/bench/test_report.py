@@ -25,6 +25,8 @@ def test_facts_are_of_this_machine(here: facts.Facts) -> None:
     assert here.cores == len(os.sched_getaffinity(0))
     assert here.sync.count == 3
     assert here.libraries["pysyncobj"] == "0.3.17"
+    assert 1 < here.python_step_ns < 1e6
+    assert "ns a step" in here.lines()[2]
 
 
 def test_text_names_figure_budget_and_verdict(here: facts.Facts) -> None:
