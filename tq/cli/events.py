@@ -8,6 +8,7 @@ import typer
 
 from tq.cli import filters, show, times
 from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, World, connect, say, told, world
+from tq.cli.watch import QUIET_S, steadily
 
 KIND_COLOURS = {
     "completed": "green", "dead": "red", "failed": "red", "crashed": "red", "timed_out": "red", "started": "cyan",
@@ -66,7 +67,7 @@ def events(
     with connect(context, brokers, timeout, verbose) as client, _subscribed(client, id, position) as happened:
         filters.say_doubt(client, queue)
         is_complete = True
-        for event in happened:
+        for event in steadily(happened, lambda: client.list(limit=1)):
             if is_complete and not happened.complete:
                 is_complete = False
                 say(
@@ -86,7 +87,7 @@ def events(
 
 
 def _subscribed(client: Any, id: str | None, after: tuple[int, int] | None) -> Any:
-    return client.events(None if id is None else filters.full_id(client, id), after=after)
+    return client.events(None if id is None else filters.full_id(client, id), after=after, timeout=QUIET_S)
 
 
 def _print(here: World, output: Format, event: Any) -> None:

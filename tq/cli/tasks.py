@@ -23,7 +23,7 @@ from tq.cli.base import (
     told,
     world,
 )
-from tq.cli.watch import look
+from tq.cli.watch import QUIET_S, look, steadily
 from tq.errors import BrokerUnavailable, NotLeader
 
 LIST_COLUMNS = ("id", "type", "queue", "priority", "state", "attempt", "crashes", "created_at", "ended_at", "reason")
@@ -92,12 +92,12 @@ def _get(client: Any, id: str) -> Any:
 
 def _watch(here: World, client: Any, id: str, output: Format) -> None:
     """The task as it is, then its events, until it ends."""
-    with client.events(id) as happened:
+    with client.events(id, timeout=QUIET_S) as happened:
         info = client.get(id)  # behind the subscription, so that no change falls between
         _watched(here, output, info)
         if info.ended:
             return
-        for event in happened:
+        for event in steadily(happened, lambda: client.get(id, parts=0)):
             if event.index <= info.index:
                 continue
             info = client.get(id, min_index=event.index)

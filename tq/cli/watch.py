@@ -7,7 +7,7 @@ for again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import typer
@@ -17,6 +17,8 @@ from tq.cli.base import Format, World, say
 from tq.errors import BrokerUnavailable, NotLeader
 
 T = TypeVar("T")
+QUIET_S = 5.0
+"""After so long without an event it is asked whether there is a broker at all."""
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 LINES_RESERVED = 4
 """Of the terminal: what is said above and below a table."""
@@ -75,3 +77,27 @@ def _again(
         if not is_first:
             typer.echo()
         draw(found, None)
+
+
+def steadily(happened: Any, ask: Callable[[], object]) -> Iterator[Any]:
+    """Events, for as long as it takes. They come again by themselves when a broker was lost; here that is said.
+
+    happened: events of the client, which end after ``QUIET_S`` without one and may be iterated again. ask: a small request.
+    """
+    is_lost = False
+    while True:
+        for event in happened:
+            is_lost = False
+            yield event
+        if happened.closed:
+            return
+        try:
+            ask()
+        except (BrokerUnavailable, NotLeader) as error:
+            if not is_lost:
+                say(f"tq: {error.message}; waiting for a broker")
+            is_lost = True
+        else:
+            if is_lost:
+                say("tq: a broker answers again")
+            is_lost = False

@@ -163,6 +163,11 @@ class EventsBase:
         """False once events may be missing (the broker keeps a bounded number for those who return)."""
         return self._subscription.complete
 
+    @property
+    def closed(self) -> bool:
+        """No more will come; an iteration that ended by its time-out may be begun again."""
+        return self._is_closed
+
     def _sink(self, rows: list[list[Any]] | TqError) -> None:
         """Called by the core."""
         if isinstance(rows, TqError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import typer.testing
@@ -101,7 +101,20 @@ class FakeClient:
 
 
 class FakeEvents(list[TaskEvent]):
+    """turns: how often they end before that is for good; they are had in the first."""
+
     complete = True
+    turns = 1
+
+    @property
+    def closed(self) -> bool:
+        return self.turns == 0
+
+    def __iter__(self) -> Iterator[TaskEvent]:
+        self.turns -= 1
+        events = self[:]
+        self.clear()
+        return iter(events)
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,9 @@ import pytest
 
 from tests.unit.cli.fake import ID, FakeClient, FakeEvents, run
 from tq.cli import events
-from tq.client.models import EVENT_KINDS, TaskEvent
+from tq.cli.watch import QUIET_S
+from tq.client.models import EVENT_KINDS, Page, TaskEvent
+from tq.errors import BrokerUnavailable
 
 
 def event(index: int, kind: str = "started", **fields: Any) -> TaskEvent:
@@ -25,7 +27,7 @@ def test_lines_of_json() -> None:
     result = run(client, "events", "--after", "8.3", "--limit", "2", "-o", "json")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(row["kind"], row["fence"]) for row in rows] == [("started", "7"), ("completed", "7")]
-    assert client.asked[0] == ("events", (None,), {"after": (8, 3)})
+    assert client.asked[0] == ("events", (None,), {"after": (8, 3), "timeout": QUIET_S})
 
 
 def test_lines_of_a_pipe_and_of_one_task() -> None:
@@ -78,6 +80,28 @@ def test_missing_events_are_said() -> None:
 
     result = run(FakeClient(events=Gap(SOME)), "events")
     assert result.stderr == "events are missing before 9.0: the broker keeps a bounded number of them\n"
+
+
+def test_that_no_broker_answers_is_said_once_and_that_one_does_again() -> None:
+    answers: list[Any] = [
+        Page([], None),
+        BrokerUnavailable("no broker"),
+        BrokerUnavailable("no broker"),
+        Page([], None),
+    ]
+
+    def list_(**_fields: Any) -> Page:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        assert isinstance(found, Page)
+        return found
+
+    happened = FakeEvents(SOME)
+    happened.turns = 5
+    result = run(FakeClient(events=happened, list=list_), "events")
+    assert len(result.stdout.splitlines()) == len(SOME)
+    assert result.stderr == "tq: no broker; waiting for a broker\ntq: a broker answers again\n"
 
 
 @pytest.mark.parametrize("args", [["--kind", "nonsense"], ["--after", "x"], ["--after", "1"], ["--limit", "0"]])
