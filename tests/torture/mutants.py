@@ -86,7 +86,7 @@ MUTANTS = (
         "fence-unchecked",
         "an outcome under an older fence ends the task",
         (
-            ("tq/machine/report.py", "if state != _RUNNING or current != fence or", "if state != _RUNNING or"),
+            ("tq/machine/report.py", "if kind is None or current != fence:", "if kind is None:"),
             (
                 "tq/machine/report.py",
                 "if task.state is State.RUNNING and task.fence == fence:",
@@ -121,9 +121,8 @@ MUTANTS = (
         (
             (
                 "tq/machine/claim.py",
-                "        delete(Table.READY, lines[n][0])\n        front = pack(\n            version, _RUNNING,",
-                "        if n % 50:\n            delete(Table.READY, lines[n][0])\n"
-                "        front = pack(\n            version, _RUNNING,",
+                "        lines_left.append(lines[n][0])\n",
+                "        if n % 50:\n            lines_left.append(lines[n][0])\n",
             ),
             (
                 "tq/machine/claim.py",
@@ -200,8 +199,8 @@ MUTANTS = (
         (
             (
                 "tq/machine/report.py",
-                "results.append((id, dumps(body)))",
-                "results.append((id, results[0][1] if results else dumps(body)))",
+                "results.append((id, head + dumps_bytes(result)))",
+                "results.append((id, results[0][1] if results else head + dumps_bytes(result)))",
             ),
         ),
     ),
