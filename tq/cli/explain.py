@@ -6,8 +6,9 @@ from typing import Any
 
 import typer
 
-from tq.cli import filters, show, times
+from tq.cli import filters, known, show, times
 from tq.cli.base import Brokers, Format, Output, Timeout, Verbose, World, connect, told, world, wrapped
+from tq.errors import BrokerUnavailable, NotLeader
 
 
 def add(app: typer.Typer) -> None:
@@ -30,8 +31,8 @@ def explain(
     here = world(context)
     with connect(context, brokers, timeout, verbose) as client:
         found = client.explain(filters.full_id(client, id))
-    facts = show.plain(found.facts)
-    nexts = what_next(facts)
+        facts = show.plain(found.facts)
+        nexts = [*near(client, facts), *what_next(facts)]
     if output is not Format.TABLE:
         show.document({"why": found.why, "next": nexts, "facts": facts}, output)
         return
@@ -48,6 +49,17 @@ def explain(
         show.tell(here, f"next: {text}", 6)
     if verbose:
         show.record(here, output, {name: value for name, value in facts.items() if name != "history"})
+
+
+def near(client: Any, facts: dict[str, Any]) -> list[str]:
+    """Of a task that no worker takes: what they would take. Mostly it is a slip in a name."""
+    if facts.get("state") != "pending" or facts.get("has_worker") is not False or facts.get("paused"):
+        return []
+    try:
+        text = known.near_work(client, facts["type"], facts["queue"])
+    except (BrokerUnavailable, NotLeader):  # the leader alone knows workers, and has gone meanwhile
+        return []
+    return [text] if text else []
 
 
 def _at(here: World, epoch: float) -> str:

@@ -65,6 +65,19 @@ def doubt(client: Any, queue: str) -> str:
     return f"queue {queue!r} has no tasks, no settings and no worker{hint}"
 
 
+def near_work(client: Any, type: str, queue: str) -> str:
+    """What connected workers do that is near to a task which none of them takes; empty if nothing is."""
+    found = list(client.workers())
+    from_queues = sorted({name for worker in found if type in worker.types for name in worker.queues})
+    if from_queues:
+        return f"workers that run {type} take it from queue {', '.join(from_queues)}"
+    their_types = sorted({name for worker in found for name in worker.types})
+    near = [name for name in their_types if name.endswith(f".{type}")] or difflib.get_close_matches(
+        type, their_types, 1
+    )
+    return f"workers run {' and '.join(near)}: did you mean that?" if near else ""
+
+
 def check_name(option: str, text: str) -> None:
     """Of a queue or a type that may be new. Raises BadParameter, naming the option."""
     if not 1 <= len(text) <= limits.NAME_CHARS_MAX:

@@ -25,6 +25,7 @@ from tq.cli.base import (
     told,
     world,
 )
+from tq.cli.explain import near
 from tq.errors import WaitTimeout
 
 PATIENCE_S = 3.0
@@ -175,7 +176,9 @@ def _wait(client: Any, id: str, wait_s: float | None) -> Any:
     try:
         return client.wait(id, PATIENCE_S)
     except WaitTimeout:
-        say(client.explain(id).why)
+        found = client.explain(id)
+        for text in (found.why, *near(client, found.facts)):
+            say(text)
     if wait_s is None:
         return client.wait(id, None)
     try:

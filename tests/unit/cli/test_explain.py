@@ -10,6 +10,7 @@ import pytest
 from tests.unit.cli.fake import FACTS, ID, NOW, FakeClient, run
 from tq.cli.explain import what_next
 from tq.client.models import STATES, Attempt, Explanation
+from tq.errors import NotLeader
 
 FAILED = Attempt(
     "failed", 1, 2048, NOW - 50, NOW - 40, "w1", ("ValueError", "bad\nnews", "Traceback (most recent call last)")
@@ -54,6 +55,17 @@ def test_every_state_has_a_next_step(state: str) -> None:
 def test_what_to_do_next(facts: dict[str, Any], step: str) -> None:
     found = lines_of(explained("so it is", **facts))
     assert any(line.startswith("next: ") and step in line for line in found), found
+
+
+def test_what_workers_take_instead_is_said_where_none_takes_the_task() -> None:
+    """The played worker runs echo from queue default."""
+    found = lines_of(explained("so it is", has_worker=False, queue="defualt"))
+    assert "next: workers that run echo take it from queue default" in found
+    gone = FakeClient(explain=explained("so it is", has_worker=False), workers=NotLeader("no leader"))
+    assert run(gone, "explain", ID).exit_code == 0
+    client = FakeClient(explain=explained("so it is", has_worker=True))
+    run(client, "explain", ID)
+    assert [name for name, _args, _fields in client.asked] == ["explain"]
 
 
 def test_a_task_that_waits_for_its_backoff() -> None:

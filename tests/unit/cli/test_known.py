@@ -131,3 +131,17 @@ def test_a_filter_that_finds_nothing_says_that_nobody_has_the_queue(args: list[s
     text = "queue 'emial' has no tasks, no settings and no worker; did you mean 'email'?\n"
     assert run(FakeClient(**nothing), *args, "--queue", "emial").stderr.endswith(text)
     assert text not in run(FakeClient(**nothing), *args, "--queue", "email").stderr
+
+
+@pytest.mark.parametrize(
+    ("type", "queue", "said"),
+    [
+        ("count", "default", "workers run tasks.count: did you mean that?"),  # the module is left out
+        ("tasks.cuont", "default", "workers run tasks.count: did you mean that?"),
+        ("tasks.count", "defualt", "workers that run tasks.count take it from queue default, mail"),
+        ("quite.another", "default", ""),
+    ],
+)
+def test_of_a_task_that_no_worker_takes_it_is_said_what_they_take(type: str, queue: str, said: str) -> None:
+    workers = [worker("w1", ("tasks.count", "tasks.fetch"), ("mail",)), worker("w2", ("tasks.count",), ("default",))]
+    assert known.near_work(FakeClient(workers=workers), type, queue) == said

@@ -87,6 +87,15 @@ def test_who_waits_for_long_is_told_why() -> None:
     assert client.asked[-1] == ("wait", (ID, 6.0), {})
 
 
+def test_who_waits_for_a_slip_in_a_name_is_told_the_near_one() -> None:
+    facts = {**FACTS, "type": "ecoh", "has_worker": False}
+    client = FakeClient(wait=WaitTimeout("not yet"), explain=Explanation("pending: no worker is connected", facts))
+    result = run(client, "submit", "-t", "ecoh", "--wait-timeout", "9")
+    assert result.stderr.splitlines()[:2] == [
+        "pending: no worker is connected", "workers run echo: did you mean that?",
+    ]  # fmt: skip
+
+
 def test_ctrl_c_names_the_task_that_goes_on() -> None:
     result = run(FakeClient(wait=KeyboardInterrupt()), "submit", "-t", "echo", "--wait")
     assert (result.exit_code, result.stdout) == (130, "")
