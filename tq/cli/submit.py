@@ -130,7 +130,16 @@ def submit(
     data = _payload(payload)
     headers = dict(_header(text) for text in header or [])
     with connect(context, brokers, timeout, verbose) as client:
-        done = client.submit(type, data, queue=queue, tags=tag or [], headers=headers, **fields)
+        try:
+            done = client.submit(type, data, queue=queue, tags=tag or [], headers=headers, **fields)
+        except KeyboardInterrupt:
+            key = (
+                "the same command is safe"
+                if id or idempotency_key
+                else "with --id or --idempotency-key a repeat is safe"
+            )
+            say(f"no broker has answered yet, so it may be submitted or not; {key}")
+            raise typer.Exit(INTERRUPTED) from None
         if done.outcome != "created":
             say(f"{done.outcome}: the task is {done.id}, {done.state}")
         if wait or wait_s is not None:

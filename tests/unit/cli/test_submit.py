@@ -96,6 +96,16 @@ def test_who_waits_for_a_slip_in_a_name_is_told_the_near_one() -> None:
     ]  # fmt: skip
 
 
+def test_ctrl_c_before_an_answer_says_whether_a_repeat_is_safe() -> None:
+    for args, says in (
+        ([], "with --id or --idempotency-key a repeat is safe"),
+        (["--id", ID], "the same command is safe"),
+    ):
+        result = run(FakeClient(submit=KeyboardInterrupt()), "submit", "-t", "echo", *args)
+        assert (result.exit_code, result.stdout) == (130, "")
+        assert f"it may be submitted or not; {says}" in result.stderr
+
+
 def test_ctrl_c_names_the_task_that_goes_on() -> None:
     result = run(FakeClient(wait=KeyboardInterrupt()), "submit", "-t", "echo", "--wait")
     assert (result.exit_code, result.stdout) == (130, "")
