@@ -20,6 +20,8 @@ from pathlib import Path
 
 import attrs
 
+from tests.mutants.plant import plant
+
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
 
@@ -337,22 +339,9 @@ MUTANTS = (
 )
 
 
-class TextGone(Exception):
-    """The source has changed under a mutant."""
-
-
 def copy_of_source(folder: Path) -> None:
     for part in ("tq", "tests/torture"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def break_it(folder: Path, mutant: Mutant) -> None:
-    for file, text, instead in mutant.edits:
-        path = folder / file
-        source = path.read_text()
-        if source.count(text) != 1:
-            raise TextGone(f"{mutant.name}: {file} has {source.count(text)} times {text!r}")
-        path.write_text(source.replace(text, instead))
 
 
 def run(folder: Path, seconds: float, nodes: int) -> tuple[int, str]:
@@ -390,7 +379,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="tq-mutant-") as name:
             folder = Path(name)
             copy_of_source(folder)
-            break_it(folder, mutant)
+            plant(folder, mutant.name, mutant.edits)
             code, output = run(folder, options.seconds, mutant.nodes)
             is_right = (code == 0) == (not mutant.edits)
             missed += not is_right
