@@ -91,20 +91,16 @@ def loads_shaped(data: bytes) -> Any:
         raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
 
 
-def loads_each(datas: Sequence[bytes]) -> list[Any]:
-    """``loads_shaped`` of each: in half the time, and nothing at all if one of them is wrong."""
-    file = io.BytesIO(b"".join(datas))
-    decode, tell = _decoder(file).decode, file.tell
-    values = []
-    end = 0
+def loads_joined(datas: Sequence[bytes]) -> list[Any]:
+    """What ``loads_shaped`` makes of each, in a third of the time, if each is one value. That is for the caller to see: here
+    they are read as one array, and one that is too long takes from its neighbour."""
+    file = io.BytesIO(head_of_array(len(datas)) + b"".join(datas))
     try:
-        for data in datas:
-            values.append(decode())
-            end += len(data)
-            if tell() != end:  # it took from its neighbour, or left something over
-                raise ValueError("CBOR does not end with its value")
+        values: list[Any] = _decoder(file).decode()
     except cbor2.CBORError as error:
         raise ValueError(f"not the CBOR we speak: {error.__cause__ or error}") from error
+    if file.read(1):
+        raise ValueError("CBOR goes on behind its value")
     return values
 
 

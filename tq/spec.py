@@ -36,7 +36,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from tq import limits
-from tq.cbor import dumps, loads_each, loads_shaped
+from tq.cbor import dumps, loads_joined, loads_shaped
 from tq.errors import InvalidRequest, PayloadTooLarge, TqError, Unsupported
 
 
@@ -168,7 +168,8 @@ Kind = tuple[str, str, int]
 
 
 def parse_plain(raws: Sequence[bytes]) -> tuple[list[bytes], list[Kind]] | None:
-    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options but being JSON; else None."""
+    """Ids and kinds of many tasks, if ``parse`` takes all of them and none has options but being JSON; else None. None, too,
+    if one is not written in the shortest way, as ``encode`` does."""
     rows = _plain_rows(raws)
     return None if rows is None else ([row[0] for row in rows], [(row[1], row[3], row[4]) for row in rows])
 
@@ -191,40 +192,59 @@ def _parsed(raw: bytes) -> Spec | TqError:
 
 def _plain_rows(raws: Sequence[bytes]) -> list[list[Any]] | None:
     """Their five fields each. The path of almost every task, so each step is there for its time: one decoder for all, names
-    checked once. (To cut id and payload out by hand, and to remember the rest by its bytes, takes longer.)"""
-    if max(map(len, raws)) > limits.SPEC_BYTES_MAX:
+    checked where they change. (To cut id and payload out by hand, and to remember the rest by its bytes, takes longer.)
+
+    Where a task ends is seen by its length: written in the shortest way it has just as many bytes. None can be written
+    shorter, so if one were longer and took from its neighbour, another one would have to be too short.
+    """
+    if len(raws) > _ROWS_MAX or max(map(len, raws)) > limits.SPEC_BYTES_MAX:
         return None
     if not {raw[:1] for raw in raws} <= _HEADS_WITHOUT_OPTIONS:
         raws = [raw if raw[:1] in _HEADS_WITHOUT_OPTIONS else _without_json(raw) for raw in raws]
         if b"" in raws:
             return None
     try:
-        rows = loads_each(raws)
+        rows = loads_joined(raws)
     except ValueError:
         return None
-    names: set[str] = set()  # that are good
+    name_here: str | None = None
+    queue_here, priority_here, count_here = "", 0, 0
+    size_beside = 0  # of all but the payload
     row: list[Any]
-    for row in rows:
-        if len(row) < 5:
-            row += _QUEUE_AND_PRIORITY[len(row) - 3 :]
+    for raw, row in zip(raws, rows, strict=True):
+        if row.__class__ is not list:
+            return None
+        count = len(row)
+        if count != 5:
+            if not 3 <= count < 5:
+                return None
+            row += _QUEUE_AND_PRIORITY[count - 3 :]
         task_id, name, payload, queue, priority = row
+        if name != name_here or queue != queue_here or priority != priority_here or count != count_here:
+            if not (_is_name_text(name) and _is_name_text(queue) and _is_priority(priority)):
+                return None
+            name_here, queue_here, priority_here, count_here = name, queue, priority, count
+            size_beside = _ID_AND_HEAD_BYTES + sum([len(dumps(field)) for field in (name, *row[3:count])])
         if (
-            type(task_id) is not bytes
+            task_id.__class__ is not bytes
             or len(task_id) != limits.ID_BYTES
-            or type(name) is not str
-            or type(payload) is not bytes
-            or len(payload) > limits.PAYLOAD_BYTES_MAX
-            or type(queue) is not str
-            or type(priority) is not int
-            or not limits.PRIORITY_MIN <= priority <= limits.PRIORITY_MAX
+            or payload.__class__ is not bytes
+            or priority.__class__ is not int  # True is equal to 1
         ):
             return None
-        if name not in names or queue not in names:
-            for text in (name, queue):
-                if not 0 < len(text) <= limits.NAME_CHARS_MAX or not _is_name(text):
-                    return None
-                names.add(text)
+        size = len(payload)
+        head_bytes = 1 if size < 24 else 2 if size < 1 << 8 else 3 if size < 1 << 16 else 5
+        if size_beside + head_bytes + size != len(raw) or size > limits.PAYLOAD_BYTES_MAX:
+            return None
     return rows
+
+
+def _is_name_text(text: object) -> bool:
+    return text.__class__ is str and 0 < len(text) <= limits.NAME_CHARS_MAX and _is_name(text)
+
+
+def _is_priority(number: object) -> bool:
+    return number.__class__ is int and limits.PRIORITY_MIN <= number <= limits.PRIORITY_MAX
 
 
 def options_of(raw: bytes) -> frozenset[int]:
@@ -468,6 +488,8 @@ def _read_by_hand(raw: bytes) -> tuple[list[Any], bytes]:
 
 _HEADS_WITHOUT_OPTIONS = frozenset((b"\x83", b"\x84", b"\x85"))
 _HEAD_OF_FIVE, _HEAD_OF_SIX = b"\x85", b"\x86"
+_ROWS_MAX = 0xFFFF  # of what is joined
+_ID_AND_HEAD_BYTES = len(dumps([bytes(limits.ID_BYTES)]))
 _new = tuple.__new__
 _DEFAULT = Spec(bytes(limits.ID_BYTES), "", b"")
 _QUEUE_AND_PRIORITY = _DEFAULT[3:5]

@@ -189,14 +189,19 @@ def test_round_trip_and_tail(value: Any, tail: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=12), max_size=4))
-def test_each_of_many_is_read_as_alone(datas: list[bytes]) -> None:
+def test_what_is_joined_is_read_as_one_array(datas: list[bytes]) -> None:
     try:
-        expected = [cbor.loads_shaped(data) for data in datas]
+        expected = cbor.loads_shaped(cbor.head_of_array(len(datas)) + b"".join(datas))
     except ValueError:
         with pytest.raises(ValueError, match="CBOR"):
-            cbor.loads_each(datas)
+            cbor.loads_joined(datas)
     else:
-        assert repr(cbor.loads_each(datas)) == repr(expected)  # NaN is not equal to itself
+        assert repr(cbor.loads_joined(datas)) == repr(expected)  # NaN is not equal to itself
+
+
+def test_each_of_many_is_read_as_alone() -> None:
+    values: list[object] = [[1, b"x"], "text", {"a": [None]}]
+    assert cbor.loads_joined([cbor.dumps(value) for value in values]) == values
 
 
 def test_what_is_written_by_hand_is_as_the_library_writes_it() -> None:

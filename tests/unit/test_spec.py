@@ -358,11 +358,18 @@ def test_tasks_cannot_take_bytes_from_their_neighbours(sizes: list[int], cuts: l
 
 def test_a_neighbour_cannot_be_swallowed() -> None:
     """The first task says that its payload goes on into the second: together they are well-formed."""
-    second = encode(Spec(bytes(16), "t", b"p"))
+    second = encode(Spec(bytes(16), "t", b"payload"))
     first = b"\x83" + cbor.dumps(bytes(16)) + cbor.dumps("t") + bytes((0x58, len(second) + 1)) + b"x"
     assert cbor.loads_shaped(first + second)[2] == b"x" + second
     assert parse_plain([first, second]) is None
     assert parse_plain([first + second]) is not None
+
+
+def test_what_is_not_written_in_the_shortest_way_goes_the_general_one() -> None:
+    raw = b"\x83" + cbor.dumps(bytes(16)) + cbor.dumps("t") + b"\x58\x01p"
+    assert parse(raw).payload == b"p"
+    assert parse_plain([raw]) is None
+    assert parse_each([raw]) == [parse(raw)]
 
 
 def test_a_payload_above_its_bound_is_not_plain() -> None:
