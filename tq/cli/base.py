@@ -176,11 +176,23 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # Whoever reads us has enough (``| head``). The rest has nowhere to go, also at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            close_output()  # whoever reads us has enough (``| head``)
             raise typer.Exit(DONE) from None
 
     return run
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether it was raised where answers are written."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is typer.echo.__code__
+
+
+def close_output() -> None:
+    """What was not written has nowhere to go, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def exit_code(error: errors.TqError) -> int:

@@ -25,7 +25,7 @@ from tq.cli import (
     worker,
     workers,
 )
-from tq.cli.base import INTERRUPTED, World
+from tq.cli.base import FAILED, INTERRUPTED, World, close_output, is_of_output, say
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach the cluster, 4 not allowed."
 
@@ -74,3 +74,9 @@ def main() -> None:
         new_app()(prog_name="tq")
     except KeyboardInterrupt:  # while a shell waited for a completion, or before a command began
         raise SystemExit(INTERRUPTED) from None
+    except OSError as error:
+        if not is_of_output(error):
+            raise
+        say(f"tq: standard output cannot be written: {error.strerror}")
+        close_output()
+        raise SystemExit(FAILED) from None

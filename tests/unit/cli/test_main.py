@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from tests.unit.cli.fake import FakeClient, run
+from tq.cli import main as main_module
 from tq.cli.main import new_app
 
 COMMANDS = (
@@ -205,3 +206,24 @@ def test_a_terminal_breaks_lines_between_words_and_never_an_id() -> None:
     text = f"next: tq retry {ID} runs it again, attempts from 0\nshort"
     assert wrapped(text, 40, 6) == f"next: tq retry\n      {ID}\n      runs it again, attempts from 0\nshort"
     assert wrapped(text, 200) == text
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+@pytest.mark.parametrize("arguments", [["config", "show"], ["config", "show", "--output", "json"], ["list", "--help"]])
+def test_an_answer_that_cannot_be_written_is_told(arguments: list[str]) -> None:
+    """A file on a full disk, say."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "tq: standard output cannot be written: No space left on device\n"
+
+
+def test_another_error_of_the_system_is_not_taken_for_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_options: object) -> None:
+        raise OSError(28, "of another file")
+
+    monkeypatch.setattr(main_module, "new_app", lambda: broken)
+    with pytest.raises(OSError, match="of another file"):
+        main_module.main()
