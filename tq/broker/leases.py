@@ -60,11 +60,9 @@ class Leases:
         self._looked_ms = clock.monotonic_ms()
         self._leases: dict[int, Lease] = {}  # by fence, the next to run out first
         self._quiet_until_ms: dict[int, int] = {}  # its end is proposed; not again before this
-        self._cancel_grace_ms: dict[int, int] = {}
         self._progress: dict[int, dict[str, Any]] = {}  # what its handler said last
-        self._by_fence: tuple[dict[int, Any], ...] = (
-            self._leases, self._quiet_until_ms, self._cancel_grace_ms, self._progress,
-        )  # fmt: skip
+        self._by_fence: tuple[dict[int, Any], ...] = (self._leases, self._quiet_until_ms, self._progress)
+        self._cancel_grace_ms: dict[bytes, dict[int, int]] = {}  # by session and fence
         self.sessions: OrderedDict[bytes, SessionLife] = OrderedDict()
 
     # ---- the leader's term -------------------------------------------------------------------------
@@ -72,6 +70,7 @@ class Leases:
     def clear(self) -> None:
         for held in self._by_fence:
             held.clear()
+        self._cancel_grace_ms.clear()
         self.sessions.clear()
 
     def open(self, session: bytes, name: str, types: Iterable[str], queues: Iterable[str]) -> None:
@@ -94,6 +93,8 @@ class Leases:
 
     def released(self, leases: Iterable[tuple[bytes, int]]) -> None:
         fences = [fence for _id, fence in leases]
+        if self._cancel_grace_ms:
+            self._forget_cancels(fences)
         for held in self._by_fence:
             if held:
                 for fence in fences:
@@ -101,8 +102,9 @@ class Leases:
 
     def cancelling(self, fence: int, grace_ms: int) -> None:
         """From now on each heartbeat of the holder is answered with this cancel, until the lease is over."""
-        if fence in self._leases:
-            self._cancel_grace_ms[fence] = grace_ms
+        lease = self._leases.get(fence)
+        if lease is not None:
+            self._cancel_grace_ms.setdefault(lease.session, {})[fence] = grace_ms
 
     def held(self) -> Counter[bytes]:
         """How many leases each session has."""
@@ -132,12 +134,8 @@ class Leases:
                 continue
             del leases[fence]  # to the end of the queue
             leases[fence] = lease._replace(due_ms=due_ms)
-        cancel = [
-            [leases[fence].id, fence, grace_ms]
-            for fence, grace_ms in sorted(self._cancel_grace_ms.items())
-            if leases[fence].session == session
-        ]
-        return cancel, lost
+        cancels = sorted(self._cancel_grace_ms.get(session, {}).items())
+        return [[leases[fence].id, fence, grace_ms] for fence, grace_ms in cancels], lost
 
     def progress(self, session: bytes, items: list[list[Any]]) -> None:
         """``[id, fence, done, total, note]`` each: the last word counts. What is no longer held is passed over."""
@@ -179,6 +177,15 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    def _forget_cancels(self, fences: Iterable[int]) -> None:
+        for fence in fences:
+            lease = self._leases.get(fence)
+            cancels = None if lease is None else self._cancel_grace_ms.get(lease.session)
+            if lease is not None and cancels is not None:
+                cancels.pop(fence, None)
+                if not cancels:
+                    del self._cancel_grace_ms[lease.session]
 
     def _look(self) -> int:
         """Lease time now. It never passes faster than the clock, and not while nobody looks."""
