@@ -101,7 +101,8 @@ async def test_three_form_a_cluster_and_talk(three: list[Here], nursery: trio.Nu
     await until(lambda: said(b"hello"))
     await until(lambda: n2.passes[-1] == len(n2.raft))
     assert n3.raft == n3.broker == []
-    await until(lambda: n1.peers.statistics()["n2"]["reachable"])  # they introduce themselves again when the cluster is formed
+    # Nodes introduce themselves again when the cluster is formed.
+    await until(lambda: n1.peers.statistics()["n2"]["reachable"])
     n1.node.send("n2", b"nonsense")
     await until(lambda: ("n2", False) in n1.changes)  # the connection is given up, and made again
     passes = len(n2.passes)
