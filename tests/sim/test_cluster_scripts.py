@@ -1014,7 +1014,7 @@ def test_nodes_that_make_different_things_of_an_entry_are_noticed():
 
     def other(index: int, data: bytes) -> Any:
         applied = apply(index, data)
-        applied.granted.append((b"", 0, b""))
+        applied.granted_runs.append((b"", 0, [b""]))
         return applied
 
     machine.apply = other  # type: ignore[method-assign]
