@@ -150,13 +150,13 @@ def parse(raw: bytes) -> Spec:
         raise InvalidRequest.of("spec", f"an array of {count}", "[id, type, payload, queue, priority, options]")
     if type(task_id) is not bytes or len(task_id) != limits.ID_BYTES:
         raise InvalidRequest.of("id", task_id, f"{limits.ID_BYTES} bytes")
-    if type(name) is not str or not 0 < len(name) <= limits.NAME_CHARS_MAX or not _is_name(name):
+    if not _is_name_text(name):
         check_name("type", name)
     if type(payload) is not bytes:
         raise InvalidRequest.of("payload", payload, "a byte string")
-    if type(queue) is not str or not 0 < len(queue) <= limits.NAME_CHARS_MAX or not _is_name(queue):
+    if not _is_name_text(queue):
         check_name("queue", queue)
-    if type(priority) is not int or not limits.PRIORITY_MIN <= priority <= limits.PRIORITY_MAX:
+    if not _is_priority(priority):
         raise InvalidRequest.of("priority", priority, f"a whole number {limits.PRIORITY_MIN} .. {limits.PRIORITY_MAX}")
     if len(payload) > limits.PAYLOAD_BYTES_MAX:
         raise _too_large("payload", len(payload), limits.PAYLOAD_BYTES_MAX)

@@ -21,9 +21,8 @@ SETTINGS = {
 }
 MINUTE_MS = 60_000
 
-# The faults are a library that is built here: that takes a C compiler, on Linux.
 MISSING = why_not()
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))  # a C compiler on Linux builds the faults
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ SERVER = shutil.which("postgres")
 NOBODY = 65_534  # the server refuses to run as root
 ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
-pytestmark = pytest.mark.skipif(SERVER is None, reason="no PostgreSQL server is installed")
+pytestmark = pytest.mark.skipif(SERVER is None, reason="no PostgreSQL server is installed")  # it is run as it is
 
 
 def _run(*argv: str) -> None:

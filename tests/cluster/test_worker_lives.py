@@ -105,7 +105,7 @@ def test_a_worker_that_takes_too_much_memory_begins_anew(field: Field) -> None:
         @HANDLERS.handler("leak")
         def leak(payload, ctx):
             KEPT.append(b"x" * 40_000_000)
-            time.sleep(0.25)  # work
+            time.sleep(0.25)  # a user's work; its memory is looked at meanwhile
             return LIFE.encode()
     """)
     worker = field.worker("--max-memory-mb", "150", "--concurrency", "1")
@@ -138,7 +138,7 @@ def test_a_signal_while_it_begins_anew_ends_it(field: Field) -> None:
         def slow(payload, ctx):
             log("begun")
             while not (HERE / "release").exists():
-                time.sleep(0.01)  # work
+                time.sleep(0.01)  # a user's handler that polls
             return b""
     """)
     worker = field.worker("--max-tasks", "1")

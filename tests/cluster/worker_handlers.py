@@ -76,7 +76,7 @@ async def block_asyncio(payload: bytes, ctx: Context) -> bytes:
     """Hold the asyncio loop until the file "release" is there."""
     mark("begun", ctx)
     while not (Path(os.environ["TQ_TEST_FOLDER"]) / "release").exists():
-        time.sleep(0.01)  # what a coroutine must not do
+        time.sleep(0.01)  # a user's mistake: a coroutine that blocks its loop
     return b"released"
 
 
@@ -86,7 +86,7 @@ def hold_process(payload: bytes, ctx: Context) -> None:
     mark("begun", ctx)
     while True:
         try:
-            time.sleep(1)  # busy without using a core
+            time.sleep(1)  # a user's handler that is busy, without using a core here
         except Stopped:
             mark("stopped", ctx)
 
@@ -97,7 +97,7 @@ def deaf(payload: bytes, ctx: Context) -> None:
     mark("begun", ctx)
     while True:
         try:
-            time.sleep(1)  # busy without using a core
+            time.sleep(1)  # a user's handler that is busy, without using a core here
         except Stopped:
             continue
 

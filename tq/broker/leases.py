@@ -181,8 +181,8 @@ class Leases:
     def _forget_cancels(self, fences: Iterable[int]) -> None:
         for fence in fences:
             lease = self._leases.get(fence)
-            cancels = None if lease is None else self._cancel_grace_ms.get(lease.session)
-            if lease is not None and cancels is not None:
+            if lease is not None and lease.session in self._cancel_grace_ms:
+                cancels = self._cancel_grace_ms[lease.session]
                 cancels.pop(fence, None)
                 if not cancels:
                     del self._cancel_grace_ms[lease.session]

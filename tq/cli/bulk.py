@@ -203,12 +203,12 @@ class Bulk:
             filters.say_doubt(self.client, given.queue)
 
     def touched(self, fields: dict[str, Any]) -> Iterable[Any]:
-        """A retry leaves live and completed tasks alone, a purge live ones."""
-        from tq.client.models import ENDS
+        """Those of the filter that it may touch."""
+        return (info for info in self.client.list_all(**fields) if self.may_touch(info))
 
-        for info in self.client.list_all(**fields):
-            if info.state in ENDS and not (self.verb == "retry" and info.state == "completed"):
-                yield info
+    def may_touch(self, info: Any) -> bool:
+        """A retry leaves live and completed tasks alone, a purge live ones."""
+        return info.ended and not (self.verb == "retry" and info.state == "completed")
 
 
 class Progress:

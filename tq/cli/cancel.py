@@ -26,11 +26,11 @@ from tq.cli.base import (
     Verbose,
     Yes,
     connect,
-    dashed,
     say,
     told,
 )
 from tq.cli.bulk import PAST, Bulk, Progress, tasks
+from tq.cli.changes import say_refused
 from tq.cli.changes import told as changes_told
 from tq.cli.filters import NOTHING_GIVEN, Given, filtered
 
@@ -92,7 +92,7 @@ class _Done:
     def add(self, change: Any) -> None:
         if change.error is not None:
             self.failed += 1
-            say(f"tq: {change.id}: {dashed(change.error.message)}")
+            say_refused(change.id, change.error.message)
         elif change.state == "cancelled":
             self.cancelled += 1
         elif change.state == "cancelling":
@@ -114,11 +114,10 @@ class _Cancels(Bulk):
     wait_s: float | None = None
 
     def touched(self, fields: dict[str, Any]) -> Iterable[Any]:
-        from tq.client.models import ENDS
+        return super().touched({"state": "live", **fields})
 
-        for info in self.client.list_all(**{"state": "live", **fields}):
-            if info.state not in ENDS:
-                yield info
+    def may_touch(self, info: Any) -> bool:
+        return not info.ended
 
     def work_ids(self, ids: list[str]) -> None:
         rows = [show.plain(change) for change in self.client.cancel_many(ids, **self.more)]

@@ -23,6 +23,10 @@ def told(world: World, output: Format, rows: list[dict[str, Any]]) -> None:
     if done or not world.is_terminal():
         show.rows(world, output, done, ("id", "state"))
     for row in failed:
-        say(f"tq: {row['id']}: {dashed(row['error']['message'])}")
+        say_refused(row["id"], row["error"]["message"])
     if failed:
         raise typer.Exit(FAILED)
+
+
+def say_refused(id: str, why: str) -> None:
+    say(f"tq: {id}: {dashed(why)}")

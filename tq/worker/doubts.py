@@ -42,8 +42,10 @@ class Doubts:
         asked, self._open = self._open, []
         said: list[dict[str, Any]] = []
         for name in asked:
-            near = difflib.get_close_matches(name, sorted((self._known | theirs) - {name}), 1)
-            if name in theirs or not (theirs or near):
+            if name in theirs:
+                continue
+            near = difflib.get_close_matches(name, sorted(self._known | theirs), 1)
+            if not (theirs or near):
                 continue
             meant = f"did you mean {near[0]!r}? " if near else ""
             hint = f"{meant}It has no tasks and no settings, and no task of the app names it; its tasks will be run if some come"
